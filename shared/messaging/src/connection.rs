@@ -1,0 +1,238 @@
+//! One session with the broker: open, used by one role, dropped whole.
+//!
+//! A role (publisher, consumer, dead letters) owns its connection. Nothing is repaired in place: any
+//! error ends the session, and [`supervise`] opens a new one after a jittered pause. The client
+//! library's own recovery stays off, since it can hang under load, and publishing and consuming never
+//! share a connection, since a broker that is short of memory blocks whole connections.
+//!
+//! Every await on the library goes through [`within`]: after a link dies, some never return.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use futures::{Stream, StreamExt, stream::BoxStream};
+use lapin::{Channel, Connection, ConnectionProperties, Event, uri::AMQPUri};
+use rand::RngExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::Error;
+
+/// Deadline of one exchange with the broker that answers at once when all is well.
+pub const RPC_LIMIT: Duration = Duration::from_secs(5);
+
+/// How to reach the broker, and what is declared there.
+#[derive(Debug, Clone, Args)]
+pub struct BrokerArgs {
+    /// Where RabbitMQ is: amqp://user:password@host:port/vhost (%2f is the default vhost)
+    #[arg(long, env = "AMQP_URL", hide_env_values = true)]
+    pub amqp_url: String,
+    /// Type of the queue "messages"
+    #[arg(long, env = "QUEUE_TYPE", value_enum, default_value = "quorum")]
+    pub queue_type: QueueType,
+    /// Seconds between heartbeats; a link silent for twice as long is dead
+    #[arg(long, env = "HEARTBEAT_SECS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=60))]
+    pub heartbeat_secs: u16,
+}
+
+/// Quorum queues are replicated and count deliveries; classic queues do neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum QueueType {
+    /// Replicated, counts deliveries, keeps dead letters until they are stored.
+    Quorum,
+    /// One node, no count of deliveries, at-most-once dead-lettering.
+    Classic,
+}
+
+/// A broker to connect to, checked once at start.
+#[derive(Clone)]
+pub struct Broker {
+    uri: AMQPUri,
+    node: String,
+    pub(crate) queue_type: QueueType,
+}
+
+impl Broker {
+    /// Checks the settings. `node` is shown in the broker's list of connections.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, without its password.
+    pub fn new(args: &BrokerArgs, node: &str) -> Result<Self, String> {
+        // The library's own reason may quote the whole URL, password included.
+        let mut uri: AMQPUri = args.amqp_url.parse().map_err(|_: String| {
+            "not an AMQP URL like amqp://user:password@host:5672/vhost".to_owned()
+        })?;
+        uri.query.heartbeat = Some(args.heartbeat_secs);
+        uri.query.connection_timeout = u64::try_from(RPC_LIMIT.as_millis()).ok();
+        Ok(Self { uri, node: node.to_owned(), queue_type: args.queue_type })
+    }
+
+    /// Opens a connection named "NODE ROLE", and gives its events too: the library hands each event
+    /// to one listener only, so there must be one.
+    ///
+    /// # Errors
+    /// The broker is away, or refuses us.
+    pub async fn connect(&self, role: &str) -> Result<(Connection, BoxStream<'static, Event>), Error> {
+        let properties = ConnectionProperties::default()
+            .with_connection_name(format!("{} {role}", self.node).into());
+        let connection =
+            within("connect", Connection::connect_uri(self.uri.clone(), properties)).await?;
+        let events = connection.events_listener().boxed();
+        Ok((connection, events))
+    }
+}
+
+/// Awaits an answer of the broker for at most [`RPC_LIMIT`].
+///
+/// # Errors
+/// The library's, or [`Error::Deadline`].
+pub async fn within<T>(
+    what: &'static str,
+    answer: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(RPC_LIMIT, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::Deadline { what, limit: RPC_LIMIT }),
+    }
+}
+
+/// Ends a session in order: a synchronous call first, since a quorum queue may overlook acks that
+/// were sent just before the channel closes, then the connection. Best effort: the session is over.
+pub async fn close(connection: &Connection, channels: &[&Channel]) {
+    let orderly = async {
+        for channel in channels {
+            channel.basic_qos(1, lapin::options::BasicQosOptions::default()).await?;
+        }
+        connection.close(200, "bye".into()).await
+    };
+    if let Err(error) = within("close", orderly).await {
+        info!(%error, "the connection was closed without a good-bye");
+    }
+}
+
+/// What a role's link with the broker is like at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// Not open yet, for the first time.
+    Connecting,
+    /// In use.
+    Open,
+    /// Open, but the broker takes no publishes, for this reason.
+    Blocked(String),
+    /// Lost, or never had, for this reason; tried again by itself.
+    Away(String),
+    /// Ended on purpose.
+    Closed,
+}
+
+/// Waits until the connection breaks, and keeps `link` true meanwhile.
+///
+/// # Errors
+/// Always: why it broke.
+pub async fn watch_events(
+    mut events: impl Stream<Item = Event> + Unpin,
+    link: &watch::Sender<Link>,
+) -> Error {
+    while let Some(event) = events.next().await {
+        match event {
+            Event::ConnectionBlocked(reason) => {
+                warn!(reason, "the broker blocks publishing");
+                link.send_replace(Link::Blocked(reason));
+            }
+            Event::ConnectionUnblocked => {
+                info!("the broker takes publishes again");
+                link.send_replace(Link::Open);
+            }
+            Event::Error(error) => return error.into(),
+            _ => {}
+        }
+    }
+    // The library keeps its sender as long as the connection lives.
+    Error::Deadline { what: "connection events", limit: Duration::ZERO }
+}
+
+/// A pause that grows: 0.5 s at first (after a lost connection a quorum queue needs a moment to
+/// elect its leader, and a channel opened earlier may never confirm), 5 s at most, each jittered by
+/// half so that nodes do not come back in step.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The next pause.
+    pub fn next_pause(&mut self) -> Duration {
+        let full = Duration::from_millis(500 << self.failures.min(4)).min(Duration::from_secs(5));
+        self.failures += 1;
+        full.mul_f64(rand::rng().random_range(0.5..1.5))
+    }
+
+    /// All went well: the next pause is short again.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// Runs `session` again and again until `stop`, with a pause after each that broke, and publishes the
+/// state of the link. A session sets [`Link::Open`] when it is open, and returns `Ok` only for `stop`.
+///
+/// # Errors
+/// An error that another session would meet again ([`Error::is_final`]).
+pub async fn supervise<S>(
+    role: &'static str,
+    link: &watch::Sender<Link>,
+    stop: &CancellationToken,
+    mut session: impl FnMut() -> S,
+) -> Result<(), Error>
+where
+    S: Future<Output = Result<(), Error>>,
+{
+    let mut backoff = Backoff::default();
+    while !stop.is_cancelled() {
+        let Err(error) = session().await else { break };
+        if matches!(*link.borrow(), Link::Open | Link::Blocked(_)) {
+            backoff.reset();
+            warn!(role, %error, "the session with RabbitMQ broke");
+            metrics::counter!("unacked_sessions_broken_total", "role" => role).increment(1);
+        } else {
+            info!(role, %error, "RabbitMQ is away");
+        }
+        link.send_replace(Link::Away(error.to_string()));
+        if error.is_final() {
+            return Err(error);
+        }
+        let pause = backoff.next_pause();
+        tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.cancelled() => {} }
+    }
+    link.send_replace(Link::Closed);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_bound_and_start_again() {
+        let mut backoff = Backoff::default();
+        let first = backoff.next_pause();
+        assert!((250..=750).contains(&first.as_millis()), "{first:?}");
+        for _ in 0..20 {
+            assert!(backoff.next_pause() <= Duration::from_millis(7_500));
+        }
+        backoff.reset();
+        assert!(backoff.next_pause() <= Duration::from_millis(750));
+    }
+
+    #[test]
+    fn a_wrong_url_is_refused_without_its_password() {
+        let args = BrokerArgs {
+            amqp_url: "http://user:secret@localhost".to_owned(),
+            queue_type: QueueType::Quorum,
+            heartbeat_secs: 10,
+        };
+        let reason = Broker::new(&args, "n").err().unwrap();
+        assert!(reason.contains("not an AMQP URL") && !reason.contains("secret"), "{reason}");
+    }
+}

@@ -1,0 +1,207 @@
+//! What is on the wire: a body, and around it what every message of ours carries.
+//!
+//! The id, kind, time and delivery mode travel as AMQP properties; node and run as headers, so that
+//! tools show them without knowing the body. A message that lacks any of it is not ours, and
+//! [`Envelope::read`] says why in words fit for the reason of a dead letter.
+
+use chrono::{DateTime, Utc};
+use lapin::{
+    BasicProperties,
+    message::Delivery,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use uuid::Uuid;
+
+/// The header with the name of the node that accepted the message.
+const NODE: &str = "x-lab-node";
+/// The header with the run that the message belongs to.
+const RUN: &str = "x-lab-run";
+/// The header with the time of acceptance in microseconds (the property has seconds only).
+const ACCEPTED_US: &str = "x-lab-accepted-us";
+
+/// A message with all that travels along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Made once, when the message was accepted; the same at every publish and every delivery.
+    pub message_id: Uuid,
+    /// What the body is, with its version, such as `message.v1`.
+    pub kind: String,
+    /// When the sender's database accepted it.
+    pub accepted_at: DateTime<Utc>,
+    /// The node that accepted it.
+    pub node: String,
+    /// The run it belongs to, if any.
+    pub run: Option<String>,
+    /// JSON.
+    pub body: Vec<u8>,
+}
+
+/// Why a delivery is not a message of ours.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NotOurs {
+    /// Without an id it cannot be told from its own redelivery.
+    #[error("it has no message id that is a UUID")]
+    NoId,
+    /// The body is of another kind than this queue is for.
+    #[error("its kind is {0:?}, not {1:?}")]
+    Kind(String, &'static str),
+    /// A header of ours is absent or of the wrong type.
+    #[error("its header {0} is missing or malformed")]
+    Header(&'static str),
+    /// The body could not be read.
+    #[error("its body is not what its kind says: {0}")]
+    Body(String),
+}
+
+impl Envelope {
+    /// The AMQP properties to publish it with: persistent, so that a classic queue keeps it over a
+    /// restart (a quorum queue does anyway).
+    pub(crate) fn properties(&self) -> BasicProperties {
+        let mut headers = FieldTable::default();
+        headers.insert(NODE.into(), AMQPValue::LongString(self.node.as_str().into()));
+        headers.insert(
+            ACCEPTED_US.into(),
+            AMQPValue::LongLongInt(self.accepted_at.timestamp_micros()),
+        );
+        if let Some(run) = &self.run {
+            headers.insert(RUN.into(), AMQPValue::LongString(run.as_str().into()));
+        }
+        BasicProperties::default()
+            .with_message_id(self.message_id.to_string().into())
+            .with_type(self.kind.as_str().into())
+            .with_app_id("unacked".into())
+            .with_content_type("application/json".into())
+            .with_timestamp(u64::try_from(self.accepted_at.timestamp()).unwrap_or_default())
+            .with_delivery_mode(2)
+            .with_headers(headers)
+    }
+
+    /// Reads a delivery that must be of `kind`.
+    ///
+    /// # Errors
+    /// Why it is not one of ours.
+    pub fn read(delivery: &Delivery, kind: &'static str) -> Result<Self, NotOurs> {
+        let properties = &delivery.properties;
+        let message_id = message_id(properties).ok_or(NotOurs::NoId)?;
+        let found = properties.kind().as_ref().map(ShortString::as_str).unwrap_or_default();
+        if found != kind {
+            return Err(NotOurs::Kind(found.to_owned(), kind));
+        }
+        let accepted_us = match header(properties, ACCEPTED_US) {
+            Some(AMQPValue::LongLongInt(micros)) => *micros,
+            _ => return Err(NotOurs::Header(ACCEPTED_US)),
+        };
+        let accepted_at = DateTime::from_timestamp_micros(accepted_us)
+            .ok_or(NotOurs::Header(ACCEPTED_US))?;
+        Ok(Self {
+            message_id,
+            kind: found.to_owned(),
+            accepted_at,
+            node: text(properties, NODE).ok_or(NotOurs::Header(NODE))?,
+            run: match header(properties, RUN) {
+                None => None,
+                Some(_) => Some(text(properties, RUN).ok_or(NotOurs::Header(RUN))?),
+            },
+            body: delivery.data.clone(),
+        })
+    }
+}
+
+/// The message id, if it is one that we could have made.
+pub(crate) fn message_id(properties: &BasicProperties) -> Option<Uuid> {
+    Uuid::try_parse(properties.message_id().as_ref()?.as_str()).ok()
+}
+
+/// How often the broker gave this message out before, by its own count; `None` where it does not
+/// count (classic queues), which is not the same as never. Quorum queues leave the header out at the
+/// first delivery and, from RabbitMQ 4.3 on, count acquisitions apart.
+pub(crate) fn earlier_deliveries(properties: &BasicProperties) -> Option<u32> {
+    let count = header(properties, "x-acquired-count")
+        .or_else(|| header(properties, "x-delivery-count"))?;
+    let count = match count {
+        AMQPValue::LongLongInt(n) => *n,
+        AMQPValue::LongInt(n) => i64::from(*n),
+        AMQPValue::LongUInt(n) => i64::from(*n),
+        AMQPValue::ShortInt(n) => i64::from(*n),
+        AMQPValue::ShortUInt(n) => i64::from(*n),
+        AMQPValue::ShortShortInt(n) => i64::from(*n),
+        AMQPValue::ShortShortUInt(n) => i64::from(*n),
+        _ => return None,
+    };
+    u32::try_from(count).ok()
+}
+
+pub(crate) fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
+    properties.headers().as_ref()?.inner().get(name)
+}
+
+fn text(properties: &BasicProperties, name: &str) -> Option<String> {
+    match header(properties, name)? {
+        AMQPValue::LongString(bytes) => {
+            let text = std::str::from_utf8(bytes.as_bytes()).ok()?;
+            // Postgres cannot store NUL in text.
+            (!text.contains('\0')).then(|| text.to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope() -> Envelope {
+        Envelope {
+            message_id: Uuid::now_v7(),
+            kind: "message.v1".to_owned(),
+            accepted_at: DateTime::from_timestamp_micros(1_790_000_000_123_456).unwrap(),
+            node: "sender-7f3a".to_owned(),
+            run: Some("r1".to_owned()),
+            body: b"{}".to_vec(),
+        }
+    }
+
+    fn delivered(properties: BasicProperties) -> Delivery {
+        let mut delivery = Delivery::mock(1, "".into(), "".into(), false, b"{}".to_vec());
+        delivery.properties = properties;
+        delivery
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let envelope = envelope();
+        let delivery = delivered(envelope.properties());
+        assert_eq!(Envelope::read(&delivery, "message.v1"), Ok(envelope));
+    }
+
+    #[test]
+    fn a_foreign_message_is_refused_with_the_reason() {
+        let foreign = |properties| Envelope::read(&delivered(properties), "message.v1").unwrap_err();
+        assert_eq!(foreign(BasicProperties::default()), NotOurs::NoId);
+        assert_eq!(
+            foreign(envelope().properties().with_message_id("42".into())),
+            NotOurs::NoId
+        );
+        assert_eq!(
+            foreign(envelope().properties().with_type("note.v1".into())),
+            NotOurs::Kind("note.v1".to_owned(), "message.v1")
+        );
+        assert_eq!(
+            foreign(envelope().properties().with_headers(FieldTable::default())),
+            NotOurs::Header(ACCEPTED_US)
+        );
+    }
+
+    #[test]
+    fn the_brokers_count_is_read_in_any_integer_type() {
+        let count = |value| {
+            let mut headers = FieldTable::default();
+            headers.insert("x-delivery-count".into(), value);
+            earlier_deliveries(&BasicProperties::default().with_headers(headers))
+        };
+        assert_eq!(count(AMQPValue::LongLongInt(3)), Some(3));
+        assert_eq!(count(AMQPValue::LongUInt(3)), Some(3));
+        assert_eq!(count(AMQPValue::LongLongInt(-1)), None);
+        assert_eq!(earlier_deliveries(&BasicProperties::default()), None);
+    }
+}

@@ -1,0 +1,52 @@
+use std::time::Duration;
+
+/// Why a session with the broker ended, or could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client library reported it: the link, the channel or the broker.
+    #[error("{0}")]
+    Broker(#[from] lapin::Error),
+    /// An await had no answer in time.
+    #[error("{what}: no answer within {} ms", limit.as_millis())]
+    Deadline {
+        /// What was awaited.
+        what: &'static str,
+        /// For how long.
+        limit: Duration,
+    },
+    /// Published messages were outstanding and no confirm came.
+    #[error("{outstanding} published messages wait, and no confirm came for {} ms", limit.as_millis())]
+    Stalled {
+        /// How many confirms were missing.
+        outstanding: usize,
+        /// For how long none came.
+        limit: Duration,
+    },
+    /// The broker ended the consumer: its queue is gone, or its leader moved.
+    #[error("the broker ended the consumer of queue {0:?}")]
+    ConsumerEnded(&'static str),
+    /// The library said that an ack was not sent, so the delivery will come again.
+    #[error("a delivery could not be settled: its channel is gone")]
+    NotSettled,
+    /// A fail point asked for it.
+    #[error("injected at the fail point {0}")]
+    Injected(&'static str),
+    /// Something else declared an exchange or queue of ours differently. Trying again cannot help.
+    #[error(
+        "{what} exists on the broker with other properties ({difference}). \
+         Delete it, use another vhost in AMQP_URL, or set QUEUE_TYPE to what it was declared with"
+    )]
+    Incompatible {
+        /// The exchange or queue.
+        what: String,
+        /// In the broker's own words.
+        difference: String,
+    },
+}
+
+impl Error {
+    /// True when a new session would meet the same error.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Error::Incompatible { .. })
+    }
+}

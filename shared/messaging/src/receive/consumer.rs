@@ -1,0 +1,163 @@
+//! Takes deliveries and settles each exactly once.
+//!
+//! One session is one connection, one channel and one consumer with manual acks. PREFETCH is the only
+//! bound on work in hand: every delivery is begun as it comes in, and the broker gives no further one
+//! until one is settled. While a delivery is held because the database is away, no further one is
+//! begun. What a delivery needs is the [`Deed`]'s business; this module knows only how to answer.
+//!
+//! The session is over when the link breaks, when an answer does not go out, and when the stream of
+//! deliveries ends (the broker cancels a consumer whose queue lost its leader; the process would look
+//! healthy and do nothing). Then everything in hand is dropped, since it will be delivered again, and
+//! a new session begins.
+//!
+//! At `stop`: the consumer is cancelled, what has not begun goes back, what has begun is finished and
+//! settled, and then the channel is closed.
+
+use std::{sync::Arc, time::Duration};
+
+use chaos::FailPoints;
+use futures::{FutureExt, StreamExt, pin_mut, stream::FuturesUnordered};
+use lapin::{
+    Channel,
+    message::Delivery,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{
+    patience::Held,
+    settle::{Settle, settle},
+};
+use crate::{
+    Error,
+    connection::{self, Broker, Link, within},
+    topology,
+};
+
+/// What is done with each delivery of a queue.
+pub trait Deed: Send + Sync {
+    /// Does it, and says how to settle. Holds the delivery as long as the infrastructure is at fault.
+    /// When `stop` comes before the work has begun, it is not begun.
+    fn deliver(&self, delivery: &Delivery, stop: &CancellationToken) -> impl Future<Output = Settle> + Send;
+
+    /// Deliveries held at this moment.
+    fn held(&self) -> watch::Receiver<Held>;
+}
+
+/// One consumer of one queue.
+pub struct Consumer<D> {
+    broker: Broker,
+    role: &'static str,
+    queue: &'static str,
+    prefetch: u16,
+    fail_points: FailPoints,
+    link: watch::Sender<Link>,
+    deed: Arc<D>,
+}
+
+impl<D: Deed> Consumer<D> {
+    /// A consumer that is not running yet, and the state of its link. `role` names its connection.
+    pub fn new(
+        broker: Broker,
+        role: &'static str,
+        queue: &'static str,
+        prefetch: u16,
+        fail_points: FailPoints,
+        deed: Arc<D>,
+    ) -> (Self, watch::Receiver<Link>) {
+        let (link, linked) = watch::channel(Link::Connecting);
+        (Self { broker, role, queue, prefetch, fail_points, link, deed }, linked)
+    }
+
+    /// Runs until `stop`.
+    ///
+    /// # Errors
+    /// Only what another session would meet again.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        connection::supervise(self.role, &self.link, &stop, || self.session(&stop)).await
+    }
+
+    async fn session(&self, stop: &CancellationToken) -> Result<(), Error> {
+        let (connection, events) = self.broker.connect(self.role).await?;
+        let channel = within("open a channel", connection.create_channel()).await?;
+        topology::declare(&channel, self.broker.queue_type).await?;
+        within("prefetch", channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
+        let consumer = channel.basic_consume(
+            self.queue.into(),
+            self.role.replace(' ', "-").as_str().into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let consumer = within("consume", consumer).await?;
+        self.link.send_replace(Link::Open);
+        pin_mut!(events);
+        tokio::select! {
+            result = self.consume(&channel, consumer, stop) => result?,
+            error = connection::watch_events(events, &self.link) => return Err(error),
+        }
+        connection::close(&connection, &[&channel]).await;
+        Ok(())
+    }
+
+    async fn consume(
+        &self,
+        channel: &Channel,
+        mut deliveries: lapin::Consumer,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut held = self.deed.held();
+        let mut in_hand = FuturesUnordered::new();
+        let in_hand_gauge = metrics::gauge!("unacked_deliveries_in_hand", "queue" => self.queue);
+        loop {
+            let paused = held.borrow_and_update().count > 0;
+            #[expect(clippy::cast_precision_loss, reason = "bounded by the prefetch")]
+            in_hand_gauge.set(in_hand.len() as f64);
+            tokio::select! {
+                Some(settled) = in_hand.next() => settled?,
+                delivery = deliveries.next(), if !paused => match delivery {
+                    Some(delivery) => in_hand.push(self.deliver(delivery?, stop)),
+                    None => return Err(Error::ConsumerEnded(self.queue)),
+                },
+                _ = held.changed() => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        let cancel = channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default());
+        within("cancel the consumer", cancel).await?;
+        while let Some(Some(Ok(delivery))) = deliveries.next().now_or_never() {
+            settle(&delivery, Settle::Requeue(Duration::ZERO)).await?;
+        }
+        while let Some(settled) = in_hand.next().await {
+            settled?;
+        }
+        in_hand_gauge.set(0.0);
+        Ok(())
+    }
+
+    async fn deliver(&self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
+        let id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
+        let span = tracing::info_span!(
+            "delivery",
+            queue.name = self.queue,
+            message.id = id,
+            delivery.tag = delivery.delivery_tag,
+            delivery.redelivered = delivery.redelivered,
+            delivery.attempt = tracing::field::Empty,
+        );
+        async {
+            if delivery.redelivered {
+                metrics::counter!("unacked_messages_redelivered_total", "queue" => self.queue)
+                    .increment(1);
+            }
+            let answer = self.deed.deliver(&delivery, stop).await;
+            let name = "settle.before_ack";
+            self.fail_points.hit(name).await.map_err(|_| Error::Injected(name))?;
+            settle(&delivery, answer).await
+        }
+        .instrument(span)
+        .await
+    }
+}

@@ -1,0 +1,77 @@
+//! What a service does with a message: its work, and the effect of it.
+
+use std::time::Instant;
+
+use sqlx::{Postgres, Transaction};
+
+use crate::envelope::{Envelope, NotOurs};
+
+/// A message in hand.
+#[derive(Debug)]
+pub struct Received<M> {
+    /// All that travelled along.
+    pub envelope: Envelope,
+    /// The body, read.
+    pub message: M,
+    /// The how manieth delivery this is, from 1. Where the broker does not count: one more than the
+    /// failures of its work that are known, and at least 2 when it was delivered before.
+    pub attempt: u32,
+    /// The broker's hint that it was delivered before.
+    pub redelivered: bool,
+    /// When it came in.
+    pub came_in: Instant,
+}
+
+/// Why the work did not succeed. A decision about the message, not about the infrastructure: a
+/// database that is away is no reason to fail a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Counted; the message goes back to the queue until it failed too often.
+    Retry(String),
+    /// Counted; the message is given up on at once.
+    Reject(String),
+}
+
+/// A kind of message and what is done with it.
+pub trait Handler: Send + Sync + 'static {
+    /// The kind that is consumed, as in [`Envelope::kind`].
+    const KIND: &'static str;
+    /// The body.
+    type Message: Send + Sync;
+    /// What the work leaves to be stored.
+    type Output: Send + Sync;
+
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// It is not what its kind says.
+    fn read(&self, envelope: &Envelope) -> Result<Self::Message, NotOurs>;
+
+    /// The work: outside any transaction, repeated at every attempt, dropped if the link dies.
+    fn work(
+        &self,
+        received: &Received<Self::Message>,
+    ) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
+
+    /// Stores the effects of messages that are admitted in the same transaction. An error rolls all
+    /// of it back; each is then tried alone.
+    fn store(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        effects: &[&Effect<Self>],
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send
+    where
+        Self: Sized;
+
+    /// So many effects were committed.
+    fn stored(&self, effects: usize);
+}
+
+/// A message whose work is done, with what the work left.
+#[derive(Debug)]
+pub struct Effect<H: Handler> {
+    /// The message.
+    pub received: Received<H::Message>,
+    /// What its work left.
+    pub output: H::Output,
+}

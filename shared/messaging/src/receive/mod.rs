@@ -1,0 +1,19 @@
+//! The receiving half: consumer, inbox, processor, dead letters.
+
+pub mod consumer;
+pub mod dead_letter;
+pub mod failure;
+pub mod handler;
+pub mod history;
+pub mod inbox;
+pub mod patience;
+pub mod processor;
+pub mod settle;
+
+/// The tables of the receiving half, for the service's own schema. Its versions do not clash with a
+/// service's own migrations, which are numbered from 1.
+pub fn migrator() -> sqlx::migrate::Migrator {
+    let mut migrator = sqlx::migrate!("./migrations/receive");
+    migrator.set_ignore_missing(true);
+    migrator
+}

@@ -1,0 +1,337 @@
+//! From a delivery to its effect: look, work, admit and store, and then the answer.
+//!
+//! 1. Not ours: given up on at once. 2. Its effect is committed: acked before it costs any work.
+//! 3. Its work failed too often, or it was delivered suspiciously often: given up on, also when the
+//! process died between counting the last failure and saying so. 4. The work. 5. A failure is
+//! committed, then the message goes back. 6. The inbox row and the effect are one commit, shared with
+//! whatever else finishes meanwhile; then the ack.
+//!
+//! Only the work's own failure sends a message back. When the database is away the delivery is held:
+//! sent back, it would return at once and burn its attempts in milliseconds.
+//!
+//! Between two lines: die before the commit: rolled back, delivered again. Die between commit and
+//! ack: delivered again, and seen at the look. Lose the link at the commit: unknown, so the effect is
+//! offered again, and the inbox says whether it was there.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chaos::FailPoints;
+use group_commit::{Committer, Group, group_commit};
+use lapin::message::Delivery;
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{Span, info, warn};
+use uuid::Uuid;
+
+use super::{
+    consumer::Deed,
+    failure::{self, FailedWork},
+    handler::{Effect, Failure, Handler, Received},
+    history::{Begun, Ending, History, VISIBLE_AFTER},
+    inbox,
+    patience::{Fault, Held, Holding},
+    settle::Settle,
+};
+use crate::{
+    bounded,
+    envelope::{self, Envelope, NotOurs},
+};
+
+/// Most effects in one commit.
+const GROUP: usize = 500;
+
+/// How a processor treats messages that do not succeed.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Failures of the work after which a message is given up on.
+    pub max_failures: u32,
+    /// Deliveries by the broker's count after which a message is given up on though its work never
+    /// failed: the net for work that kills its process.
+    pub max_deliveries: u32,
+    /// How long a failed message is held before it goes back, half of it at random.
+    pub retry_hold: Duration,
+}
+
+/// What was stored: the first effect of the message, or nothing since it had one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admitted {
+    First,
+    Duplicate,
+}
+
+type EffectGroup<H> = Group<Arc<Effect<H>>, Result<Admitted, Fault>>;
+
+/// The deed of the queue `messages`.
+pub struct Processor<H: Handler> {
+    pool: PgPool,
+    node: String,
+    handler: Arc<H>,
+    policy: Policy,
+    fail_points: FailPoints,
+    holding: Holding,
+    effects: EffectGroup<H>,
+    history: History,
+}
+
+/// The loop that commits effects.
+pub struct EffectCommitter<H: Handler> {
+    pool: PgPool,
+    handler: Arc<H>,
+    fail_points: FailPoints,
+    effects: Committer<Arc<Effect<H>>, Result<Admitted, Fault>>,
+}
+
+/// The deed and its loop.
+pub fn processor<H: Handler>(
+    pool: PgPool,
+    node: String,
+    handler: Arc<H>,
+    policy: Policy,
+    fail_points: FailPoints,
+    history: History,
+) -> (Processor<H>, EffectCommitter<H>) {
+    let (group, effects) = group_commit(GROUP);
+    let committer = EffectCommitter {
+        pool: pool.clone(),
+        handler: Arc::clone(&handler),
+        fail_points: fail_points.clone(),
+        effects,
+    };
+    let holding = Holding::default();
+    let effects = group;
+    (Processor { pool, node, handler, policy, fail_points, holding, effects, history }, committer)
+}
+
+/// A decision about a delivery, with what the history says of it.
+struct Decision {
+    settle: Settle,
+    ending: Ending,
+    cause: Option<String>,
+}
+
+impl Decision {
+    fn ack(ending: Ending) -> Self {
+        Self { settle: Settle::Ack, ending, cause: None }
+    }
+
+    fn give_up(cause: String) -> Self {
+        Self { settle: Settle::DeadLetter, ending: Ending::DeadLettered, cause: Some(cause) }
+    }
+
+    fn not_begun() -> Self {
+        let cause = Some("the node is stopping".to_owned());
+        Self { settle: Settle::Requeue(Duration::ZERO), ending: Ending::Returned, cause }
+    }
+}
+
+impl<H: Handler> Deed for Processor<H> {
+    async fn deliver(&self, delivery: &Delivery, stop: &CancellationToken) -> Settle {
+        let earlier = envelope::earlier_deliveries(&delivery.properties);
+        let attempt = earlier.map_or(1 + u32::from(delivery.redelivered), |n| n + 1);
+        let begun = Begun {
+            delivery_id: Uuid::now_v7(),
+            message_id: envelope::message_id(&delivery.properties),
+            attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
+            redelivered: delivery.redelivered,
+            at: Instant::now(),
+        };
+        let in_hand = self.history.begin(begun);
+        let deciding = self.decide(delivery, attempt, stop);
+        futures::pin_mut!(deciding);
+        let decision = match tokio::time::timeout(VISIBLE_AFTER, &mut deciding).await {
+            Ok(decision) => decision,
+            Err(_) => {
+                in_hand.show();
+                deciding.await
+            }
+        };
+        in_hand.end(decision.ending, decision.cause);
+        decision.settle
+    }
+
+    fn held(&self) -> watch::Receiver<Held> {
+        self.holding.subscribe()
+    }
+}
+
+impl<H: Handler> Processor<H> {
+    async fn decide(&self, delivery: &Delivery, attempt: u32, stop: &CancellationToken) -> Decision {
+        let came_in = Instant::now();
+        // An injected error stands for a message that cannot be read.
+        let read = match self.fail_points.hit("consumer.on_delivery").await {
+            Ok(()) => self.read(delivery),
+            Err(injected) => Err(NotOurs::Body(injected.to_string())),
+        };
+        let (envelope, message) = match read {
+            Ok(read) => read,
+            Err(reason) => {
+                metrics::counter!("unacked_messages_not_ours_total").increment(1);
+                warn!(%reason, "not a message of ours, given up on");
+                return Decision::give_up(reason.to_string());
+            }
+        };
+        let id = envelope.message_id;
+        let look = self.holding.until_done("look", stop, || bounded(inbox::look(&self.pool, id))).await;
+        let known = match look {
+            Ok(known) => known,
+            Err(Some(why)) => return self.failed(id, attempt, Failure::Retry(why)).await,
+            Err(None) => return Decision::not_begun(),
+        };
+        if known.admitted {
+            info!("a duplicate, acked without work");
+            metrics::counter!("unacked_messages_duplicate_total").increment(1);
+            return Decision::ack(Ending::Duplicate);
+        }
+        let failures = u32::try_from(known.failures).unwrap_or(u32::MAX);
+        if failures >= self.policy.max_failures {
+            return Decision::give_up(format!("its work failed {failures} times"));
+        }
+        if attempt > self.policy.max_deliveries {
+            warn!(attempt, "delivered suspiciously often, given up on");
+            return Decision::give_up(format!("it was delivered {attempt} times and never settled"));
+        }
+        if stop.is_cancelled() {
+            return Decision::not_begun();
+        }
+        // A classic queue does not count deliveries; failures that are known are a better guess.
+        let attempt = attempt.max(failures + 1);
+        Span::current().record("delivery.attempt", attempt);
+        let redelivered = delivery.redelivered;
+        let received = Received { envelope, message, attempt, redelivered, came_in };
+        match self.handler.work(&received).await {
+            Ok(output) => self.store(Effect { received, output }).await,
+            Err(failure) => self.failed(id, attempt, failure).await,
+        }
+    }
+
+    fn read(&self, delivery: &Delivery) -> Result<(Envelope, H::Message), NotOurs> {
+        let envelope = Envelope::read(delivery, H::KIND)?;
+        let message = self.handler.read(&envelope)?;
+        Ok((envelope, message))
+    }
+
+    async fn store(&self, effect: Effect<H>) -> Decision {
+        let effect = Arc::new(effect);
+        let offer = || async {
+            let answer = self.effects.commit(Arc::clone(&effect)).await;
+            answer.unwrap_or_else(|_| Err(Fault::Infrastructure("the committing loop ended".into())))
+        };
+        // What has begun is finished, also at a stop: the process's own limit ends it if need be.
+        let stored = self.holding.until_done("store the effect", &CancellationToken::new(), offer).await;
+        let received = &effect.received;
+        let duration_ms = received.came_in.elapsed().as_millis();
+        match stored {
+            Ok(Admitted::First) => {
+                info!(duration_ms, "processed");
+                metrics::counter!("unacked_messages_processed_total").increment(1);
+                Decision::ack(Ending::Processed)
+            }
+            Ok(Admitted::Duplicate) => {
+                info!(duration_ms, "a duplicate, found at the commit");
+                metrics::counter!("unacked_messages_duplicate_total").increment(1);
+                Decision::ack(Ending::Duplicate)
+            }
+            Err(why) => {
+                let why = why.unwrap_or_default();
+                let id = received.envelope.message_id;
+                self.failed(id, received.attempt, Failure::Retry(why)).await
+            }
+        }
+    }
+
+    /// Counts a failure of the work, then decides whether the message goes back or is given up on.
+    async fn failed(&self, message_id: Uuid, attempt: u32, failure: Failure) -> Decision {
+        let (reason, retry) = match failure {
+            Failure::Retry(reason) => (reason, true),
+            Failure::Reject(reason) => (reason, false),
+        };
+        let failed = FailedWork {
+            failure_id: Uuid::now_v7(),
+            message_id,
+            attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
+            // Postgres cannot store NUL in text, and a reason may quote the message.
+            reason: reason.replace('\0', "\u{fffd}"),
+        };
+        metrics::counter!("unacked_work_failures_total").increment(1);
+        let record = || bounded(failure::record(&self.pool, &self.node, &failed));
+        let never = CancellationToken::new();
+        let count = match self.holding.until_done("count a failure", &never, record).await {
+            Ok(count) => u32::try_from(count).unwrap_or(u32::MAX),
+            // A failure that cannot be stored cannot be counted either; the broker's count remains.
+            Err(_) => 0,
+        };
+        if retry && count < self.policy.max_failures {
+            info!(count, reason = failed.reason, "the work failed, back to the queue");
+            let pause = self.policy.retry_hold.mul_f64(rand::random_range(0.5..=1.0));
+            return Decision {
+                settle: Settle::Requeue(pause),
+                ending: Ending::Failed,
+                cause: Some(failed.reason),
+            };
+        }
+        warn!(count, reason = failed.reason, "given up on");
+        Decision::give_up(failed.reason)
+    }
+}
+
+impl<H: Handler> EffectCommitter<H> {
+    /// Commits effects until the processor is gone.
+    pub async fn run(mut self) {
+        while let Some((effects, answers)) = self.effects.next(GROUP).await {
+            let results = match bounded(self.commit(&effects)).await {
+                Ok(admitted) => admitted.into_iter().map(Ok).collect(),
+                // The database is away, or the fault is this one effect's own.
+                Err(fault) if effects.len() == 1 || is_away(&fault) => {
+                    let fault = Fault::from(fault);
+                    effects.iter().map(|_| Err(fault.clone())).collect()
+                }
+                Err(fault) => {
+                    warn!(%fault, effects = effects.len(), "a group failed, each is tried alone");
+                    let mut results = Vec::with_capacity(effects.len());
+                    for effect in &effects {
+                        let alone = bounded(self.commit(std::slice::from_ref(effect))).await;
+                        results.push(alone.map(|admitted| admitted[0]).map_err(Fault::from));
+                    }
+                    results
+                }
+            };
+            answers.send(results);
+        }
+    }
+
+    /// The inbox rows and the effects of those that are new, in one commit.
+    async fn commit(&self, effects: &[Arc<Effect<H>>]) -> Result<Vec<Admitted>, sqlx::Error> {
+        let mut tx = self.pool.begin().await?;
+        let ids: Vec<Uuid> = effects.iter().map(|e| e.received.envelope.message_id).collect();
+        let mut new = inbox::admit(&mut tx, &ids).await?;
+        // The same id may be twice in one group: the first takes it.
+        let admitted: Vec<Admitted> = ids
+            .iter()
+            .map(|id| if new.remove(id) { Admitted::First } else { Admitted::Duplicate })
+            .collect();
+        let first: Vec<&Effect<H>> = effects
+            .iter()
+            .zip(&admitted)
+            .filter(|(_, admitted)| **admitted == Admitted::First)
+            .map(|(effect, _)| &**effect)
+            .collect();
+        if !first.is_empty() {
+            self.handler.store(&mut tx, &first).await?;
+        }
+        let name = "consumer.before_commit";
+        self.fail_points.hit(name).await.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
+        let stored = first.len();
+        tx.commit().await?;
+        self.handler.stored(stored);
+        Ok(admitted)
+    }
+}
+
+/// No connection to be had, or the one we had is gone: trying each effect alone would only take longer.
+fn is_away(error: &sqlx::Error) -> bool {
+    !matches!(error, sqlx::Error::Database(_) | sqlx::Error::Protocol(_))
+}

@@ -1,0 +1,53 @@
+//! The consumer's answer to a delivery: exactly one.
+//!
+//! A delivery whose answer did not go out (its channel died, or no answer came in time) will come
+//! again; the session that it belonged to is over, and its answer must not be sent on another.
+
+use std::time::Duration;
+
+use lapin::{
+    message::Delivery,
+    options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
+};
+
+use crate::{Error, connection::within};
+
+/// What becomes of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settle {
+    /// It is dealt with: its effect is committed, was committed before, or it is parked.
+    Ack,
+    /// Its work failed, or was never started: back to the queue, after this pause.
+    Requeue(Duration),
+    /// It is given up on: to the dead letters.
+    DeadLetter,
+}
+
+/// Sends the answer.
+///
+/// # Errors
+/// The answer was not sent, or nobody knows; the session must end.
+pub async fn settle(delivery: &Delivery, settle: Settle) -> Result<(), Error> {
+    let sent = match settle {
+        Settle::Ack => within("ack", delivery.acker.ack(BasicAckOptions::default())).await?,
+        Settle::Requeue(pause) => {
+            tokio::time::sleep(pause).await;
+            let options = BasicNackOptions { requeue: true, multiple: false };
+            within("nack", delivery.acker.nack(options)).await?
+        }
+        Settle::DeadLetter => {
+            within("reject", delivery.acker.reject(BasicRejectOptions { requeue: false })).await?
+        }
+    };
+    // The library says false, not an error, when the channel is gone.
+    if !sent {
+        return Err(Error::NotSettled);
+    }
+    metrics::counter!(match settle {
+        Settle::Ack => "unacked_messages_acknowledged_total",
+        Settle::Requeue(_) => "unacked_messages_requeued_total",
+        Settle::DeadLetter => "unacked_messages_dead_lettered_rejected_total",
+    })
+    .increment(1);
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! Rows to publish. A row is here from the commit that accepted its message until the broker has
+//! confirmed it, and nobody publishes a message that has no row.
+//!
+//! A row is free when its `free_at` has passed, by the database's clock. A claim is a lease: it moves
+//! `free_at` into the future and names the publisher session that holds it. A node that dies, or that
+//! cannot reach the database, stops renewing, and the rows become free for every other node.
+//!
+//! Between a confirm and its [`mark_confirmed`] the node may die: the row is published again, under
+//! the same id, and the receiver's inbox knows it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, PgPool, Postgres, Transaction, postgres::types::PgInterval};
+use uuid::Uuid;
+
+use crate::envelope::Envelope;
+
+/// How long a claim holds without being renewed.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// Adds rows for `envelopes`, in the transaction that stores the messages themselves. With a `lease`
+/// they are held by that publisher session at once; without, they are free for any.
+pub async fn append(
+    tx: &mut Transaction<'_, Postgres>,
+    envelopes: &[Envelope],
+    lease: Option<Uuid>,
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = envelopes.iter().map(|e| e.message_id).collect();
+    let kinds: Vec<&str> = envelopes.iter().map(|e| e.kind.as_str()).collect();
+    let bodies: Vec<&[u8]> = envelopes.iter().map(|e| e.body.as_slice()).collect();
+    let nodes: Vec<&str> = envelopes.iter().map(|e| e.node.as_str()).collect();
+    let runs: Vec<Option<&str>> = envelopes.iter().map(|e| e.run.as_deref()).collect();
+    let times: Vec<DateTime<Utc>> = envelopes.iter().map(|e| e.accepted_at).collect();
+    sqlx::query(
+        "insert into outbox (message_id, kind, body, node, run, accepted_at, lease, free_at)
+         select id, kind, body, node, run, accepted_at, $7::uuid,
+                clock_timestamp() + case when $7::uuid is null then interval '0' else $8 end
+           from unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::timestamptz[])
+             as row (id, kind, body, node, run, accepted_at)",
+    )
+    .bind(ids)
+    .bind(kinds)
+    .bind(bodies)
+    .bind(nodes)
+    .bind(runs)
+    .bind(times)
+    .bind(lease)
+    .bind(interval(LEASE))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct Row {
+    message_id: Uuid,
+    kind: String,
+    body: Vec<u8>,
+    node: String,
+    run: Option<String>,
+    accepted_at: DateTime<Utc>,
+    tries: i32,
+}
+
+/// A claimed row: publish it, then say how it went.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// What to publish.
+    pub envelope: Envelope,
+    /// How often that was tried before and refused or returned.
+    pub tries: i32,
+}
+
+/// Claims up to `most` free rows for the publisher session `lease`, the longest free first. Rows that
+/// another node is claiming at this moment are skipped, not waited for.
+pub async fn claim(pool: &PgPool, lease: Uuid, most: usize) -> Result<Vec<Claimed>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "update outbox set lease = $1, free_at = clock_timestamp() + $2
+          where outbox_id in (
+                select outbox_id from outbox where free_at <= clock_timestamp()
+                 order by free_at limit $3 for update skip locked)
+         returning message_id, kind, body, node, run, accepted_at, tries",
+    )
+    .bind(lease)
+    .bind(interval(LEASE))
+    .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Claimed {
+            envelope: Envelope {
+                message_id: row.message_id,
+                kind: row.kind,
+                accepted_at: row.accepted_at,
+                node: row.node,
+                run: row.run,
+                body: row.body,
+            },
+            tries: row.tries,
+        })
+        .collect())
+}
+
+/// Holds everything that the session `lease` claimed for another [`LEASE`].
+pub async fn renew(pool: &PgPool, lease: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query("update outbox set free_at = clock_timestamp() + $2 where lease = $1")
+        .bind(lease)
+        .bind(interval(LEASE))
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Frees everything that the session `lease` still holds.
+pub async fn release(pool: &PgPool, lease: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query("update outbox set lease = null, free_at = clock_timestamp() where lease = $1")
+        .bind(lease)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// What the broker said of one publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every queue it was routed to has it.
+    Confirmed,
+    /// It was routed to no queue, and came back.
+    Unroutable,
+    /// A queue refused it (full, or failing inside).
+    Refused,
+}
+
+impl Outcome {
+    /// As in the database and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Unroutable => "unroutable",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// One publish, seen to its end.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// Which message.
+    pub message_id: Uuid,
+    /// How it went.
+    pub outcome: Outcome,
+    /// The how manieth try this was, from 1.
+    pub tries: i32,
+    /// Milliseconds from handing it to the library to the broker's word.
+    pub confirm_ms: i32,
+}
+
+/// Removes confirmed rows, and gives the others back with a pause that grows from 1 s to 30 s. The
+/// history of tries is written in the same transaction, since it costs no further round trip.
+pub async fn mark(pool: &PgPool, node: &str, published: &[Published]) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    mark_confirmed(&mut tx, &ids(published, Outcome::Confirmed)).await?;
+    for outcome in [Outcome::Unroutable, Outcome::Refused] {
+        give_back(&mut tx, &ids(published, outcome), outcome).await?;
+    }
+    record(&mut tx, node, published).await?;
+    tx.commit().await
+}
+
+fn ids(published: &[Published], outcome: Outcome) -> Vec<Uuid> {
+    published.iter().filter(|p| p.outcome == outcome).map(|p| p.message_id).collect()
+}
+
+async fn mark_confirmed(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    // Whoever holds the lease by now: the broker has the message.
+    sqlx::query("delete from outbox where message_id = any($1)").bind(ids).execute(connection).await?;
+    Ok(())
+}
+
+async fn give_back(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+    outcome: Outcome,
+) -> Result<(), sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update outbox set state = $2, tries = tries + 1, lease = null,
+                free_at = clock_timestamp() + least(30, power(2, least(tries, 5))) * interval '1 s'
+          where message_id = any($1)",
+    )
+    .bind(ids)
+    .bind(outcome.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn record(
+    connection: &mut PgConnection,
+    node: &str,
+    published: &[Published],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into publication (message_id, node, try, outcome, confirm_ms)
+         select id, $5, try, outcome, ms
+           from unnest($1::uuid[], $2::int[], $3::text[], $4::int[]) as row (id, try, outcome, ms)",
+    )
+    .bind(published.iter().map(|p| p.message_id).collect::<Vec<_>>())
+    .bind(published.iter().map(|p| p.tries).collect::<Vec<_>>())
+    .bind(published.iter().map(|p| p.outcome.as_str()).collect::<Vec<_>>())
+    .bind(published.iter().map(|p| p.confirm_ms).collect::<Vec<_>>())
+    .bind(node)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// How many rows wait.
+#[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
+pub struct Depth {
+    /// All rows.
+    pub waiting: i64,
+    /// Those that came back unroutable at their last try.
+    pub unroutable: i64,
+    /// Those that the queue refused at their last try.
+    pub refused: i64,
+    /// When the oldest was accepted.
+    pub oldest: Option<DateTime<Utc>>,
+}
+
+/// Counts the rows: reads the whole table, so not for every request.
+pub async fn depth(pool: &PgPool) -> Result<Depth, sqlx::Error> {
+    sqlx::query_as(
+        "select count(*) as waiting,
+                count(*) filter (where state = 'unroutable') as unroutable,
+                count(*) filter (where state = 'refused') as refused,
+                min(accepted_at) as oldest
+           from outbox",
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// How many further rows fit under `max`, exactly: concurrent callers wait for each other until they
+/// commit. Only for the neighbourhood of the limit.
+pub async fn room(tx: &mut Transaction<'_, Postgres>, max: u64) -> Result<u64, sqlx::Error> {
+    // Any number will do, as long as nothing else in this database locks it.
+    sqlx::query("select pg_advisory_xact_lock(7277)").execute(&mut **tx).await?;
+    let (rows,): (i64,) = sqlx::query_as("select count(*) from outbox").fetch_one(&mut **tx).await?;
+    Ok(max.saturating_sub(u64::try_from(rows).unwrap_or(0)))
+}
+
+fn interval(duration: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
+}
