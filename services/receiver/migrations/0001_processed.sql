@@ -1,0 +1,15 @@
+-- the effect, append-only and on purpose without a unique key on the message id: a second effect must show
+create table processed (
+    processed_id bigint generated always as identity primary key,
+    message_id uuid not null,
+    number bigint not null,
+    text text not null,
+    run text,
+    node text not null,
+    attempt integer not null,
+    redelivered boolean not null,
+    received_at timestamptz not null,
+    took_ms bigint not null,
+    processed_at timestamptz not null default clock_timestamp()
+);
+create index processed_message on processed (message_id);

@@ -1,0 +1,58 @@
+//! All settings of a receiver: `--help` is the reference.
+
+use daemon::{WrongSetting, database::DatabaseArgs, node::NodeArgs, redis::RedisArgs, telemetry::TelemetryArgs};
+use messaging::connection::BrokerArgs;
+use web::session::SessionArgs;
+
+use crate::process::WorkArgs;
+
+/// Consumes messages from RabbitMQ and processes each exactly once
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "receiver", version)]
+pub struct Config {
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Address of the pages and the API
+    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8082")]
+    pub listen: String,
+    /// Address of health, metrics and, with LAB_OPS, fail points; not for the public
+    #[arg(long, env = "OPS_LISTEN", default_value = "127.0.0.1:9082")]
+    pub ops_listen: String,
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    #[command(flatten)]
+    pub sessions: SessionArgs,
+    #[command(flatten)]
+    pub work: WorkArgs,
+    /// Deliveries in hand at most, not yet settled
+    #[arg(long, env = "PREFETCH", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=2000))]
+    pub prefetch: u16,
+    /// Failures of the work after which a message is given up on
+    #[arg(long, env = "WORK_MAX_FAILURES", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub work_max_failures: u32,
+    /// How long a failed message is held before it goes back to the queue, at most, in milliseconds
+    #[arg(long, env = "RETRY_HOLD_MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
+    pub retry_hold_ms: u64,
+    /// Seconds that a stop may take before what is still running is given up
+    #[arg(long, env = "SHUTDOWN_SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub shutdown_secs: u64,
+    /// Offer fail points on the ops port
+    #[arg(long, env = "LAB_OPS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub lab_ops: bool,
+    /// Fail points armed from the start, such as "settle.before_ack=crash@3"
+    #[arg(long, env = "FAIL_POINTS", default_value = "")]
+    pub fail_points: String,
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+impl Config {
+    pub(crate) fn fail_points(&self) -> Result<chaos::FailPoints, WrongSetting> {
+        chaos::FailPoints::parse(&self.fail_points)
+            .map_err(|error| WrongSetting::new("FAIL_POINTS", &self.fail_points, error.to_string()))
+    }
+}

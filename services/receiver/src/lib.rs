@@ -1,0 +1,176 @@
+//! A receiver: takes messages from the queue, works on them, and stores the effect of each once.
+//!
+//! [`process`] is the work, [`messaging::receive`] everything around it; [`received`] is the page. All
+//! state is in Postgres and in the queue: a receiver may die at any line, and what it had in hand goes
+//! to another.
+
+pub mod app;
+pub mod config;
+pub mod dead_letters;
+pub mod process;
+pub mod processed;
+pub mod received;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::Router;
+use daemon::{WrongSetting, database::Database, lifecycle::Lifecycle, monitor, ops, parts::{Part, Parts}, telemetry};
+use messaging::{
+    connection::{Broker, Link},
+    message::{KIND, Message},
+    receive::{
+        self,
+        consumer::{Consumer, Deed},
+        dead_letter::{self, Parking},
+        history,
+        processor::{self, Policy},
+    },
+    topology,
+};
+use tokio::net::TcpListener;
+
+pub use app::App;
+pub use config::Config;
+
+/// Deliveries by the broker's count after which a message is given up on though its work never failed.
+const MAX_DELIVERIES: u32 = 100;
+
+/// Runs a receiver until a signal, and gives its exit code: 0 clean, 1 failed, 2 a wrong setting.
+pub fn main_with(config: Config) -> ExitCode {
+    let limit = Duration::from_secs(config.shutdown_secs);
+    daemon::lifecycle::run_process(limit, |lifecycle| async move {
+        let listener = daemon::http::bind("LISTEN", &config.listen).await?;
+        let ops_listener = daemon::http::bind("OPS_LISTEN", &config.ops_listen).await?;
+        run(config, listener, ops_listener, lifecycle).await
+    })
+}
+
+/// Starts a receiver on the lifecycle. Servers that are away are waited for in the background.
+///
+/// # Errors
+/// A wrong setting.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    ops_listener: TcpListener,
+    lifecycle: Lifecycle,
+) -> anyhow::Result<()> {
+    let node = Arc::new(config.node.node("receiver")?);
+    telemetry::init(&config.telemetry, &node)?;
+    let fail_points = config.fail_points()?;
+    let parts = Parts::new();
+    let broker = Broker::new(&config.broker, &node.name)
+        .map_err(|right| WrongSetting::secret("AMQP_URL", right))?;
+    let database = config.database.open(&node, &parts)?;
+    let redis = daemon::redis::connect(&config.redis)?;
+    let sessions = web::session::Sessions::new(redis.clone(), parts.part("redis"), &config.sessions);
+    let pool = database.pool.clone();
+    let tally = Arc::<app::Tally>::default();
+
+    let (history, recorder) = history::history(pool.clone(), node.name.clone());
+    let work = Arc::new(process::Work {
+        args: config.work.clone(),
+        node: node.name.clone(),
+        tally: Arc::clone(&tally),
+    });
+    let policy = Policy {
+        max_failures: config.work_max_failures,
+        max_deliveries: MAX_DELIVERIES,
+        retry_hold: Duration::from_millis(config.retry_hold_ms),
+    };
+    let (processor, committer) = processor::processor(
+        pool.clone(),
+        node.name.clone(),
+        work,
+        policy,
+        fail_points.clone(),
+        history,
+    );
+    let held = processor.held();
+    let (consumer, link) = Consumer::new(
+        broker.clone(),
+        "consumer",
+        topology::MESSAGES,
+        config.prefetch,
+        fail_points.clone(),
+        Arc::new(processor),
+    );
+    let parking =
+        Parking::new(pool, node.name.clone(), KIND, |e| Message::read(e).map(drop), fail_points.clone());
+    let (dead_letters, _) = Consumer::new(
+        broker,
+        "dead letters",
+        topology::DEAD,
+        dead_letter::PREFETCH,
+        fail_points.clone(),
+        Arc::new(parking),
+    );
+    let app = App {
+        node: Arc::clone(&node),
+        database: database.clone(),
+        parts: parts.clone(),
+        sessions: sessions.clone(),
+        held,
+        tally,
+    };
+
+    database.migrate_until_done(vec![receive::migrator(), sqlx::migrate!()], &lifecycle);
+    monitor::watch_database(&database, &lifecycle);
+    monitor::watch_redis(&redis, &parts.part("redis"), &lifecycle);
+    let stopping = lifecycle.stopping();
+    lifecycle.spawn("session index", sessions.clone().keep_index(stopping.clone()));
+    let rabbitmq = parts.part("rabbitmq").follow(link, tell_link, stopping);
+    lifecycle.spawn("broker state", rabbitmq);
+    // These two end with the last delivery, which is after the stop.
+    lifecycle.spawn_once("effects", async move {
+        committer.run().await;
+        Ok(())
+    });
+    lifecycle.spawn_once("history", async move {
+        recorder.run().await;
+        Ok(())
+    });
+    consume(&lifecycle, "consumer", database.clone(), consumer);
+    consume(&lifecycle, "dead letters", database, dead_letters);
+
+    let ops = ops::OpsState {
+        node: Arc::clone(&node),
+        parts: parts.clone(),
+        ready_needs: &["postgres", "rabbitmq"],
+        metrics: daemon::metrics_handle(),
+        fail_points,
+        lab_ops: config.lab_ops,
+    };
+    daemon::http::serve(ops_listener, ops::router(ops), &lifecycle);
+    let router = Router::new().merge(received::routes()).with_state(app);
+    let site = web::Site { node, parts, sessions, meanings: received::MEANINGS };
+    daemon::http::serve(listener, web::wrap(router, site), &lifecycle);
+    Ok(())
+}
+
+fn tell_link(part: &Part, link: &Link) {
+    match link {
+        Link::Connecting => part.starting("not connected yet"),
+        Link::Open => part.up(),
+        Link::Blocked(reason) => part.note(format!("publishing is blocked: {reason}")),
+        Link::Away(reason) => part.away(reason),
+        Link::Closed => part.away("stopped"),
+    }
+}
+
+/// Takes deliveries as soon as there are tables to store anything in.
+fn consume<D: Deed + 'static>(
+    lifecycle: &Lifecycle,
+    name: &'static str,
+    database: Database,
+    consumer: Consumer<D>,
+) {
+    let stop = lifecycle.stopping();
+    lifecycle.spawn(name, async move {
+        if stop.run_until_cancelled(database.migrated()).await.is_none() {
+            return Ok(());
+        }
+        consumer.run(stop).await.with_context(|| format!("consuming ({name})"))
+    });
+}

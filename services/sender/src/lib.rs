@@ -1,0 +1,167 @@
+//! A sender: takes messages from people and programs, and sees them to the queue.
+//!
+//! [`submit`] accepts, [`messaging::send`] publishes; [`home`] is the page, [`api`] the API for
+//! programs, [`session`] the reset of a session. All state is in Postgres: a sender may die at any
+//! line, and any other takes over what it has accepted.
+
+pub mod api;
+pub mod app;
+pub mod config;
+pub mod home;
+pub mod message;
+pub mod session;
+pub mod submit;
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use axum::Router;
+use daemon::{WrongSetting, lifecycle::Lifecycle, monitor, ops, parts::{Part, Parts}, telemetry};
+use messaging::{
+    bounded,
+    connection::{Broker, Link},
+    send::{
+        self,
+        outbox::{self, Depth},
+        relay::{Relay, RelaySettings},
+    },
+};
+use sqlx::PgPool;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+pub use app::App;
+pub use config::Config;
+
+/// Runs a sender until a signal, and gives its exit code: 0 clean, 1 failed, 2 a wrong setting.
+pub fn main_with(config: Config) -> ExitCode {
+    let limit = Duration::from_secs(config.shutdown_secs);
+    daemon::lifecycle::run_process(limit, |lifecycle| async move {
+        let listener = daemon::http::bind("LISTEN", &config.listen).await?;
+        let ops_listener = daemon::http::bind("OPS_LISTEN", &config.ops_listen).await?;
+        run(config, listener, ops_listener, lifecycle).await
+    })
+}
+
+/// Starts a sender on the lifecycle. Servers that are away are waited for in the background.
+///
+/// # Errors
+/// A wrong setting.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    ops_listener: TcpListener,
+    lifecycle: Lifecycle,
+) -> anyhow::Result<()> {
+    let node = Arc::new(config.node.node("sender")?);
+    telemetry::init(&config.telemetry, &node)?;
+    let fail_points = config.fail_points()?;
+    let parts = Parts::new();
+    let broker = Broker::new(&config.broker, &node.name)
+        .map_err(|right| WrongSetting::secret("AMQP_URL", right))?;
+    let database = config.database.open(&node, &parts)?;
+    let redis = daemon::redis::connect(&config.redis)?;
+    let sessions = web::session::Sessions::new(redis.clone(), parts.part("redis"), &config.sessions);
+    let pool = database.pool.clone();
+
+    let settings =
+        RelaySettings { node: node.name.clone(), window: usize::from(config.publish_window) };
+    let (relay, handover, link) = Relay::new(broker, pool.clone(), settings, fail_points.clone());
+    let (depth_sender, depth) = watch::channel(Depth::default());
+    let since = Arc::new(AtomicI64::new(0));
+    let (submissions, committer) = submit::submissions();
+    let store = submit::Store {
+        pool: pool.clone(),
+        node: node.name.clone(),
+        outbox_max: config.outbox_max,
+        handover,
+        fail_points: fail_points.clone(),
+        depth: depth.clone(),
+        since: Arc::clone(&since),
+    };
+    let app = App {
+        node: Arc::clone(&node),
+        database: database.clone(),
+        parts: parts.clone(),
+        sessions: sessions.clone(),
+        depth,
+        submissions,
+        tally: Arc::default(),
+    };
+
+    database.migrate_until_done(vec![send::migrator(), sqlx::migrate!()], &lifecycle);
+    monitor::watch_database(&database, &lifecycle);
+    monitor::watch_redis(&redis, &parts.part("redis"), &lifecycle);
+    let stopping = lifecycle.stopping();
+    lifecycle.spawn("session index", sessions.clone().keep_index(stopping.clone()));
+    let rabbitmq = parts.part("rabbitmq").follow(link, tell_link, stopping.clone());
+    lifecycle.spawn("broker state", rabbitmq);
+    lifecycle.spawn("outbox depth", watch_depth(pool, depth_sender, since, stopping.clone()));
+    lifecycle.spawn("relay", async move { relay.run(stopping).await.context("publishing") });
+    // Ends when the last page that could submit is gone, which is after the stop.
+    lifecycle.spawn_once("store", async move {
+        store.run(committer).await;
+        Ok(())
+    });
+
+    let ops = ops::OpsState {
+        node: Arc::clone(&node),
+        parts: parts.clone(),
+        // Without RabbitMQ or Redis a sender still accepts.
+        ready_needs: &["postgres"],
+        metrics: daemon::metrics_handle(),
+        fail_points,
+        lab_ops: config.lab_ops,
+    };
+    daemon::http::serve(ops_listener, ops::router(ops), &lifecycle);
+    let router = Router::new()
+        .merge(home::routes())
+        .merge(session::routes())
+        .merge(api::routes())
+        .with_state(app);
+    let site = web::Site { node, parts, sessions, meanings: home::MEANINGS };
+    daemon::http::serve(listener, web::wrap(router, site), &lifecycle);
+    Ok(())
+}
+
+fn tell_link(part: &Part, link: &Link) {
+    match link {
+        Link::Connecting => part.starting("not connected yet"),
+        Link::Open => part.up(),
+        Link::Blocked(reason) => part.note(format!("publishing is blocked: {reason}")),
+        Link::Away(reason) => part.away(reason),
+        Link::Closed => part.away("stopped"),
+    }
+}
+
+/// Counts the outbox, each second or less often when counting takes long.
+async fn watch_depth(
+    pool: PgPool,
+    depth: watch::Sender<Depth>,
+    since: Arc<AtomicI64>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let rounds = async {
+        loop {
+            let began = Instant::now();
+            let before = since.load(Ordering::Relaxed);
+            if let Ok(counted) = bounded(outbox::depth(&pool)).await {
+                #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+                metrics::gauge!("unacked_outbox_messages").set(counted.waiting as f64);
+                depth.send_replace(counted);
+                // What was added before the count began is in it.
+                since.fetch_sub(before, Ordering::Relaxed);
+            }
+            tokio::time::sleep((began.elapsed() * 20).max(Duration::from_secs(1))).await;
+        }
+    };
+    stop.run_until_cancelled(rounds).await;
+    Ok(())
+}

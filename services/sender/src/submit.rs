@@ -1,0 +1,445 @@
+//! Accepting messages: valid, stored together with their outbox rows in one commit, and only then is
+//! the client told yes.
+//!
+//! Concurrent submissions share one commit. A submission is known by its idempotency key: repeated, it
+//! is answered with what was stored the first time; with other texts under the same key it is refused.
+//!
+//! Between two lines: die before the commit: nothing happened, and the client got no answer. Die after
+//! it: the message is accepted, the client does not know, and its repetition learns of it. Lose the
+//! database at the commit: the outcome is unknown, and that is what the client is told.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use chaos::FailPoints;
+use chrono::{DateTime, Utc};
+use group_commit::{Committer, Group, group_commit};
+use messaging::{
+    envelope::Envelope,
+    message::{KIND, Message},
+    send::{
+        outbox::{self, Depth},
+        relay::{Handover, Reservation},
+    },
+};
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::watch;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::message::{self, Earlier, NewMessage, Stored};
+
+/// Longest text, in characters.
+pub const TEXT_MAX: usize = 10_000;
+/// Most submissions in one commit.
+const GROUP: usize = 256;
+/// Within this many rows of the limit it is always looked at exactly: a count is a second old or more.
+const FEW: u64 = 10_000;
+/// How long a client waits for the database before it hears that it is away.
+const STORE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A text that may be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text(String);
+
+/// Why a text may not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    #[error("The message is empty.")]
+    Empty,
+    #[error("The message has {chars} characters; at most {TEXT_MAX} are allowed.")]
+    TooLong { chars: usize },
+    #[error("The message has a NUL character, which cannot be stored.")]
+    Nul,
+}
+
+impl Text {
+    /// Trims and checks it.
+    pub fn parse(text: &str) -> Result<Self, TextError> {
+        let text = text.trim();
+        let chars = text.chars().count();
+        match () {
+            () if text.is_empty() => Err(TextError::Empty),
+            () if chars > TEXT_MAX => Err(TextError::TooLong { chars }),
+            () if text.contains('\0') => Err(TextError::Nul),
+            () => Ok(Self(text.to_owned())),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One request: one or several messages under one idempotency key.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    pub key: String,
+    pub texts: Vec<Text>,
+    pub session: Option<Uuid>,
+    pub run: Option<String>,
+}
+
+/// A message that is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub message_id: Uuid,
+    pub number: i64,
+    pub accepted_at: DateTime<Utc>,
+    /// It was stored by an earlier request with the same key.
+    pub repeated: bool,
+}
+
+/// Why nothing is known to be stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    #[error("this Idempotency-Key was used for another message")]
+    KeyReused,
+    #[error("{max} messages wait to be published, and no more are accepted")]
+    Full { max: u64 },
+    /// Nothing was stored.
+    #[error("the database is away; nothing was stored")]
+    Away,
+    /// It may or may not have been stored.
+    #[error("whether the message was stored is unknown; repeat with the same Idempotency-Key")]
+    Unknown,
+}
+
+type Answer = Result<Vec<Accepted>, SubmitError>;
+
+/// Where submissions are handed in.
+#[derive(Clone)]
+pub struct Submissions(Group<Submission, Answer>);
+
+impl Submissions {
+    /// Waits until the submission is committed, or is known or feared not to be.
+    pub async fn submit(&self, submission: Submission) -> Answer {
+        self.0.commit(submission).await.unwrap_or(Err(SubmitError::Unknown))
+    }
+}
+
+/// The loop that stores submissions.
+pub struct Store {
+    pub(crate) pool: PgPool,
+    pub(crate) node: String,
+    pub(crate) outbox_max: u64,
+    pub(crate) handover: Handover,
+    pub(crate) fail_points: FailPoints,
+    pub(crate) depth: watch::Receiver<Depth>,
+    /// Rows added by this node since `depth` was counted.
+    pub(crate) since: Arc<AtomicI64>,
+}
+
+/// Both ends.
+pub(crate) fn submissions() -> (Submissions, Committer<Submission, Answer>) {
+    let (group, committer) = group_commit(GROUP);
+    (Submissions(group), committer)
+}
+
+impl Store {
+    /// Stores submissions until nobody can hand any in.
+    pub(crate) async fn run(self, mut submissions: Committer<Submission, Answer>) {
+        while let Some((group, answers)) = submissions.next(GROUP).await {
+            let results = match self.store(&group).await {
+                Ok(results) => results,
+                // Something about one of them, or a lock: each alone.
+                Err(StoreError::Database(error)) if group.len() > 1 => {
+                    warn!(%error, submissions = group.len(), "a group failed, each is tried alone");
+                    let mut results = Vec::with_capacity(group.len());
+                    for submission in &group {
+                        match self.store(std::slice::from_ref(submission)).await {
+                            Ok(mut one) => results.append(&mut one),
+                            Err(error) => results.push(Err(error.into())),
+                        }
+                    }
+                    results
+                }
+                Err(error) => {
+                    warn!(%error, submissions = group.len(), "nothing could be stored");
+                    let error = SubmitError::from(error);
+                    group.iter().map(|_| Err(error.clone())).collect()
+                }
+            };
+            answers.send(results);
+        }
+    }
+
+    async fn store(&self, group: &[Submission]) -> Result<Vec<Answer>, StoreError> {
+        let reservation = self.handover.reserve();
+        let prepare = self.prepare(group, reservation.as_ref().map(Reservation::lease));
+        let (mut tx, answers, rows) = match tokio::time::timeout(STORE_LIMIT, prepare).await {
+            Ok(prepared) => prepared?,
+            Err(_) => return Err(StoreError::Away("no answer in time".to_owned())),
+        };
+        let name = "submit.before_commit";
+        if let Err(injected) = self.fail_points.hit(name).await {
+            // Nothing may be left to chance: say what was done, not what was meant.
+            let _ = tx.rollback().await;
+            return Err(StoreError::Away(injected.to_string()));
+        }
+        if rows.is_empty() {
+            // Only repetitions: nothing to commit, and the lock on the outbox, if any, must go.
+            let _ = tokio::time::timeout(STORE_LIMIT, tx.rollback()).await;
+            return Ok(answers);
+        }
+        match tokio::time::timeout(STORE_LIMIT, tx.commit()).await {
+            Ok(committed) => committed.map_err(StoreError::at_commit)?,
+            Err(_) => return Err(StoreError::Unknown("no answer to the commit".to_owned())),
+        }
+        self.since.fetch_add(i64::try_from(rows.len()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        match reservation {
+            Some(reservation) => reservation.hand_over(rows),
+            None => self.handover.announce(),
+        }
+        let name = "submit.after_commit";
+        if let Err(injected) = self.fail_points.hit(name).await {
+            return Err(StoreError::Unknown(injected.to_string()));
+        }
+        Ok(answers)
+    }
+}
+
+impl Store {
+    /// Everything but the commit: the answers that will be true after it, and the rows to publish.
+    async fn prepare(
+        &self,
+        group: &[Submission],
+        lease: Option<Uuid>,
+    ) -> Result<(Transaction<'static, Postgres>, Vec<Answer>, Vec<Envelope>), StoreError> {
+        let mut tx = self.pool.begin().await.map_err(StoreError::before_commit)?;
+        let room = self.room(&mut tx, group).await?;
+        let ids: Vec<Vec<Uuid>> = group
+            .iter()
+            .map(|submission| submission.texts.iter().map(|_| Uuid::now_v7()).collect())
+            .collect();
+        let new = |which: &dyn Fn(usize, usize) -> bool| -> Vec<NewMessage<'_>> {
+            let mut messages = Vec::new();
+            for (index, submission) in group.iter().enumerate() {
+                for (position, text) in submission.texts.iter().enumerate() {
+                    if which(index, position) {
+                        messages.push(NewMessage {
+                            message_id: ids[index][position],
+                            text: text.as_str(),
+                            session: submission.session,
+                            run: submission.run.as_deref(),
+                            key: &submission.key,
+                            position: i32::try_from(position).unwrap_or(i32::MAX),
+                        });
+                    }
+                }
+            }
+            messages
+        };
+        // The first message of a request decides whether its key is new; the others follow it.
+        let mut stored = self.insert(&mut tx, &new(&|_, position| position == 0)).await?;
+        let is_new: Vec<bool> = ids.iter().map(|ids| stored.contains_key(&ids[0])).collect();
+        let followers = new(&|index, position| position > 0 && is_new[index]);
+        if !followers.is_empty() {
+            stored.extend(self.insert(&mut tx, &followers).await?);
+        }
+        let repeated: HashSet<&str> = group
+            .iter()
+            .zip(&is_new)
+            .filter(|(_, is_new)| !**is_new)
+            .map(|(submission, _)| submission.key.as_str())
+            .collect();
+        let earlier = self.earlier(&mut tx, &repeated).await?;
+        if let Some(room) = room
+            && u64::try_from(stored.len()).unwrap_or(u64::MAX) > room
+        {
+            // Whoever only repeats is still answered; whoever brings something new is not.
+            tx.rollback().await.map_err(StoreError::before_commit)?;
+            let tx = self.pool.begin().await.map_err(StoreError::before_commit)?;
+            let answers = group.iter().zip(&is_new).map(|(submission, is_new)| {
+                let full = Err(SubmitError::Full { max: self.outbox_max });
+                if *is_new { full } else { repetition(submission, &earlier) }
+            });
+            return Ok((tx, answers.collect(), Vec::new()));
+        }
+        let mut answers = Vec::with_capacity(group.len());
+        let mut rows = Vec::with_capacity(stored.len());
+        for ((submission, ids), is_new) in group.iter().zip(&ids).zip(&is_new) {
+            if !is_new {
+                answers.push(repetition(submission, &earlier));
+                continue;
+            }
+            let mut accepted = Vec::with_capacity(ids.len());
+            for (id, text) in ids.iter().zip(&submission.texts) {
+                let Some(stored) = stored.get(id) else {
+                    let lost = sqlx::Error::Protocol("an inserted row was not returned".to_owned());
+                    return Err(StoreError::Database(lost));
+                };
+                rows.push(self.envelope(submission, text, stored));
+                accepted.push(Accepted {
+                    message_id: stored.message_id,
+                    number: stored.number,
+                    accepted_at: stored.accepted_at,
+                    repeated: false,
+                });
+            }
+            answers.push(Ok(accepted));
+        }
+        if !rows.is_empty() {
+            outbox::append(&mut tx, &rows, lease).await.map_err(StoreError::before_commit)?;
+        }
+        Ok((tx, answers, rows))
+    }
+
+    /// How many rows still fit: `None` for plenty. Counted exactly, at the price of waiting for other
+    /// nodes that do the same, only where the last count is within a tenth of the limit.
+    async fn room(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        group: &[Submission],
+    ) -> Result<Option<u64>, StoreError> {
+        let new: usize = group.iter().map(|submission| submission.texts.len()).sum();
+        let since = u64::try_from(self.since.load(Ordering::Relaxed)).unwrap_or(0);
+        let waiting = u64::try_from(self.depth.borrow().waiting).unwrap_or(0);
+        let known = waiting.saturating_add(since).saturating_add(new as u64);
+        if known.saturating_add((self.outbox_max / 10).max(FEW)) < self.outbox_max {
+            return Ok(None);
+        }
+        outbox::room(tx, self.outbox_max).await.map(Some).map_err(StoreError::before_commit)
+    }
+
+    async fn insert(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        messages: &[NewMessage<'_>],
+    ) -> Result<HashMap<Uuid, Stored>, StoreError> {
+        message::insert(tx, &self.node, messages).await.map_err(StoreError::before_commit)
+    }
+
+    async fn earlier(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        keys: &HashSet<&str>,
+    ) -> Result<HashMap<String, Vec<Earlier>>, StoreError> {
+        let mut by_key: HashMap<String, Vec<Earlier>> = HashMap::new();
+        if !keys.is_empty() {
+            let keys: Vec<&str> = keys.iter().copied().collect();
+            for row in message::of_keys(tx, &keys).await.map_err(StoreError::before_commit)? {
+                by_key.entry(row.idempotency_key.clone()).or_default().push(row);
+            }
+        }
+        Ok(by_key)
+    }
+
+    fn envelope(&self, submission: &Submission, text: &Text, stored: &Stored) -> Envelope {
+        let message = Message { number: stored.number, text: text.as_str().to_owned() };
+        Envelope {
+            message_id: stored.message_id,
+            kind: KIND.to_owned(),
+            accepted_at: stored.accepted_at,
+            node: self.node.clone(),
+            run: submission.run.clone(),
+            body: message.to_body(),
+        }
+    }
+}
+
+/// The answer to a request whose key was used before: what was stored then, if it was the same.
+fn repetition(submission: &Submission, earlier: &HashMap<String, Vec<Earlier>>) -> Answer {
+    let earlier = earlier.get(&submission.key).map(Vec::as_slice).unwrap_or_default();
+    let same = earlier.iter().map(|e| e.text.as_str()).eq(submission.texts.iter().map(Text::as_str));
+    if !same {
+        return Err(SubmitError::KeyReused);
+    }
+    Ok(earlier
+        .iter()
+        .map(|Earlier { stored, .. }| Accepted {
+            message_id: stored.message_id,
+            number: stored.number,
+            accepted_at: stored.accepted_at,
+            repeated: true,
+        })
+        .collect())
+}
+
+/// Why a group was not stored, as far as is known.
+#[derive(Debug, thiserror::Error)]
+enum StoreError {
+    /// The database said no, and rolled back.
+    #[error("{0}")]
+    Database(sqlx::Error),
+    /// There was no database to speak of, before anything was committed.
+    #[error("{0}")]
+    Away(String),
+    /// It went silent at the commit.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+impl StoreError {
+    fn before_commit(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(_) => Self::Database(error),
+            _ => Self::Away(error.to_string()),
+        }
+    }
+
+    fn at_commit(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(_) => Self::Database(error),
+            _ => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for SubmitError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database(_) | StoreError::Away(_) => Self::Away,
+            StoreError::Unknown(_) => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_trimmed_and_checked() {
+        assert_eq!(Text::parse("  hi\n").unwrap().as_str(), "hi");
+        assert_eq!(Text::parse(" \t\n"), Err(TextError::Empty));
+        assert_eq!(Text::parse("a\0b"), Err(TextError::Nul));
+        assert!(Text::parse(&"ä".repeat(TEXT_MAX)).is_ok());
+        assert_eq!(
+            Text::parse(&"ä".repeat(TEXT_MAX + 1)),
+            Err(TextError::TooLong { chars: TEXT_MAX + 1 })
+        );
+    }
+
+    #[test]
+    fn a_key_stands_for_the_same_texts_only() {
+        let submission = |texts: &[&str]| Submission {
+            key: "k".to_owned(),
+            texts: texts.iter().map(|text| Text::parse(text).unwrap()).collect(),
+            session: None,
+            run: None,
+        };
+        let stored = |number| Stored {
+            message_id: Uuid::now_v7(),
+            number,
+            accepted_at: DateTime::from_timestamp_micros(0).unwrap(),
+        };
+        let earlier = |number, text: &str| Earlier {
+            idempotency_key: "k".to_owned(),
+            stored: stored(number),
+            text: text.to_owned(),
+        };
+        let known = HashMap::from([("k".to_owned(), vec![earlier(1, "a"), earlier(2, "b")])]);
+        let again = repetition(&submission(&["a", "b"]), &known).unwrap();
+        assert_eq!(again.iter().map(|a| (a.number, a.repeated)).collect::<Vec<_>>(), [(1, true), (2, true)]);
+        for other in [&["a"][..], &["a", "c"], &["a", "b", "c"]] {
+            assert_eq!(repetition(&submission(other), &known), Err(SubmitError::KeyReused));
+        }
+    }
+}
