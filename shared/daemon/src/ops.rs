@@ -1,0 +1,184 @@
+//! The second port, for those who run the process: health, metrics and, when the lab is on, the
+//! fail points. The gateway never routes to it.
+//!
+//! `/health/live` says that the process can answer at all; it asks nothing of anybody, so that
+//! nobody restarts a node because its database is away. `/health/ready` is 503 while a part that
+//! the service cannot do without is unusable.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use chaos::{FailPointStatus, FailPoints, WrongFailPoint};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
+
+use crate::{node::Node, parts::Parts};
+
+/// What the second port shows.
+#[derive(Clone)]
+pub struct OpsState {
+    /// Who we are.
+    pub node: Arc<Node>,
+    /// How the parts are.
+    pub parts: Parts,
+    /// The parts that the service cannot do without.
+    pub ready_needs: &'static [&'static str],
+    /// The numbers, see [`crate::metrics_handle`].
+    pub metrics: PrometheusHandle,
+    /// The fail points.
+    pub fail_points: FailPoints,
+    /// Whether `/ops` exists.
+    pub lab_ops: bool,
+}
+
+/// The routes of the second port.
+pub fn router(state: OpsState) -> Router {
+    let mut router = Router::new()
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics));
+    if state.lab_ops {
+        router = router.route("/ops/fail-points", get(fail_points).put(put_fail_points));
+    }
+    router.with_state(state)
+}
+
+async fn live(State(ops): State<OpsState>) -> Json<serde_json::Value> {
+    Json(json!({
+        "live": true,
+        "node": ops.node.name,
+        "service": ops.node.service,
+        "since": ops.node.started_at,
+    }))
+}
+
+async fn ready(State(ops): State<OpsState>) -> Response {
+    let ready = ops.parts.usable(ops.ready_needs);
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = json!({
+        "ready": ready,
+        "node": ops.node.name,
+        "service": ops.node.service,
+        "parts": ops.parts.states(),
+    });
+    (status, Json(body)).into_response()
+}
+
+async fn metrics(State(ops): State<OpsState>) -> Response {
+    let format = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    (format, ops.metrics.render()).into_response()
+}
+
+async fn fail_points(State(ops): State<OpsState>) -> Json<Vec<FailPointStatus>> {
+    Json(ops.fail_points.status())
+}
+
+/// The body is a list as `FAIL_POINTS` takes it. It replaces the one before; an empty body disarms
+/// everything.
+async fn put_fail_points(
+    State(ops): State<OpsState>,
+    wanted: String,
+) -> Result<Json<Vec<FailPointStatus>>, (StatusCode, String)> {
+    let refused = |error: WrongFailPoint| (StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n"));
+    ops.fail_points.replace(&wanted).map_err(refused)?;
+    tracing::warn!(fail_points = wanted, "fail points were set");
+    Ok(Json(ops.fail_points.status()))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, to_bytes},
+        http::Request,
+    };
+    use serde_json::Value;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{metrics_handle, node::NodeArgs};
+
+    fn state(lab_ops: bool) -> OpsState {
+        OpsState {
+            node: Arc::new(NodeArgs::default().node("sender").unwrap()),
+            parts: Parts::new(),
+            ready_needs: &["postgres"],
+            metrics: metrics_handle(),
+            fail_points: FailPoints::default(),
+            lab_ops,
+        }
+    }
+
+    async fn ask(state: &OpsState, method: &str, path: &str, body: &str) -> (StatusCode, String) {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let answer = router(state.clone()).oneshot(request).await.unwrap();
+        let status = answer.status();
+        let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_node_is_ready_when_what_it_needs_is_up_whatever_else_is_away() {
+        let state = state(false);
+        assert_eq!(ask(&state, "GET", "/health/ready", "").await.0, 503);
+        state.parts.part("postgres").up();
+        state.parts.part("rabbitmq").away("connection refused");
+        let (status, body) = ask(&state, "GET", "/health/ready", "").await;
+        assert_eq!(status, 200);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["ready"], true);
+        assert_eq!(body["service"], "sender");
+        assert_eq!(body["parts"]["rabbitmq"]["state"], "away");
+        assert_eq!(body["parts"]["rabbitmq"]["why"], "connection refused");
+        assert!(body["parts"]["postgres"]["since"].is_string());
+    }
+
+    #[tokio::test]
+    async fn a_node_lives_though_everything_is_away() {
+        assert_eq!(ask(&state(false), "GET", "/health/live", "").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn without_the_lab_there_are_no_ops() {
+        assert_eq!(
+            ask(&state(false), "GET", "/ops/fail-points", "").await.0,
+            404
+        );
+    }
+
+    #[tokio::test]
+    async fn fail_points_are_set_and_disarmed_from_outside() {
+        let state = state(true);
+        let (status, _) = ask(&state, "PUT", "/ops/fail-points", "settle.before_ack=park").await;
+        assert_eq!(status, 200);
+        let (_, body) = ask(&state, "GET", "/ops/fail-points", "").await;
+        assert!(body.contains(r#""armed":"park""#), "{body}");
+        let (_, body) = ask(&state, "PUT", "/ops/fail-points", "").await;
+        assert!(!body.contains(r#""armed":""#), "{body}");
+        assert_eq!(
+            ask(&state, "PUT", "/ops/fail-points", "x=crash").await.0,
+            422
+        );
+    }
+
+    #[tokio::test]
+    async fn metrics_are_prometheus_text() {
+        state(false).parts.part("ops_test").up();
+        let (status, body) = ask(&state(false), "GET", "/metrics", "").await;
+        assert_eq!(status, 200);
+        assert!(body.contains(r#"part_up{part="ops_test"}"#), "{body}");
+    }
+}

@@ -1,0 +1,130 @@
+//! The clients of Redis, set so that no request ever waits for a Redis that is gone.
+//!
+//! With fred's defaults a command waits until Redis is back (measured: over 12 s, the client's own
+//! limit). With ours it errs after [`COMMAND_LIMIT`], whether Redis is gone, was never there, or
+//! hangs; reconnecting goes on in the background for ever. A link whose other end went away without
+//! a word is noticed by [`crate::monitor::watch_redis`]: fred's own check of unresponsive
+//! connections never fires while commands keep being written.
+
+use std::time::Duration;
+
+pub use tower_sessions_redis_store::fred;
+
+use fred::{
+    clients::Pool,
+    interfaces::ClientLike,
+    types::config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig},
+};
+
+use crate::WrongSetting;
+
+/// How long one command may take.
+pub const COMMAND_LIMIT: Duration = Duration::from_millis(700);
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+const RECONNECT_MS: u32 = 300;
+/// Commands that wait for a connection; more err at once.
+const WAITING_MAX: usize = 10_000;
+const CLIENTS: usize = 2;
+
+/// The settings of Redis.
+#[derive(Clone, clap::Args)]
+pub struct RedisArgs {
+    /// Redis, as redis://:PASSWORD@HOST/0
+    #[expect(
+        clippy::doc_markdown,
+        reason = "this is the text of --help, not Markdown"
+    )]
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: String,
+    /// What the names of all our keys begin with (session ids excepted: they are random)
+    #[arg(long, env = "REDIS_PREFIX", default_value = "unacked:")]
+    pub redis_prefix: String,
+}
+
+impl std::fmt::Debug for RedisArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisArgs")
+            .field("prefix", &self.redis_prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Clients that connect in the background, now and whenever the connection was lost. Must be
+/// called on a runtime.
+pub fn connect(args: &RedisArgs) -> Result<Pool, WrongSetting> {
+    let wrong = || WrongSetting::secret("REDIS_URL", "redis://:PASSWORD@HOST:PORT/NUMBER");
+    if !args.redis_url.starts_with("redis://") {
+        return Err(wrong());
+    }
+    let mut config = Config::from_url_centralized(&args.redis_url).map_err(|_| wrong())?;
+    config.fail_fast = false;
+    let performance = PerformanceConfig {
+        default_command_timeout: COMMAND_LIMIT,
+        ..PerformanceConfig::default()
+    };
+    let connection = ConnectionConfig {
+        connection_timeout: CONNECT_LIMIT,
+        internal_command_timeout: CONNECT_LIMIT,
+        // Once: a repeated command would wait for the next connection, and the user with it.
+        max_command_attempts: 1,
+        max_command_buffer_len: WAITING_MAX,
+        // A Redis that is being set up may not know our password yet.
+        reconnect_on_auth_error: true,
+        tcp: TcpConfig {
+            nodelay: Some(true),
+            ..TcpConfig::default()
+        },
+        ..ConnectionConfig::default()
+    };
+    // 0: without end.
+    let policy = ReconnectPolicy::new_constant(0, RECONNECT_MS);
+    let pool = Pool::new(
+        config,
+        Some(performance),
+        Some(connection),
+        Some(policy),
+        CLIENTS,
+    )
+    .map_err(|_| wrong())?;
+    // The tasks of the clients: they end with the pool.
+    drop(pool.connect());
+    Ok(pool)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(url: &str) -> RedisArgs {
+        RedisArgs {
+            redis_url: url.to_owned(),
+            redis_prefix: "unacked:".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_url_is_refused_without_its_password() {
+        for url in [
+            "",
+            "hunter2",
+            "http://:hunter2@h",
+            "redis://:hunter2@h:port",
+            "redis://:hunter2@h/x",
+        ] {
+            let error = connect(&args(url)).unwrap_err().to_string();
+            assert!(
+                error.contains("REDIS_URL") && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_server_a_command_errs_in_time() {
+        // Port 1 on loopback: nobody listens there.
+        let pool = connect(&args("redis://127.0.0.1:1")).unwrap();
+        let began = tokio::time::Instant::now();
+        pool.ping::<()>(None).await.unwrap_err();
+        assert!(began.elapsed() < 2 * COMMAND_LIMIT, "{:?}", began.elapsed());
+    }
+}

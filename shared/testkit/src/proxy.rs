@@ -1,0 +1,543 @@
+//! A TCP proxy that hurts what runs through it: cuts (with a reset or an end), freezes one
+//! direction while both sockets stay open, strands, refuses, delays.
+//!
+//! It knows no protocol, so a cut falls wherever it falls, in the middle of a frame too.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy, sink},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    sync::{broadcast, watch},
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+const CHUNK: usize = 16 * 1024;
+/// How long a gentle end reads on, so that bytes which are still under way do not turn it into a
+/// reset.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the server.
+    Up,
+    /// From the server to the client.
+    Down,
+}
+
+/// What is done to the connections, present and future.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mood {
+    frozen_up: bool,
+    frozen_down: bool,
+    /// Connections up to this number are frozen for good.
+    stranded: u64,
+    refuse: bool,
+    latency: Duration,
+}
+
+impl Mood {
+    fn frozen(self, direction: Direction, number: u64) -> bool {
+        let direction_frozen = match direction {
+            Direction::Up => self.frozen_up,
+            Direction::Down => self.frozen_down,
+        };
+        direction_frozen || number <= self.stranded
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    Reset,
+    End,
+}
+
+/// A proxy before one server. It ends, and its connections are reset, when it is dropped.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: AbortHandle,
+}
+
+struct Shared {
+    target: String,
+    mood: watch::Sender<Mood>,
+    cuts: broadcast::Sender<Cut>,
+    up: AtomicU64,
+    down: AtomicU64,
+    accepted: AtomicU64,
+    open: AtomicUsize,
+}
+
+impl Proxy {
+    /// A proxy on a free port of loopback before `target`, an `ADDRESS:PORT`. The target need not
+    /// be there.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests have no Lifecycle; Drop ends the task"
+    )]
+    pub async fn to(target: impl Into<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("the proxy's own address");
+        let shared = Arc::new(Shared {
+            target: target.into(),
+            mood: watch::Sender::new(Mood::default()),
+            cuts: broadcast::Sender::new(16),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
+        Self {
+            address,
+            shared,
+            accepting,
+        }
+    }
+
+    /// A proxy before the server that this URL names; [`Proxy::url`] then leads through it.
+    pub async fn before(url: &str) -> Self {
+        let url = reqwest::Url::parse(url).expect("a URL");
+        let (host, port) = (url.host_str(), url.port_or_known_default());
+        let (Some(host), Some(port)) = (host, port) else {
+            panic!("a proxy needs a URL with a host and a port");
+        };
+        Self::to(format!("{host}:{port}")).await
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same URL, but through the proxy.
+    pub fn url(&self, url: &str) -> String {
+        let mut url = reqwest::Url::parse(url).expect("a URL");
+        url.set_host(Some("127.0.0.1")).expect("a URL with a host");
+        url.set_port(Some(self.address.port()))
+            .expect("a URL with a port");
+        url.into()
+    }
+
+    /// Resets all open connections, on both sides; says how many were open.
+    pub fn cut_rst(&self) -> usize {
+        self.cut(Cut::Reset)
+    }
+
+    /// Ends all open connections politely, on both sides; says how many were open.
+    pub fn cut_fin(&self) -> usize {
+        self.cut(Cut::End)
+    }
+
+    fn cut(&self, cut: Cut) -> usize {
+        self.shared.cuts.send(cut).unwrap_or(0)
+    }
+
+    /// Forwards nothing in this direction, on any connection, until [`Proxy::thaw`]. What arrives
+    /// is kept, and taken from the sender as far as buffers reach.
+    pub fn freeze(&self, direction: Direction) {
+        self.shared.mood.send_modify(|mood| match direction {
+            Direction::Up => mood.frozen_up = true,
+            Direction::Down => mood.frozen_down = true,
+        });
+    }
+
+    /// Forwards in both directions again, what was kept first.
+    pub fn thaw(&self) {
+        self.shared.mood.send_modify(|mood| {
+            mood.frozen_up = false;
+            mood.frozen_down = false;
+        });
+    }
+
+    /// Forwards nothing any more, in either direction, on the connections that are open now; new
+    /// ones work. It is as if the other end had gone without a word.
+    pub fn strand(&self) {
+        let stranded = self.accepted();
+        self.shared
+            .mood
+            .send_modify(|mood| mood.stranded = stranded);
+    }
+
+    /// Resets new connections at once, or lets them through again. Open ones stay.
+    pub fn refuse(&self, refuse: bool) {
+        self.shared.mood.send_modify(|mood| mood.refuse = refuse);
+    }
+
+    /// Holds back each piece (up to 16 KiB) for this long, in each direction.
+    pub fn latency(&self, latency: Duration) {
+        self.shared.mood.send_modify(|mood| mood.latency = latency);
+    }
+
+    /// How many bytes went through in this direction.
+    pub fn bytes(&self, direction: Direction) -> u64 {
+        self.shared.bytes(direction).load(Ordering::Relaxed)
+    }
+
+    /// How many connections are open now.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// How many connections were ever made to us, refused ones included.
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut_rst();
+    }
+}
+
+impl Shared {
+    fn bytes(&self, direction: Direction) -> &AtomicU64 {
+        match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a connection ends with its ends, or by a cut"
+)]
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let number = shared.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+        if shared.mood.borrow().refuse {
+            reset(client);
+            continue;
+        }
+        // Before anything else, so that no cut is missed.
+        let cuts = shared.cuts.subscribe();
+        tokio::spawn(connection(number, client, cuts, Arc::clone(&shared)));
+    }
+}
+
+async fn connection(
+    number: u64,
+    mut client: TcpStream,
+    mut cuts: broadcast::Receiver<Cut>,
+    shared: Arc<Shared>,
+) {
+    let connected = tokio::select! {
+        connected = TcpStream::connect(&shared.target) => connected.ok(),
+        _ = cuts.recv() => None,
+    };
+    let Some(mut server) = connected else {
+        return reset(client);
+    };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let _open = Open::new(&shared.open);
+    let cut = {
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
+        let up = pump(number, Direction::Up, from_client, to_server, &shared);
+        let down = pump(number, Direction::Down, from_server, to_client, &shared);
+        tokio::select! {
+            ended = async { tokio::try_join!(up, down) } => {
+                // One side's reset is passed on as such.
+                if ended.is_ok() {
+                    return;
+                }
+                Cut::Reset
+            }
+            // Too many cuts to keep count of are a cut as well.
+            cut = cuts.recv() => cut.unwrap_or(Cut::Reset),
+        }
+    };
+    match cut {
+        Cut::Reset => {
+            reset(client);
+            reset(server);
+        }
+        Cut::End => {
+            tokio::join!(end(client), end(server));
+        }
+    }
+}
+
+/// Forwards one direction until its end, which is passed on too.
+async fn pump(
+    number: u64,
+    direction: Direction,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut mood = shared.mood.subscribe();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let length = from.read(&mut chunk).await?;
+        let latency = mood.borrow().latency;
+        if !latency.is_zero() {
+            sleep(latency).await;
+        }
+        // The sender lives as long as `shared`, so this never errs.
+        let _ = mood.wait_for(|mood| !mood.frozen(direction, number)).await;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&chunk[..length]).await?;
+        let moved = u64::try_from(length).unwrap_or(u64::MAX);
+        shared.bytes(direction).fetch_add(moved, Ordering::Relaxed);
+    }
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the drop is what sends the reset"
+)]
+fn reset(stream: TcpStream) {
+    // Then the drop sends a reset instead of an end.
+    let _ = stream.set_zero_linger();
+}
+
+async fn end(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let _ = timeout(DRAIN_LIMIT, copy(&mut stream, &mut sink())).await;
+}
+
+struct Open<'a>(&'a AtomicUsize);
+
+impl<'a> Open<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the echo server ends with the test's runtime"
+)]
+mod tests {
+    use super::*;
+    use crate::{wait_until, wait_until_eq};
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// A server that sends back what it gets, and a proxy before it.
+    async fn echo() -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = stream.split();
+                    let _ = copy(&mut from, &mut to).await;
+                    let _ = to.shutdown().await;
+                });
+            }
+        });
+        Proxy::to(address.to_string()).await
+    }
+
+    async fn client(proxy: &Proxy) -> TcpStream {
+        TcpStream::connect(proxy.address()).await.unwrap()
+    }
+
+    async fn said(stream: &mut TcpStream, text: &str) -> String {
+        stream.write_all(text.as_bytes()).await.unwrap();
+        heard(stream, text.len()).await
+    }
+
+    async fn heard(stream: &mut TcpStream, length: usize) -> String {
+        let mut answer = vec![0; length];
+        timeout(LIMIT, stream.read_exact(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn bytes_go_through_and_are_counted() {
+        let proxy = echo().await;
+        let mut client = client(&proxy).await;
+        assert_eq!(said(&mut client, "hello").await, "hello");
+        assert_eq!((proxy.open(), proxy.accepted()), (1, 1));
+        assert_eq!(proxy.bytes(Direction::Up), 5);
+        wait_until_eq("the way back", LIMIT, 5, async || {
+            proxy.bytes(Direction::Down)
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn the_end_of_one_direction_is_passed_on() {
+        let proxy = echo().await;
+        let mut client = client(&proxy).await;
+        client.write_all(b"last").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut rest = String::new();
+        timeout(LIMIT, client.read_to_string(&mut rest))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(rest, "last");
+        wait_until_eq("no connection", LIMIT, 0, async || proxy.open()).await;
+    }
+
+    #[tokio::test]
+    async fn a_cut_with_a_reset_is_seen_as_one() {
+        let proxy = echo().await;
+        let mut client = client(&proxy).await;
+        said(&mut client, "hello").await;
+        assert_eq!(proxy.cut_rst(), 1);
+        let error = timeout(LIMIT, client.read_u8()).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        wait_until_eq("no connection", LIMIT, 0, async || proxy.open()).await;
+    }
+
+    #[tokio::test]
+    async fn a_cut_with_an_end_is_seen_as_one_though_bytes_are_under_way() {
+        let proxy = echo().await;
+        let mut client = client(&proxy).await;
+        said(&mut client, "hello").await;
+        proxy.freeze(Direction::Up);
+        client.write_all(&vec![0; 100_000]).await.unwrap();
+        assert_eq!(proxy.cut_fin(), 1);
+        let read = timeout(LIMIT, client.read(&mut [0; 1])).await.unwrap();
+        assert_eq!(read.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_after_a_cut_goes_through() {
+        let proxy = echo().await;
+        let mut first = client(&proxy).await;
+        said(&mut first, "hello").await;
+        proxy.cut_rst();
+        let mut second = client(&proxy).await;
+        assert_eq!(said(&mut second, "again").await, "again");
+    }
+
+    #[tokio::test]
+    async fn a_frozen_direction_keeps_everything_and_the_other_one_flows() {
+        let proxy = echo().await;
+        let mut client = client(&proxy).await;
+        said(&mut client, "hello").await;
+        proxy.freeze(Direction::Down);
+        client.write_all(b"kept").await.unwrap();
+        wait_until_eq("the way up", LIMIT, 9, async || proxy.bytes(Direction::Up)).await;
+        let early = timeout(Duration::from_millis(100), client.read_u8()).await;
+        assert!(early.is_err(), "{early:?}");
+        assert_eq!(proxy.open(), 1);
+        proxy.thaw();
+        assert_eq!(heard(&mut client, 4).await, "kept");
+    }
+
+    #[tokio::test]
+    async fn a_connection_made_while_frozen_is_frozen_too() {
+        let proxy = echo().await;
+        proxy.freeze(Direction::Up);
+        let mut client = client(&proxy).await;
+        client.write_all(b"kept").await.unwrap();
+        wait_until_eq("a connection", LIMIT, 1, async || proxy.open()).await;
+        assert_eq!(proxy.bytes(Direction::Up), 0);
+        proxy.thaw();
+        assert_eq!(heard(&mut client, 4).await, "kept");
+    }
+
+    #[tokio::test]
+    async fn a_stranded_connection_stays_silent_and_a_new_one_works() {
+        let proxy = echo().await;
+        let mut old = client(&proxy).await;
+        said(&mut old, "hello").await;
+        proxy.strand();
+        old.write_all(b"lost").await.unwrap();
+        let mut new = client(&proxy).await;
+        assert_eq!(said(&mut new, "hello").await, "hello");
+        proxy.thaw();
+        let silent = timeout(Duration::from_millis(100), old.read_u8()).await;
+        assert!(silent.is_err(), "{silent:?}");
+        assert_eq!(proxy.open(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_reset_and_open_ones_stay() {
+        let proxy = echo().await;
+        let mut open = client(&proxy).await;
+        said(&mut open, "hello").await;
+        proxy.refuse(true);
+        let refused = async || TcpStream::connect(proxy.address()).await?.read_u8().await;
+        assert!(timeout(LIMIT, refused()).await.unwrap().is_err());
+        assert_eq!(said(&mut open, "still").await, "still");
+        proxy.refuse(false);
+        let mut back = client(&proxy).await;
+        assert_eq!(said(&mut back, "back").await, "back");
+        assert_eq!(proxy.accepted(), 3);
+    }
+
+    #[tokio::test]
+    async fn without_its_target_it_resets() {
+        // Port 1 on loopback: nobody listens there.
+        let proxy = Proxy::to("127.0.0.1:1").await;
+        let mut client = client(&proxy).await;
+        assert!(timeout(LIMIT, client.read_u8()).await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn latency_is_felt_both_ways() {
+        let proxy = echo().await;
+        let mut client = client(&proxy).await;
+        proxy.latency(Duration::from_millis(40));
+        let began = tokio::time::Instant::now();
+        said(&mut client, "hello").await;
+        assert!(
+            began.elapsed() >= Duration::from_millis(80),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_dropped_proxy_resets_its_connections() {
+        let proxy = echo().await;
+        let mut client = client(&proxy).await;
+        said(&mut client, "hello").await;
+        let address = proxy.address();
+        drop(proxy);
+        assert!(timeout(LIMIT, client.read_u8()).await.unwrap().is_err());
+        wait_until("a closed port", LIMIT, async || {
+            TcpStream::connect(address).await.is_err()
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_url_is_led_through_it() {
+        let proxy = Proxy::to("127.0.0.1:1").await;
+        let url = proxy.url("amqp://u:p@broker:5672/%2f");
+        assert_eq!(url, format!("amqp://u:p@{}/%2f", proxy.address()));
+    }
+}
