@@ -53,6 +53,6 @@ pub struct Config {
 impl Config {
     pub(crate) fn fail_points(&self) -> Result<chaos::FailPoints, WrongSetting> {
         chaos::FailPoints::parse(&self.fail_points)
-            .map_err(|error| WrongSetting::new("FAIL_POINTS", &self.fail_points, error.to_string()))
+            .map_err(|error| WrongSetting::because("FAIL_POINTS", error.to_string()))
     }
 }

@@ -13,7 +13,6 @@ pub mod received;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context;
 use axum::Router;
 use daemon::{WrongSetting, database::Database, lifecycle::Lifecycle, monitor, ops, parts::{Part, Parts}, telemetry};
 use messaging::{
@@ -61,7 +60,7 @@ pub async fn run(
     let fail_points = config.fail_points()?;
     let parts = Parts::new();
     let broker = Broker::new(&config.broker, &node.name)
-        .map_err(|right| WrongSetting::secret("AMQP_URL", right))?;
+        .map_err(|why| WrongSetting::because("AMQP_URL", why))?;
     let database = config.database.open(&node, &parts)?;
     let redis = daemon::redis::connect(&config.redis)?;
     let sessions = web::session::Sessions::new(redis.clone(), parts.part("redis"), &config.sessions);
@@ -149,6 +148,11 @@ pub async fn run(
     Ok(())
 }
 
+/// An error that no new session can mend is a setting that does not fit the broker.
+fn final_error(error: messaging::Error) -> anyhow::Error {
+    WrongSetting::because("QUEUE_TYPE", error.to_string()).into()
+}
+
 fn tell_link(part: &Part, link: &Link) {
     match link {
         Link::Connecting => part.starting("not connected yet"),
@@ -171,6 +175,6 @@ fn consume<D: Deed + 'static>(
         if stop.run_until_cancelled(database.migrated()).await.is_none() {
             return Ok(());
         }
-        consumer.run(stop).await.with_context(|| format!("consuming ({name})"))
+        consumer.run(stop).await.map_err(final_error)
     });
 }

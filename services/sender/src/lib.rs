@@ -21,7 +21,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
 use axum::Router;
 use daemon::{WrongSetting, lifecycle::Lifecycle, monitor, ops, parts::{Part, Parts}, telemetry};
 use messaging::{
@@ -65,7 +64,7 @@ pub async fn run(
     let fail_points = config.fail_points()?;
     let parts = Parts::new();
     let broker = Broker::new(&config.broker, &node.name)
-        .map_err(|right| WrongSetting::secret("AMQP_URL", right))?;
+        .map_err(|why| WrongSetting::because("AMQP_URL", why))?;
     let database = config.database.open(&node, &parts)?;
     let redis = daemon::redis::connect(&config.redis)?;
     let sessions = web::session::Sessions::new(redis.clone(), parts.part("redis"), &config.sessions);
@@ -104,7 +103,7 @@ pub async fn run(
     let rabbitmq = parts.part("rabbitmq").follow(link, tell_link, stopping.clone());
     lifecycle.spawn("broker state", rabbitmq);
     lifecycle.spawn("outbox depth", watch_depth(pool, depth_sender, since, stopping.clone()));
-    lifecycle.spawn("relay", async move { relay.run(stopping).await.context("publishing") });
+    lifecycle.spawn("relay", async move { relay.run(stopping).await.map_err(final_error) });
     // Ends when the last page that could submit is gone, which is after the stop.
     lifecycle.spawn_once("store", async move {
         store.run(committer).await;
@@ -129,6 +128,11 @@ pub async fn run(
     let site = web::Site { node, parts, sessions, meanings: home::MEANINGS };
     daemon::http::serve(listener, web::wrap(router, site), &lifecycle);
     Ok(())
+}
+
+/// An error that no new session can mend is a setting that does not fit the broker.
+fn final_error(error: messaging::Error) -> anyhow::Error {
+    WrongSetting::because("QUEUE_TYPE", error.to_string()).into()
 }
 
 fn tell_link(part: &Part, link: &Link) {

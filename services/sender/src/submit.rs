@@ -30,7 +30,7 @@ use messaging::{
 };
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::message::{self, Earlier, NewMessage, Stored};
@@ -149,20 +149,20 @@ impl Store {
             let results = match self.store(&group).await {
                 Ok(results) => results,
                 // Something about one of them, or a lock: each alone.
-                Err(StoreError::Database(error)) if group.len() > 1 => {
-                    warn!(%error, submissions = group.len(), "a group failed, each is tried alone");
+                Err(error @ (StoreError::Database(_) | StoreError::Crowded)) if group.len() > 1 => {
+                    info!(%error, submissions = group.len(), "a group failed, each is tried alone");
                     let mut results = Vec::with_capacity(group.len());
                     for submission in &group {
                         match self.store(std::slice::from_ref(submission)).await {
                             Ok(mut one) => results.append(&mut one),
-                            Err(error) => results.push(Err(error.into())),
+                            Err(error) => results.push(Err(self.tell(&error))),
                         }
                     }
                     results
                 }
                 Err(error) => {
                     warn!(%error, submissions = group.len(), "nothing could be stored");
-                    let error = SubmitError::from(error);
+                    let error = self.tell(&error);
                     group.iter().map(|_| Err(error.clone())).collect()
                 }
             };
@@ -173,7 +173,7 @@ impl Store {
     async fn store(&self, group: &[Submission]) -> Result<Vec<Answer>, StoreError> {
         let reservation = self.handover.reserve();
         let prepare = self.prepare(group, reservation.as_ref().map(Reservation::lease));
-        let (mut tx, answers, rows) = match tokio::time::timeout(STORE_LIMIT, prepare).await {
+        let (tx, answers, rows) = match tokio::time::timeout(STORE_LIMIT, prepare).await {
             Ok(prepared) => prepared?,
             Err(_) => return Err(StoreError::Away("no answer in time".to_owned())),
         };
@@ -250,17 +250,9 @@ impl Store {
             .map(|(submission, _)| submission.key.as_str())
             .collect();
         let earlier = self.earlier(&mut tx, &repeated).await?;
-        if let Some(room) = room
-            && u64::try_from(stored.len()).unwrap_or(u64::MAX) > room
-        {
-            // Whoever only repeats is still answered; whoever brings something new is not.
-            tx.rollback().await.map_err(StoreError::before_commit)?;
-            let tx = self.pool.begin().await.map_err(StoreError::before_commit)?;
-            let answers = group.iter().zip(&is_new).map(|(submission, is_new)| {
-                let full = Err(SubmitError::Full { max: self.outbox_max });
-                if *is_new { full } else { repetition(submission, &earlier) }
-            });
-            return Ok((tx, answers.collect(), Vec::new()));
+        if room.is_some_and(|room| u64::try_from(stored.len()).unwrap_or(u64::MAX) > room) {
+            // Of several, some may fit. A lone one that only repeats stored nothing, and fits.
+            return Err(if group.len() > 1 { StoreError::Crowded } else { StoreError::Full });
         }
         let mut answers = Vec::with_capacity(group.len());
         let mut rows = Vec::with_capacity(stored.len());
@@ -331,6 +323,15 @@ impl Store {
         Ok(by_key)
     }
 
+    /// What the client is told of an error.
+    fn tell(&self, error: &StoreError) -> SubmitError {
+        match error {
+            StoreError::Database(_) | StoreError::Away(_) | StoreError::Crowded => SubmitError::Away,
+            StoreError::Full => SubmitError::Full { max: self.outbox_max },
+            StoreError::Unknown(_) => SubmitError::Unknown,
+        }
+    }
+
     fn envelope(&self, submission: &Submission, text: &Text, stored: &Stored) -> Envelope {
         let message = Message { number: stored.number, text: text.as_str().to_owned() };
         Envelope {
@@ -371,6 +372,12 @@ enum StoreError {
     /// There was no database to speak of, before anything was committed.
     #[error("{0}")]
     Away(String),
+    /// Not all of the group fits into the outbox.
+    #[error("the group does not fit into the outbox")]
+    Crowded,
+    /// The outbox is full.
+    #[error("the outbox is full")]
+    Full,
     /// It went silent at the commit.
     #[error("{0}")]
     Unknown(String),
@@ -388,15 +395,6 @@ impl StoreError {
         match error {
             sqlx::Error::Database(_) => Self::Database(error),
             _ => Self::Unknown(error.to_string()),
-        }
-    }
-}
-
-impl From<StoreError> for SubmitError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Database(_) | StoreError::Away(_) => Self::Away,
-            StoreError::Unknown(_) => Self::Unknown,
         }
     }
 }

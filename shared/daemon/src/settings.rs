@@ -7,11 +7,11 @@ use std::{borrow::Cow, ffi::OsString, io::Write, process::ExitCode};
 /// The value is shown so that the reader recognises it, but never for a setting that may hold a
 /// password: those are made with [`WrongSetting::secret`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("wrong setting {name}{shown}: right is {right}", shown = shown(self.value.as_deref()))]
+#[error("wrong setting {name}{shown}: {why}", shown = shown(self.value.as_deref()))]
 pub struct WrongSetting {
     name: &'static str,
     value: Option<String>,
-    right: Cow<'static, str>,
+    why: String,
 }
 
 fn shown(value: Option<&str>) -> String {
@@ -31,7 +31,7 @@ impl WrongSetting {
         Self {
             name,
             value: Some(value.into()),
-            right: right.into(),
+            why: format!("right is {}", right.into()),
         }
     }
 
@@ -40,7 +40,16 @@ impl WrongSetting {
         Self {
             name,
             value: None,
-            right: right.into(),
+            why: format!("right is {}", right.into()),
+        }
+    }
+
+    /// `name` does not do, because of this; for what shows only later, or needs a sentence.
+    pub fn because(name: &'static str, why: impl Into<String>) -> Self {
+        Self {
+            name,
+            value: None,
+            why: why.into(),
         }
     }
 

@@ -22,6 +22,10 @@ pub enum Error {
         /// For how long none came.
         limit: Duration,
     },
+    /// The queue refused everything for a while. Its word to this channel may be out of date: a limit
+    /// that was lifted is not always told to channels that ran into it.
+    #[error("the queue refused everything for {} s; a new channel may fare better", .0.as_secs())]
+    OnlyRefused(Duration),
     /// The broker ended the consumer: its queue is gone, or its leader moved.
     #[error("the broker ended the consumer of queue {0:?}")]
     ConsumerEnded(&'static str),

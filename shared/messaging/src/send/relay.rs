@@ -32,7 +32,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{
-    outbox::{self, Claimed, LEASE, Published},
+    outbox::{self, Claimed, LEASE, Outcome, Published},
     publisher::Publisher,
 };
 use crate::{
@@ -44,6 +44,8 @@ use crate::{
 
 /// How long a free row may lie unseen when nothing announces it.
 const POLL: Duration = Duration::from_millis(500);
+/// How long a session goes on while the queue refuses everything.
+const REFUSED_LIMIT: Duration = Duration::from_secs(10);
 /// How many handed-over groups may wait for the publishers; further ones are left to be claimed.
 const HANDED_OVER: usize = 64;
 
@@ -163,6 +165,7 @@ impl Relay {
             lease,
             marks,
             source: tokio::sync::Mutex::new(Source::new(handed_over)),
+            refused_since: Mutex::new(None),
         };
         self.free_stale().await;
         self.link.send_replace(Link::Open);
@@ -257,6 +260,8 @@ struct Session<'a> {
     lease: Uuid,
     marks: &'a mpsc::Sender<Mark>,
     source: tokio::sync::Mutex<Source>,
+    /// Since when the queue has refused everything.
+    refused_since: Mutex<Option<Instant>>,
 }
 
 impl Session<'_> {
@@ -292,9 +297,21 @@ impl Session<'_> {
         hit(fail_points, "relay.before_publish").await?;
         let published = publisher.publish(batch).await?;
         hit(fail_points, "relay.after_confirm").await?;
+        let only_refused = published.iter().all(|p| p.outcome == Outcome::Refused);
         // The marker's queue is bounded: with Postgres away this waits, and nothing more is published.
         let _ = self.marks.send(Mark::Published(published)).await;
-        Ok(())
+        self.judge_refusals(only_refused)
+    }
+
+    /// Ends the session when nothing but refusals came for a while.
+    fn judge_refusals(&self, only_refused: bool) -> Result<(), Error> {
+        let mut since = self.refused_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if !only_refused {
+            *since = None;
+            return Ok(());
+        }
+        let refused_for = since.get_or_insert_with(Instant::now).elapsed();
+        if refused_for < REFUSED_LIMIT { Ok(()) } else { Err(Error::OnlyRefused(refused_for)) }
     }
 
     /// The next rows to publish, half a window at most; `None` at `stop`.

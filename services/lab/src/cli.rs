@@ -1,0 +1,78 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::scale;
+use crate::stack::node::Service;
+use crate::test::stages::Stage;
+use crate::up::Up;
+
+/// Runs Unacked, a RabbitMQ failure laboratory, on this machine
+///
+/// Start with `cargo lab up` and open the address that it prints. It needs no setup: PostgreSQL, Redis, RabbitMQ and
+/// nginx are started as private copies on free loopback ports, with their data in .lab, apart from any that run already.
+/// `lab sender` and `lab receiver` are the services themselves, as `up` starts them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lab",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// The folder with data, logs and passwords of this stack [default: .lab in this checkout]
+    #[arg(long, global = true, env = "LAB_DIR", value_name = "DIR")]
+    pub lab_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start everything and stay until Ctrl-C
+    ///
+    /// Settings of the services are handed on from the environment: `WORK_DELAY_MAX_MS=0 cargo lab up` starts receivers
+    /// that work without delay. `lab sender --help` and `lab receiver --help` list them. A node or server that dies is
+    /// started again.
+    Up(Up),
+    /// Stop what `up` started; the data stay
+    Down,
+    /// Show what runs, and where
+    Status {
+        /// For scripts: addresses and pids of everything, passwords included
+        #[arg(long)]
+        json: bool,
+    },
+    /// Start or stop nodes while messages flow: `lab scale receiver=5 sender=1`
+    Scale {
+        /// A service and how many nodes of it there should be
+        #[arg(required = true, value_name = "NAME=N", value_parser = scale::parse)]
+        nodes: Vec<(Service, usize)>,
+    },
+    /// Remove all data of the stack
+    Reset {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Run the project's tests, stage by stage, on real servers
+    ///
+    /// The last line is `N passed, N failed, N skipped`.
+    Test {
+        /// Only what needs no Docker and no browser: fmt, clippy, doc, tests
+        #[arg(long)]
+        fast: bool,
+        /// Only these, in the usual order
+        #[arg(value_name = "STAGE")]
+        stages: Vec<Stage>,
+    },
+    /// Private PostgreSQL, Redis and RabbitMQ for tests, driven by lines on standard input
+    #[command(hide = true)]
+    Servers {
+        /// Where their data lie; removed at the end
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}

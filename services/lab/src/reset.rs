@@ -1,0 +1,49 @@
+//! `lab reset`: removes the data of the stack: messages, queues, sessions, logs, passwords.
+
+use std::fs;
+use std::io::{IsTerminal, stdin};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::say;
+use crate::stack::{clear_up, dir, postgres};
+
+/// Asks first, unless told not to.
+pub async fn run(root: &Path, yes: bool) -> Result<()> {
+    let Ok(root) = root.canonicalize() else {
+        say::line("There is nothing to remove.");
+        return Ok(());
+    };
+    ensure!(
+        dir::made_here(&root),
+        "{} was not made by lab",
+        root.display()
+    );
+    let Some(_lock) = dir::lock(&root)? else {
+        bail!("a stack runs here; `cargo lab down` stops it");
+    };
+    if !yes {
+        ensure!(
+            stdin().is_terminal(),
+            "nobody can answer here; say --yes to remove {}",
+            root.display()
+        );
+        let question = format!("Remove all data in {}?", root.display());
+        if !say::confirm(&question)? {
+            say::line("Nothing was removed.");
+            return Ok(());
+        }
+    }
+    clear_up(&root).await;
+    for folder in [postgres::outside(&root), root.clone()] {
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
+            }
+            _ => {}
+        }
+    }
+    say::line(format!("Removed {}.", root.display()));
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! What the program tells the person in front of it.
+//!
+//! Results and progress go to standard output, complaints to standard error. Nobody reading (a closed pipe) is not
+//! an error: `lab up | head` must not take the stack down.
+
+use std::fmt::Display;
+use std::io::{Write, stderr, stdout};
+use std::time::{Duration, Instant};
+
+/// One line of result or progress.
+pub fn line(text: impl Display) {
+    let mut out = stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// One line about something that went wrong.
+pub fn complain(text: impl Display) {
+    let _ = writeln!(stderr().lock(), "{text}");
+}
+
+/// Asks a question with the answer no as default.
+pub fn confirm(question: &str) -> std::io::Result<bool> {
+    let mut out = stdout().lock();
+    write!(out, "{question} [y/N] ")?;
+    out.flush()?;
+    drop(out);
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Where the lines of progress of one piece of work go: the terminal, or a client of the control socket.
+pub type Tell<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// Progress on the terminal.
+pub fn tell(text: &str) {
+    line(text);
+}
+
+/// Puts in front of each step how long it took.
+pub struct Steps<'a> {
+    tell: Tell<'a>,
+    begun: Instant,
+}
+
+impl<'a> Steps<'a> {
+    /// Starts the clock.
+    pub fn new(tell: Tell<'a>) -> Self {
+        Self {
+            tell,
+            begun: Instant::now(),
+        }
+    }
+
+    /// A step that started at `since` is done.
+    pub fn done(&self, since: Instant, what: impl Display) {
+        (self.tell)(&format!("{:>7}  {what}", seconds(since.elapsed())));
+    }
+
+    /// Something worth knowing that took no time.
+    pub fn note(&self, what: impl Display) {
+        (self.tell)(&format!("{:>7}  {what}", ""));
+    }
+
+    /// The time since the clock was started.
+    pub fn total(&self) -> String {
+        seconds(self.begun.elapsed())
+    }
+}
+
+/// `0.3 s`
+pub fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}

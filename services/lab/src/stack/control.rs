@@ -1,0 +1,219 @@
+//! How other `lab` commands talk to the one that runs the stack: a Unix socket in its folder, one JSON document a line.
+//!
+//! A client sends one request and reads lines of progress (`{"say": ".."}`) until `{"done": ..}` or `{"error": ".."}`.
+//! Only the owner may connect. A path that is too long for a socket is replaced by a short one elsewhere, which the file
+//! `control.path` names.
+
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, broadcast, mpsc};
+
+use super::dir::{tag, write_secret};
+use super::{Plan, Stack};
+use crate::say::{self, Steps};
+
+/// What can be asked of a running stack.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase")]
+pub enum Request {
+    Status,
+    Scale { nodes: Plan },
+    Down,
+}
+
+/// One line of the answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Say(String),
+    Done(Value),
+    Error(String),
+}
+
+/// The kernel's limit is 108 bytes with the closing zero.
+const PATH_MAX: usize = 100;
+
+/// The listening side; the socket's file goes with it.
+#[derive(Debug)]
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+    note: PathBuf,
+}
+
+impl Control {
+    /// Listens. Only the holder of the folder's lock may call this: it replaces a socket that a killed one left.
+    pub fn open(root: &Path) -> Result<Self> {
+        let note = root.join("control.path");
+        let _ = fs::remove_file(&note);
+        let mut path = root.join("control.sock");
+        if path.as_os_str().as_bytes().len() > PATH_MAX {
+            path = short_folder()?.join(format!("unacked-{}.sock", tag(root)));
+            write_secret(&note, &path.to_string_lossy())?;
+        }
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path);
+        let listener = listener.with_context(|| format!("cannot listen on {}", path.display()))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        Ok(Self {
+            listener,
+            path,
+            note,
+        })
+    }
+
+    /// Answers one client after the other has asked; each in its own task.
+    pub async fn serve(
+        &self,
+        stack: &Arc<Stack>,
+        down: &Arc<Notify>,
+        lines: &broadcast::Sender<String>,
+    ) {
+        let mut clients = tokio::task::JoinSet::new();
+        loop {
+            if let Ok((stream, _)) = self.listener.accept().await {
+                let (stack, down) = (Arc::clone(stack), Arc::clone(down));
+                let lines = lines.subscribe();
+                clients.spawn(async move { drop(answer(stream, &stack, &down, lines).await) });
+            }
+            while clients.try_join_next().is_some() {}
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.note);
+    }
+}
+
+/// A folder that only we can write to.
+fn short_folder() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+        && folder.is_dir()
+        && folder.as_os_str().as_bytes().len() < PATH_MAX - 30
+    {
+        return Ok(folder);
+    }
+    let folder = PathBuf::from(format!("/tmp/unacked-{}", nix::unistd::geteuid()));
+    super::dir::make_folder(&folder, 0o700)?;
+    fs::set_permissions(&folder, Permissions::from_mode(0o700))
+        .with_context(|| format!("{} belongs to somebody else", folder.display()))?;
+    Ok(folder)
+}
+
+async fn answer(
+    stream: UnixStream,
+    stack: &Stack,
+    down: &Notify,
+    lines: broadcast::Receiver<String>,
+) -> Result<()> {
+    let (input, mut output) = stream.into_split();
+    let request = BufReader::new(input)
+        .lines()
+        .next_line()
+        .await?
+        .unwrap_or_default();
+    let request = match serde_json::from_str(&request) {
+        Ok(request) => request,
+        Err(error) => {
+            return send(
+                &mut output,
+                &Answer::Error(format!("not understood: {error}")),
+            )
+            .await;
+        }
+    };
+    match request {
+        Request::Status => {
+            let status = serde_json::to_value(stack.status().await)?;
+            send(&mut output, &Answer::Done(status)).await
+        }
+        Request::Scale { nodes } => scale(&mut output, stack, &nodes).await,
+        Request::Down => {
+            down.notify_one();
+            relay(&mut output, lines).await
+        }
+    }
+}
+
+async fn scale(output: &mut OwnedWriteHalf, stack: &Stack, plan: &Plan) -> Result<()> {
+    let (told, mut lines) = mpsc::unbounded_channel();
+    let work = async move {
+        let tell = |text: &str| {
+            say::line(text);
+            let _ = told.send(text.to_owned());
+        };
+        stack.scale(plan, &Steps::new(&tell)).await
+    };
+    let pass_on = async {
+        while let Some(text) = lines.recv().await {
+            // a client that went away does not stop the scaling
+            let _ = send(output, &Answer::Say(text)).await;
+        }
+    };
+    let (result, ()) = tokio::join!(work, pass_on);
+    match result {
+        Ok(()) => send(output, &Answer::Done(json!({}))).await,
+        Err(error) => send(output, &Answer::Error(format!("{error:#}"))).await,
+    }
+}
+
+/// Everything that the stack says until it ends.
+async fn relay(output: &mut OwnedWriteHalf, mut lines: broadcast::Receiver<String>) -> Result<()> {
+    while let Ok(text) = lines.recv().await {
+        send(output, &Answer::Say(text)).await?;
+    }
+    send(output, &Answer::Done(json!({}))).await
+}
+
+async fn send(output: &mut OwnedWriteHalf, answer: &Answer) -> Result<()> {
+    let mut line = serde_json::to_string(answer)?;
+    line.push('\n');
+    Ok(output.write_all(line.as_bytes()).await?)
+}
+
+/// Asks the stack of a folder, passing on what it says. Fails when none runs there.
+pub async fn ask(root: &Path, request: &Request, tell: say::Tell<'_>) -> Result<Value> {
+    let Some(stream) = connect(root).await else {
+        bail!(
+            "no stack runs in {}; `cargo lab up` starts one",
+            root.display()
+        );
+    };
+    let (input, mut output): (OwnedReadHalf, OwnedWriteHalf) = stream.into_split();
+    let mut line = serde_json::to_string(request)?;
+    line.push('\n');
+    output.write_all(line.as_bytes()).await?;
+    let mut lines = BufReader::new(input).lines();
+    while let Some(line) = lines.next_line().await? {
+        match serde_json::from_str(&line)? {
+            Answer::Say(text) => tell(&text),
+            Answer::Done(value) => return Ok(value),
+            Answer::Error(why) => bail!("{why}"),
+        }
+    }
+    match request {
+        // it ended before it could say so
+        Request::Down => Ok(Value::Null),
+        _ => bail!("the stack ended before it answered"),
+    }
+}
+
+/// A connection to the stack of a folder, if one runs there.
+pub async fn connect(root: &Path) -> Option<UnixStream> {
+    let path = fs::read_to_string(root.join("control.path"))
+        .map_or_else(|_| root.join("control.sock"), PathBuf::from);
+    UnixStream::connect(path).await.ok()
+}

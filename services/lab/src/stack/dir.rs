@@ -1,0 +1,351 @@
+//! The folder of a stack (`.lab/`): ports, names and secrets that outlive it, logs, and the lock.
+//!
+//! Promises: secrets and the folders that hold them are readable by their owner only; a second stack in the same folder
+//! cannot take the lock; files are replaced as a whole, so that a crash leaves the old or the new one.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::ports::{self, Reserved};
+
+/// Passwords made once per folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Secrets {
+    pub postgres: String,
+    pub sender: String,
+    pub receiver: String,
+    pub auditor: String,
+    pub redis: String,
+    pub rabbitmq: String,
+    pub erlang_cookie: String,
+}
+
+impl Secrets {
+    fn new() -> Self {
+        let secret = || format!("{:032x}", rand::random::<u128>());
+        Self {
+            postgres: secret(),
+            sender: secret(),
+            receiver: secret(),
+            auditor: secret(),
+            redis: secret(),
+            rabbitmq: secret(),
+            erlang_cookie: secret(),
+        }
+    }
+}
+
+/// The name and ports of one node; kept, so that the next start finds the same nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub name: String,
+    pub port: u16,
+    pub ops: u16,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    ports: BTreeMap<String, u16>,
+    nodes: BTreeMap<String, Vec<Place>>,
+}
+
+/// The folder of a stack.
+#[derive(Debug)]
+pub struct LabDir {
+    root: PathBuf,
+    secrets: Secrets,
+    kept: Mutex<Kept>,
+    reserved: Mutex<BTreeMap<u16, Reserved>>,
+}
+
+/// Held while a stack runs in the folder; released with the process, however that ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// `.lab` in the checkout that the current folder lies in, or in the current folder.
+pub fn default_root() -> Result<PathBuf> {
+    let here = std::env::current_dir().context("the current folder is gone")?;
+    let checkout = here
+        .ancestors()
+        .find(|folder| folder.join("services/lab/Cargo.toml").is_file());
+    Ok(checkout.unwrap_or(&here).join(".lab"))
+}
+
+/// Whether a folder holds nothing but a stack: what `reset` may remove.
+pub fn made_here(root: &Path) -> bool {
+    let empty = fs::read_dir(root).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lock"))
+    });
+    empty || root.join("secrets.json").is_file()
+}
+
+/// Takes the lock of a folder, or says that another process has it.
+pub fn lock(root: &Path) -> Result<Option<Lock>> {
+    let path = root.join("lock");
+    let file = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&path);
+    let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {
+            // who has it, for `lab down` while the control socket is not there yet
+            file.set_len(0)?;
+            write!(file, "{}", std::process::id())?;
+            Ok(Some(Lock { _file: file }))
+        }
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error).context("cannot lock the folder"),
+    }
+}
+
+/// The process that holds the lock, if one does.
+pub fn holder(root: &Path) -> Option<i32> {
+    if !root.is_dir() || lock(root).ok()?.is_some() {
+        return None;
+    }
+    fs::read_to_string(root.join("lock"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+impl LabDir {
+    /// Opens the folder, making what is missing.
+    pub fn open(root: &Path) -> Result<Self> {
+        // others may pass through (PostgreSQL runs as another user when we are root), but not look around
+        make_folder(root, 0o711)?;
+        let root = root.canonicalize()?;
+        if root
+            .to_string_lossy()
+            .contains(['"', '\n', '\'', ';', '{', '}', '$'])
+        {
+            bail!(
+                "the path {} holds a character that the servers' settings cannot; choose another with --lab-dir",
+                root.display()
+            );
+        }
+        make_folder(&root.join("logs"), 0o700)?;
+        let file = root.join("secrets.json");
+        let secrets = if let Some(secrets) = read_json(&file)? {
+            secrets
+        } else {
+            let secrets = Secrets::new();
+            write_secret(&file, &serde_json::to_string_pretty(&secrets)?)?;
+            secrets
+        };
+        let kept = Mutex::new(read_json(&root.join("places.json"))?.unwrap_or_default());
+        Ok(Self {
+            root,
+            secrets,
+            kept,
+            reserved: Mutex::default(),
+        })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// A few letters that differ from folder to folder.
+    pub fn tag(&self) -> String {
+        tag(&self.root)
+    }
+
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.root.join("logs").join(format!("{name}.log"))
+    }
+
+    /// A folder of one server, made where missing.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.root.join(name);
+        make_folder(&path, 0o700)?;
+        Ok(path)
+    }
+
+    /// The port of a server: the one of last time where it is still free.
+    pub fn port(&self, name: &str) -> Result<u16> {
+        let mut kept = self.kept();
+        if let Some(port) = kept
+            .ports
+            .get(name)
+            .copied()
+            .filter(|port| self.reserve(*port))
+        {
+            return Ok(port);
+        }
+        let port = self.free_port()?;
+        kept.ports.insert(name.to_owned(), port);
+        self.save(&kept)?;
+        Ok(port)
+    }
+
+    /// The nth place of a service: the one of last time, with other ports where those are taken.
+    pub fn place(&self, service: &str, nth: usize) -> Result<Place> {
+        let mut kept = self.kept();
+        let places = kept.nodes.entry(service.to_owned()).or_default();
+        if let Some(place) = places.get(nth)
+            && self.reserve(place.port)
+            && self.reserve(place.ops)
+        {
+            return Ok(place.clone());
+        }
+        let (port, ops) = (self.free_port()?, self.free_port()?);
+        let name = match places.get(nth) {
+            Some(place) => place.name.clone(),
+            None => fresh_name(service, places),
+        };
+        let place = Place { name, port, ops };
+        places.truncate(nth);
+        places.push(place.clone());
+        self.save(&kept)?;
+        Ok(place)
+    }
+
+    fn reserve(&self, port: u16) -> bool {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        if reserved.contains_key(&port) {
+            return ports::is_free(port);
+        }
+        ports::reserve(port).is_some_and(|new| reserved.insert(port, new).is_none())
+    }
+
+    fn free_port(&self) -> Result<u16> {
+        let (port, new) = ports::free()?;
+        self.reserved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(port, new);
+        Ok(port)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn save(&self, kept: &Kept) -> Result<()> {
+        write_secret(
+            &self.root.join("places.json"),
+            &serde_json::to_string_pretty(kept)?,
+        )
+    }
+}
+
+/// A few letters that differ from path to path.
+pub fn tag(path: &Path) -> String {
+    // FNV-1a: the standard library's hasher may differ between two builds, and folders are found by this
+    let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    let hash = path.as_os_str().as_bytes().iter().fold(0x811c_9dc5, mix);
+    format!("{hash:08x}")
+}
+
+fn fresh_name(service: &str, places: &[Place]) -> String {
+    loop {
+        let name = format!("{service}-{:04x}", rand::random::<u16>());
+        if places.iter().all(|place| place.name != name) {
+            return name;
+        }
+    }
+}
+
+/// Makes a folder with these rights; one that exists keeps its own.
+pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
+    if !path.is_dir() {
+        fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+/// Writes a file that only its owner may read, as a whole or not at all.
+pub fn write_secret(path: &Path, text: &str) -> Result<()> {
+    let fresh = path.with_extension("new");
+    let _ = fs::remove_file(&fresh);
+    let write = || -> std::io::Result<()> {
+        let mut file = File::options()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&fresh)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&fresh, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .with_context(|| format!("{} is damaged; `lab reset` starts afresh", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> PathBuf {
+        std::env::temp_dir().join(format!("lab-dir-{:08x}", rand::random::<u32>()))
+    }
+
+    #[test]
+    fn names_ports_and_secrets_outlive_the_stack() {
+        let root = fresh();
+        let first = LabDir::open(&root).unwrap();
+        let place = first.place("sender", 0).unwrap();
+        let (port, secret) = (first.port("redis").unwrap(), first.secrets().redis.clone());
+        drop(first);
+        let second = LabDir::open(&root).unwrap();
+        assert_eq!(second.place("sender", 0).unwrap(), place);
+        assert_ne!(second.place("sender", 1).unwrap().name, place.name);
+        assert_eq!(second.port("redis").unwrap(), port);
+        assert_eq!(second.secrets().redis, secret);
+        let mode = fs::metadata(root.join("secrets.json"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_taken_port_is_left_to_its_holder() {
+        let root = fresh();
+        let dir = LabDir::open(&root).unwrap();
+        let port = dir.port("redis").unwrap();
+        let _holder = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        assert_ne!(dir.port("redis").unwrap(), port);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn one_stack_at_a_time() {
+        let root = fresh();
+        LabDir::open(&root).unwrap();
+        let held = lock(&root).unwrap();
+        assert!(held.is_some());
+        assert!(lock(&root).unwrap().is_none());
+        drop(held);
+        assert!(lock(&root).unwrap().is_some());
+        fs::remove_dir_all(root).unwrap();
+    }
+}

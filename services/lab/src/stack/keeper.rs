@@ -1,0 +1,315 @@
+//! Keeps one program running.
+//!
+//! It is started again when it ends by itself: first after half a second, then after ever longer pauses up to ten
+//! seconds, and again after half a second once it ran well for a while. Programs get a process group of their own, so
+//! that the terminal's Ctrl-C reaches only `lab`, which then stops them in order.
+//!
+//! What can go wrong between two lines: a program dies before it ever answered. Then the order to start it fails with
+//! the end of its log, and it is not tried again: wrong settings do not heal. A program that ends with
+//! [`WRONG_SETTINGS`] is never tried again.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::Signal;
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
+
+use super::process;
+use super::supervisor::{Condition, Doing, Order, Program};
+
+/// The exit code of a service whose settings are wrong.
+pub const WRONG_SETTINGS: i32 = 2;
+
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// After this time of running, a death counts as the first again.
+const RAN_WELL: Duration = Duration::from_secs(20);
+/// A larger log is put aside at the next start; one older log is kept.
+const LOG_MAX: u64 = 20_000_000;
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Who keeps one program running.
+#[derive(Debug)]
+pub struct Keeper<P> {
+    program: P,
+    restart: bool,
+    inbox: mpsc::Receiver<Order>,
+    report: watch::Sender<Condition>,
+    pause: Duration,
+}
+
+/// Why a run of the program is over.
+enum Over {
+    /// It ended by itself.
+    Died(ExitStatus),
+    /// It was told to.
+    Told,
+    /// Nobody holds the unit any more.
+    Abandoned,
+}
+
+impl<P: Program> Keeper<P> {
+    /// With `restart` false the program is started only when told.
+    pub fn new(
+        program: P,
+        restart: bool,
+        inbox: mpsc::Receiver<Order>,
+        report: watch::Sender<Condition>,
+    ) -> Self {
+        Self {
+            program,
+            restart,
+            inbox,
+            report,
+            pause: PAUSE_MIN,
+        }
+    }
+
+    /// Obeys until nobody can give an order any more.
+    pub async fn run(mut self) {
+        while let Some(order) = self.inbox.recv().await {
+            match order {
+                Order::Start(answer) => {
+                    if self.keep(answer).await.is_break() {
+                        return;
+                    }
+                }
+                Order::Stop(answer) | Order::Kill(answer) => drop(answer.send(Ok(()))),
+            }
+        }
+    }
+
+    /// Runs the program again and again until it is told to stop. `answer` is given once.
+    async fn keep(&mut self, answer: oneshot::Sender<Result<()>>) -> std::ops::ControlFlow<()> {
+        use std::ops::ControlFlow::{Break, Continue};
+        let mut answer = Some(answer);
+        loop {
+            self.set(Doing::Starting, None);
+            let begun = Instant::now();
+            let child = match self.spawn() {
+                Ok(child) => child,
+                Err(error) => {
+                    self.set(Doing::Failed, None);
+                    if let Some(answer) = answer {
+                        drop(answer.send(Err(error)));
+                    }
+                    return Continue(());
+                }
+            };
+            let status = match self.attend(child, &mut answer).await {
+                Over::Told => {
+                    self.set(Doing::Stopped, None);
+                    return Continue(());
+                }
+                Over::Abandoned => return Break(()),
+                Over::Died(status) => status,
+            };
+            self.clear_up().await;
+            let refuses = status.code() == Some(WRONG_SETTINGS);
+            let over = answer.is_some() || refuses || !self.restart;
+            if over {
+                let end = if self.restart {
+                    Doing::Failed
+                } else {
+                    Doing::Stopped
+                };
+                self.set(end, None);
+            }
+            // after the condition was set: who gets this answer looks at it
+            if let Some(answer) = answer.take() {
+                let words = self.last_words(if refuses { 1 } else { 12 });
+                let error = anyhow!("{} {}{words}", self.program.name(), how(status));
+                drop(answer.send(Err(error)));
+            }
+            if over {
+                return Continue(());
+            }
+            if begun.elapsed() > RAN_WELL {
+                self.pause = PAUSE_MIN;
+            }
+            self.set(Doing::Waiting, None);
+            let wait = self.pause;
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+            match timeout(wait, self.inbox.recv()).await {
+                Err(_) => {}
+                Ok(None) => return Break(()),
+                Ok(Some(Order::Start(new))) => answer = Some(new),
+                Ok(Some(Order::Stop(told) | Order::Kill(told))) => {
+                    self.set(Doing::Stopped, None);
+                    drop(told.send(Ok(())));
+                    return Continue(());
+                }
+            }
+            self.report.send_modify(|now| now.restarts += 1);
+        }
+    }
+
+    fn spawn(&self) -> Result<Child> {
+        let path = self.program.log();
+        if std::fs::metadata(&path).is_ok_and(|log| log.len() > LOG_MAX) {
+            let _ = std::fs::rename(&path, path.with_extension("log.1"));
+        }
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&path);
+        let log = log.with_context(|| format!("cannot write {}", path.display()))?;
+        let mut command = self.program.command();
+        command
+            .stdin(Stdio::null())
+            .stderr(log.try_clone()?)
+            .stdout(log);
+        command.process_group(0).kill_on_drop(true);
+        let program = command.as_std().get_program().to_owned();
+        command
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))
+    }
+
+    /// From birth to death of one process.
+    async fn attend(
+        &mut self,
+        mut child: Child,
+        answer: &mut Option<oneshot::Sender<Result<()>>>,
+    ) -> Over {
+        let pid = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .unwrap_or_default();
+        self.set(Doing::Starting, child.id());
+        let begun = Instant::now();
+        let mut ready = false;
+        loop {
+            let order = tokio::select! {
+                status = child.wait() => match status {
+                    Ok(status) => return Over::Died(status),
+                    Err(_) => return Over::Abandoned,
+                },
+                order = self.inbox.recv() => order,
+                answers = look(&self.program), if !ready => {
+                    match answers {
+                        Ok(()) => {
+                            ready = true;
+                            self.set(Doing::Ready, child.id());
+                            if let Some(answer) = answer.take() {
+                                drop(answer.send(Ok(())));
+                            }
+                        }
+                        Err(why) if begun.elapsed() > self.program.start_limit() => {
+                            if let Some(answer) = answer.take() {
+                                drop(answer.send(Err(self.too_slow(&why))));
+                            }
+                        }
+                        Err(_) => {}
+                    }
+                    continue;
+                }
+            };
+            match order {
+                Some(Order::Start(new)) if ready => drop(new.send(Ok(()))),
+                Some(Order::Start(new)) => *answer = Some(new),
+                Some(Order::Stop(told)) => {
+                    self.stop(&mut child, pid).await;
+                    drop(told.send(Ok(())));
+                    return Over::Told;
+                }
+                Some(Order::Kill(told)) => {
+                    self.kill(&mut child, pid).await;
+                    drop(told.send(Ok(())));
+                    return Over::Told;
+                }
+                None => {
+                    self.stop(&mut child, pid).await;
+                    return Over::Abandoned;
+                }
+            }
+        }
+    }
+
+    async fn stop(&self, child: &mut Child, pid: i32) {
+        process::signal(pid, self.program.stop_signal());
+        for process in process::tree(pid) {
+            process::signal(process.pid, Signal::SIGCONT);
+        }
+        if timeout(self.program.stop_limit(), child.wait())
+            .await
+            .is_err()
+        {
+            self.kill(child, pid).await;
+        }
+        self.clear_up().await;
+    }
+
+    async fn kill(&self, child: &mut Child, pid: i32) {
+        for process in process::tree(pid) {
+            process::signal(process.pid, Signal::SIGKILL);
+        }
+        drop(child.wait().await);
+        self.clear_up().await;
+    }
+
+    /// Processes that outlived their parent would keep its port or its memory.
+    async fn clear_up(&self) {
+        if let Some(home) = self.program.home() {
+            let left = process::working_in(home);
+            process::end(&left, Duration::from_secs(1)).await;
+        }
+    }
+
+    fn too_slow(&self, why: &anyhow::Error) -> anyhow::Error {
+        let limit = self.program.start_limit().as_secs();
+        anyhow!(
+            "{} does not answer after {limit} s: {why:#}{}",
+            self.program.name(),
+            self.last_words(12)
+        )
+    }
+
+    fn last_words(&self, count: usize) -> String {
+        let path = self.program.log();
+        let text = std::fs::read(&path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect();
+        match &lines[lines.len().saturating_sub(count)..] {
+            [] => format!("; {} is empty", path.display()),
+            [line] => format!(": {line}"),
+            end => format!(
+                ". The end of {}:\n    {}",
+                path.display(),
+                end.join("\n    ")
+            ),
+        }
+    }
+
+    fn set(&self, doing: Doing, pid: Option<u32>) {
+        self.report.send_modify(|now| {
+            now.doing = doing;
+            now.pid = pid;
+        });
+    }
+}
+
+/// Asks whether the program answers, with a deadline, and not too often.
+async fn look<P: Program>(program: &P) -> Result<()> {
+    sleep(LOOK_EVERY).await;
+    match timeout(Duration::from_secs(2), program.answers()).await {
+        Ok(answer) => answer,
+        Err(_) => bail!("it took the question and did not answer within 2 s"),
+    }
+}
+
+fn how(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(WRONG_SETTINGS), _) => "refuses its settings".to_owned(),
+        (Some(code), _) => format!("ended with code {code} before it answered"),
+        (None, Some(signal)) => format!("was ended by signal {signal} before it answered"),
+        (None, None) => "ended before it answered".to_owned(),
+    }
+}

@@ -1,0 +1,319 @@
+//! The native stack: the servers, the services and the gateway of one folder, as child processes.
+//!
+//! Start: servers at once, then nodes, then the gateway. Stop: the other way round, so that no request meets a node that
+//! is gone and no node a server that is gone. Scaling up: nodes first, then the gateway's list; scaling down: the list
+//! first. What can go wrong between two lines: a node is not ready in time. It stays, is told, and joins when it can.
+
+pub mod control;
+pub mod dir;
+pub mod gateway;
+pub mod install;
+pub mod keeper;
+pub mod node;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod rabbitmq;
+pub mod redis;
+pub mod servers;
+pub mod supervisor;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use futures::future::join_all;
+use nix::sys::signal::Signal;
+use tokio::task::JoinSet;
+
+use crate::say::Steps;
+use crate::status::{NodeStatus, Program, RabbitMqStatus, ServerStatus, Status};
+use dir::{LabDir, Place};
+use gateway::Gateway;
+use install::NGINX;
+use node::{Node, Service};
+use postgres::Durability;
+use servers::{Given, Servers, Which};
+use supervisor::{Doing, Unit};
+
+/// How many nodes of each service.
+pub type Plan = BTreeMap<Service, usize>;
+
+/// A node with the one who keeps it running.
+#[derive(Debug, Clone)]
+struct Running {
+    place: Place,
+    unit: Unit,
+}
+
+type Nodes = BTreeMap<Service, Vec<Running>>;
+
+/// The stack of one folder.
+#[derive(Debug)]
+pub struct Stack {
+    dir: LabDir,
+    program: PathBuf,
+    servers: Servers,
+    gateway: Gateway,
+    nodes: Mutex<Nodes>,
+    /// Held while nodes come or go, so that two scalings follow each other.
+    changing: tokio::sync::Mutex<()>,
+    /// Set before the last nodes are stopped: none may come after that.
+    closed: AtomicBool,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Stack {
+    /// Writes settings and makes data folders; nothing runs yet.
+    pub async fn prepare(dir: LabDir, given: &Given, port: u16) -> Result<Self> {
+        let mut tasks = JoinSet::new();
+        let servers = Servers::prepare(&dir, given, Durability::Full, true, &mut tasks).await?;
+        let gateway = Gateway::prepare(&dir, install::path(&NGINX)?, port, &mut tasks)?;
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        Ok(Self {
+            dir,
+            program,
+            servers,
+            gateway,
+            nodes: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            closed: AtomicBool::new(false),
+            tasks: Mutex::new(tasks),
+        })
+    }
+
+    /// Starts everything, in order.
+    pub async fn start(&self, plan: &Plan, steps: &Steps<'_>) -> Result<()> {
+        if let Some(folder) = postgres_elsewhere(&self.dir) {
+            steps.note(format!("PostgreSQL's data are in {}", folder.display()));
+        }
+        self.servers.start(&self.dir, steps).await?;
+        let _changing = self.changing.lock().await;
+        self.grow(plan, steps).await?;
+        let begun = Instant::now();
+        self.gateway
+            .start(&self.ports(Service::Sender), &self.ports(Service::Receiver))
+            .await?;
+        steps.done(begun, format!("gateway listens on {}", self.gateway.url()));
+        Ok(())
+    }
+
+    /// Starts and stops nodes until there are as many as the plan says; services it does not name stay as they are.
+    pub async fn scale(&self, plan: &Plan, steps: &Steps<'_>) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        let grown = self.grow(plan, steps).await;
+        let leaving = shrink(&mut self.nodes(), plan);
+        // also after a failure: the nodes that did start belong behind the gateway
+        let (senders, receivers) = (self.ports(Service::Sender), self.ports(Service::Receiver));
+        let routed = self.gateway.route(&senders, &receivers).await;
+        stop_nodes(leaving, steps).await;
+        grown.and(routed)
+    }
+
+    async fn grow(&self, plan: &Plan, steps: &Steps<'_>) -> Result<()> {
+        for (service, count) in plan {
+            for nth in self.ports(*service).len()..*count {
+                let place = self.dir.place(service.name(), nth)?;
+                let addresses = &self.servers.addresses;
+                let node = Node::new(&self.dir, &self.program, *service, place.clone(), addresses)?;
+                let mut nodes = self.nodes();
+                ensure!(!self.closed.load(Ordering::SeqCst), "the stack is stopping");
+                let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+                let running = Running {
+                    place,
+                    unit: Unit::new(node, true, &mut tasks),
+                };
+                nodes.entry(*service).or_default().push(running);
+            }
+        }
+        // a node that was given up gets another chance as well
+        let idle =
+            |node: &&Running| matches!(node.unit.condition().doing, Doing::Stopped | Doing::Failed);
+        let wanted: Vec<Running> = self
+            .nodes()
+            .values()
+            .flatten()
+            .filter(idle)
+            .cloned()
+            .collect();
+        let starts = wanted.iter().map(|node| start_node(node, steps));
+        let results: Result<Vec<()>> = join_all(starts).await.into_iter().collect();
+        for running in self.nodes().values_mut() {
+            running.retain(|node| node.unit.condition().doing != Doing::Failed);
+        }
+        results.map(drop)
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ports(&self, service: Service) -> Vec<u16> {
+        self.nodes()
+            .get(&service)
+            .into_iter()
+            .flatten()
+            .map(|node| node.place.port)
+            .collect()
+    }
+
+    /// Stops everything, in order.
+    pub async fn stop(&self, steps: &Steps<'_>) {
+        let begun = Instant::now();
+        self.closed.store(true, Ordering::SeqCst);
+        if self.gateway.condition().doing != Doing::Stopped {
+            drop(self.gateway.stop().await);
+            steps.done(begun, "gateway stopped");
+        }
+        let mut nodes = std::mem::take(&mut *self.nodes());
+        for service in Service::ALL {
+            stop_nodes(nodes.remove(&service).unwrap_or_default(), steps).await;
+        }
+        self.servers.stop(steps).await;
+        clear_up(self.dir.root()).await;
+    }
+
+    /// Ends everything at once.
+    pub fn abort(&self) {
+        for process in left_over(self.dir.root()) {
+            process::signal(process.pid, Signal::SIGKILL);
+        }
+    }
+
+    /// What everything is doing now.
+    pub async fn status(&self) -> Status {
+        let server = |which: Which, url: &str| ServerStatus {
+            url: url.to_owned(),
+            program: Program::from(self.servers.condition(which)),
+        };
+        let addresses = &self.servers.addresses;
+        let nodes: Vec<(Service, Running)> = self
+            .nodes()
+            .iter()
+            .flat_map(|(service, running)| running.iter().map(|node| (*service, node.clone())))
+            .collect();
+        let looks = nodes.into_iter().map(|(service, node)| {
+            NodeStatus::look(service, node.place, Program::from(node.unit.condition()))
+        });
+        Status {
+            gateway: self.gateway.url(),
+            gateway_pid: self.gateway.condition().pid,
+            postgres: server(Which::Postgres, &addresses.database),
+            redis: server(Which::Redis, &addresses.redis),
+            rabbitmq: RabbitMqStatus {
+                amqp: addresses.amqp.clone(),
+                management: addresses.management.clone(),
+                program: Program::from(self.servers.condition(Which::RabbitMq)),
+            },
+            nodes: join_all(looks).await,
+            dir: self.dir.root().to_owned(),
+            pid: std::process::id(),
+        }
+    }
+
+    /// Where to look, for the person who started it, without secrets.
+    pub fn places(&self) -> String {
+        let gateway = self.gateway.url();
+        let broker = self
+            .servers
+            .addresses
+            .management
+            .as_deref()
+            .map(without_secrets);
+        let broker = match (broker, self.servers.unit(Which::RabbitMq)) {
+            (None, _) => String::new(),
+            (Some(broker), None) => format!("  Broker   {broker}/\n"),
+            (Some(broker), Some(_)) => {
+                let secrets = self.dir.root().join("secrets.json");
+                format!(
+                    "  Broker   {broker}/  (user lab, password in {})\n",
+                    secrets.display()
+                )
+            }
+        };
+        format!("  Send     {gateway}/\n  Results  {gateway}/received\n{broker}")
+    }
+}
+
+async fn start_node(node: &Running, steps: &Steps<'_>) -> Result<()> {
+    let begun = Instant::now();
+    let name = &node.place.name;
+    match node.unit.start().await {
+        Ok(()) => steps.done(begun, format!("{name} ready")),
+        // it runs, but one of its parts is missing: it gets ready by itself once that is back
+        Err(error) if node.unit.condition().doing != Doing::Failed => {
+            steps.done(begun, format!("{name} runs but is not ready: {error:#}"));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+async fn stop_nodes(nodes: Vec<Running>, steps: &Steps<'_>) {
+    let stops = nodes.into_iter().map(|node| async move {
+        let begun = Instant::now();
+        drop(node.unit.stop().await);
+        steps.done(begun, format!("{} stopped", node.place.name));
+    });
+    join_all(stops).await;
+}
+
+fn shrink(nodes: &mut Nodes, plan: &Plan) -> Vec<Running> {
+    let mut leaving = Vec::new();
+    for (service, count) in plan {
+        let running = nodes.entry(*service).or_default();
+        leaving.extend(running.drain((*count).min(running.len())..));
+    }
+    leaving
+}
+
+fn postgres_elsewhere(dir: &LabDir) -> Option<PathBuf> {
+    Some(postgres::outside(dir.root())).filter(|folder| folder.is_dir())
+}
+
+/// Processes of the stack in this folder, whoever started them; never ourselves.
+fn left_over(root: &Path) -> Vec<process::Process> {
+    let inside = ["postgres", "redis", "rabbitmq", "epmd", "gateway"].map(|name| root.join(name));
+    let homes = [inside.as_slice(), &[postgres::outside(root)]].concat();
+    let me = std::process::id();
+    let mut found = process::of_stack(root, &homes);
+    found.retain(|process| u32::try_from(process.pid) != Ok(me));
+    found
+}
+
+/// Ends what an earlier `lab` left behind, and says how many there were.
+pub async fn clear_up(root: &Path) -> usize {
+    let left = left_over(root);
+    process::end(&left, Duration::from_secs(10)).await;
+    left.len()
+}
+
+fn without_secrets(url: &str) -> String {
+    match url
+        .split_once("://")
+        .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)))
+    {
+        Some((scheme, rest)) => format!("{scheme}://{rest}"),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        assert_eq!(
+            without_secrets("http://u:p@127.0.0.1:1/x"),
+            "http://127.0.0.1:1/x"
+        );
+        assert_eq!(
+            without_secrets("http://127.0.0.1:1/x"),
+            "http://127.0.0.1:1/x"
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! One running copy of a service: this very program, started again as `lab sender` or `lab receiver`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::process::Command;
+
+use super::dir::{LabDir, Place};
+use super::postgres;
+use super::process::MARKER;
+use super::servers::Addresses;
+use super::supervisor::Program;
+
+/// The services that run as nodes.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    Sender,
+    Receiver,
+}
+
+impl Service {
+    pub const ALL: [Self; 2] = [Self::Sender, Self::Receiver];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sender => "sender",
+            Self::Receiver => "receiver",
+        }
+    }
+}
+
+/// A node to run.
+#[derive(Debug)]
+pub struct Node {
+    program: PathBuf,
+    stack: PathBuf,
+    service: Service,
+    place: Place,
+    log: PathBuf,
+    database: String,
+    redis: String,
+    amqp: String,
+}
+
+impl Node {
+    pub fn new(
+        dir: &LabDir,
+        program: &Path,
+        service: Service,
+        place: Place,
+        servers: &Addresses,
+    ) -> Result<Self> {
+        let secrets = dir.secrets();
+        let password = match service {
+            Service::Sender => &secrets.sender,
+            Service::Receiver => &secrets.receiver,
+        };
+        Ok(Self {
+            program: program.to_owned(),
+            stack: dir.root().to_owned(),
+            service,
+            log: dir.log(&place.name),
+            place,
+            database: postgres::url_for(&servers.database, service.name(), password)?,
+            redis: servers.redis.clone(),
+            amqp: servers.amqp.clone(),
+        })
+    }
+}
+
+impl Program for Node {
+    fn name(&self) -> String {
+        self.place.name.clone()
+    }
+
+    fn command(&self) -> Command {
+        // a build may be replacing our own file just now; the kernel still has it
+        let gone = !self.program.exists();
+        let program = if gone {
+            Path::new("/proc/self/exe")
+        } else {
+            &self.program
+        };
+        let mut command = Command::new(program);
+        // the caller's environment goes on to the services, but for what is ours to say
+        command
+            .arg(self.service.name())
+            .env(MARKER, &self.stack)
+            .env_remove("RUST_BACKTRACE");
+        command.env("NODE_NAME", &self.place.name);
+        command.env("LISTEN", format!("127.0.0.1:{}", self.place.port));
+        command.env("OPS_LISTEN", format!("127.0.0.1:{}", self.place.ops));
+        command.env("DATABASE_URL", &self.database);
+        command
+            .env("REDIS_URL", &self.redis)
+            .env("AMQP_URL", &self.amqp);
+        command
+    }
+
+    async fn answers(&self) -> Result<()> {
+        match readiness(self.place.ops).await? {
+            None => Ok(()),
+            Some(why) => bail!("{why}"),
+        }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.log.clone()
+    }
+
+    fn start_limit(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn stop_limit(&self) -> Duration {
+        // above SHUTDOWN_SECS, the limit that a service sets itself
+        Duration::from_secs(30)
+    }
+}
+
+/// Asks a node whether it is ready; if not, why.
+pub async fn readiness(ops: u16) -> Result<Option<String>> {
+    let answer = reqwest::get(format!("http://127.0.0.1:{ops}/health/ready")).await?;
+    if answer.status().is_success() {
+        return Ok(None);
+    }
+    Ok(Some(why_not(&answer.json().await.unwrap_or_default())))
+}
+
+/// The parts that a node misses, from what `/health/ready` says.
+fn why_not(health: &Value) -> String {
+    let parts = health["parts"].as_object().into_iter().flatten();
+    let missing: Vec<String> = parts
+        .filter_map(|(name, part)| match part["state"].as_str() {
+            Some("up") | None => None,
+            Some(state) => Some(format!("{name} {state}")),
+        })
+        .collect();
+    if missing.is_empty() {
+        "not ready".to_owned()
+    } else {
+        missing.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_says_what_it_misses() {
+        let health = json!({"ready": false, "parts": {"postgres": {"state": "up"}, "redis": {"state": "away", "why": "x"}}});
+        assert_eq!(why_not(&health), "redis away");
+        assert_eq!(why_not(&Value::Null), "not ready");
+    }
+}

@@ -1,0 +1,218 @@
+//! `lab status`: what everything is doing, as a table for people or as JSON for scripts.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::say;
+use crate::stack::control::{self, Request};
+use crate::stack::dir::Place;
+use crate::stack::node::{self, Service};
+use crate::stack::supervisor::{Condition, Doing};
+
+/// What scripts and tests read. It holds passwords.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub gateway: String,
+    pub gateway_pid: Option<u32>,
+    pub postgres: ServerStatus,
+    pub redis: ServerStatus,
+    pub rabbitmq: RabbitMqStatus,
+    pub nodes: Vec<NodeStatus>,
+    /// The stack's folder and the process that runs it.
+    pub dir: PathBuf,
+    pub pid: u32,
+}
+
+/// What is known of any program. A server that was given by its URL has no pid here.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Program {
+    pub pid: Option<u32>,
+    pub state: Doing,
+    pub restarts: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ServerStatus {
+    pub url: String,
+    #[serde(flatten)]
+    pub program: Program,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RabbitMqStatus {
+    pub amqp: String,
+    pub management: Option<String>,
+    #[serde(flatten)]
+    pub program: Program,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub name: String,
+    pub service: Service,
+    pub address: String,
+    pub ops: String,
+    /// Why it is not ready although it runs.
+    pub missing: Option<String>,
+    #[serde(flatten)]
+    pub program: Program,
+}
+
+impl From<Condition> for Program {
+    fn from(now: Condition) -> Self {
+        Self {
+            pid: now.pid,
+            state: now.doing,
+            restarts: now.restarts,
+        }
+    }
+}
+
+impl NodeStatus {
+    /// Asks a node that runs whether it is ready now.
+    pub async fn look(service: Service, place: Place, mut program: Program) -> Self {
+        let mut missing = None;
+        if program.state == Doing::Ready {
+            missing = match timeout(Duration::from_secs(1), node::readiness(place.ops)).await {
+                Ok(Ok(why)) => why,
+                Ok(Err(_)) => Some("its port is closed".to_owned()),
+                Err(_) => Some("it does not answer".to_owned()),
+            };
+            if missing.is_some() {
+                program.state = Doing::Unready;
+            }
+        }
+        Self {
+            name: place.name,
+            service,
+            address: format!("http://127.0.0.1:{}", place.port),
+            ops: format!("http://127.0.0.1:{}", place.ops),
+            missing,
+            program,
+        }
+    }
+}
+
+/// Prints it. Fails when nothing runs.
+pub async fn run(root: &Path, json: bool) -> Result<()> {
+    let answer = control::ask(root, &Request::Status, &say::tell).await?;
+    if json {
+        say::line(serde_json::to_string_pretty(&answer)?);
+        return Ok(());
+    }
+    let status: Status =
+        serde_json::from_value(answer).context("the stack that runs is of another version")?;
+    say::line(table(&status));
+    Ok(())
+}
+
+/// Without secrets.
+fn table(status: &Status) -> String {
+    let mut rows = vec![
+        ["", "state", "pid", "restarts", "address"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    let mut row = |name: &str, program: &Program, address: String| {
+        let pid = program
+            .pid
+            .map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        rows.push(vec![
+            name.to_owned(),
+            word(program.state),
+            pid,
+            program.restarts.to_string(),
+            address,
+        ]);
+    };
+    row(
+        "PostgreSQL",
+        &status.postgres.program,
+        host(&status.postgres.url),
+    );
+    row("Redis", &status.redis.program, host(&status.redis.url));
+    row(
+        "RabbitMQ",
+        &status.rabbitmq.program,
+        host(&status.rabbitmq.amqp),
+    );
+    for node in &status.nodes {
+        let address = match &node.missing {
+            Some(why) => format!("{}  ({why})", host(&node.address)),
+            None => host(&node.address),
+        };
+        row(&node.name, &node.program, address);
+    }
+    let mut text = align(&rows);
+    text += "\n\nGateway        ";
+    text += &status.gateway;
+    if let Some(management) = &status.rabbitmq.management {
+        text += "/\nRabbitMQ's UI  http://";
+        text += &host(management);
+    }
+    text + "/"
+}
+
+fn word(state: Doing) -> String {
+    serde_json::to_value(state)
+        .ok()
+        .and_then(|word| Some(word.as_str()?.to_owned()))
+        .unwrap_or_default()
+}
+
+/// Host and port of a URL.
+fn host(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default().to_owned()
+}
+
+fn align(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_shows_no_secret() {
+        assert_eq!(
+            host("postgres://postgres:secret@127.0.0.1:5433/unacked"),
+            "127.0.0.1:5433"
+        );
+        assert_eq!(
+            host("amqp://lab:secret@127.0.0.1:5672/%2f"),
+            "127.0.0.1:5672"
+        );
+    }
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let rows = [
+            vec!["a".to_owned(), "b".to_owned()],
+            vec!["long".to_owned(), "c".to_owned()],
+        ];
+        assert_eq!(align(&rows), "a     b\nlong  c");
+    }
+}

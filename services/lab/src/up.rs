@@ -1,0 +1,197 @@
+//! `lab up`: starts the stack and stays until it is told to stop.
+//!
+//! The order matters: first the lock (one stack per folder), then what an earlier one left behind is ended, then the
+//! gateway's port is looked at before anything slow begins. A signal, at any moment after that, stops what was started;
+//! a second one kills it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, broadcast};
+use tokio::time::sleep;
+
+use crate::say::{self, Steps};
+use crate::stack::control::{self, Control, Request};
+use crate::stack::dir::{self, LabDir};
+use crate::stack::install::{self, NGINX};
+use crate::stack::node::Service;
+use crate::stack::servers::Given;
+use crate::stack::{Plan, Stack, clear_up, ports};
+
+/// The most nodes of one service.
+pub const NODES_MAX: usize = 64;
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// How many senders: they show the first page and accept messages
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = count)]
+    pub sender: usize,
+    /// How many receivers: they process the messages
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = count)]
+    pub receiver: usize,
+    /// The gateway's port on 127.0.0.1
+    #[arg(long, default_value_t = 8080, env = "LAB_PORT")]
+    pub port: u16,
+    /// Install missing server programs without asking
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub given: Given,
+}
+
+/// A number of nodes.
+pub fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count <= NODES_MAX => Ok(count),
+        _ => Err(format!("a number from 0 to {NODES_MAX} is needed")),
+    }
+}
+
+/// Starts the stack, waits, stops it.
+pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
+    let mut ends = Ends::new()?;
+    dir::make_folder(&root, 0o711)?;
+    let root = root.canonicalize()?;
+    let Some(_lock) = dir::lock(&root)? else {
+        bail!("{}", already_running(&root).await);
+    };
+    let (lines, _) = broadcast::channel(100);
+    let tell = |text: &str| {
+        say::line(text);
+        // also to those who asked for the end over the control socket
+        let _ = lines.send(text.to_owned());
+    };
+    let steps = Steps::new(&tell);
+    let prepared = tokio::select! {
+        stack = prepare(&root, &up, &steps) => stack?,
+        () = ends.next() => bail!("interrupted"),
+    };
+    let stack = Arc::new(prepared);
+    let (control, down) = (Control::open(&root)?, Arc::new(Notify::new()));
+    let plan = Plan::from([
+        (Service::Sender, up.sender),
+        (Service::Receiver, up.receiver),
+    ]);
+    let work = async {
+        stack.start(&plan, &steps).await?;
+        steps.note(welcome(&stack, &steps));
+        std::future::pending::<Result<()>>().await
+    };
+    let life = async {
+        let result = tokio::select! {
+            result = work => result,
+            () = ends.next() => Ok(()),
+            () = down.notified() => Ok(()),
+        };
+        if let Err(error) = &result {
+            say::complain(format!("lab: {error:#}"));
+        }
+        let begun = Instant::now();
+        tell("Stopping. Ctrl-C again kills everything at once.");
+        tokio::select! {
+            () = stack.stop(&steps) => {}
+            () = ends.next() => {
+                tell("Killing everything.");
+                stack.abort();
+                clear_up(&root).await;
+            }
+        }
+        let (time, root) = (say::seconds(begun.elapsed()), root.display());
+        tell(&format!(
+            "Stopped in {time}. The data stay in {root}; `cargo lab reset` removes them."
+        ));
+        // the last line is still on its way to whoever asked for the end
+        sleep(Duration::from_millis(50)).await;
+        result
+    };
+    let result = tokio::select! {
+        result = life => result,
+        () = control.serve(&stack, &down, &lines) => Ok(()),
+    };
+    Ok(if result.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn prepare(root: &Path, up: &Up, steps: &Steps<'_>) -> Result<Stack> {
+    let begun = Instant::now();
+    let left = clear_up(root).await;
+    if left > 0 {
+        steps.done(
+            begun,
+            format!("ended {left} processes of an earlier stack that was killed"),
+        );
+    }
+    if !ports::is_free(up.port) {
+        let who = ports::holder(up.port);
+        bail!(
+            "port {} is taken by {who}; end it or choose another with --port",
+            up.port
+        );
+    }
+    let mut needed = up.given.needed();
+    needed.push(NGINX);
+    install::ensure_installed(&needed, up.yes, steps).await?;
+    let begun = Instant::now();
+    let dir = LabDir::open(root)?;
+    let stack = Stack::prepare(dir, &up.given, up.port).await?;
+    if begun.elapsed() > Duration::from_millis(500) {
+        steps.done(begun, "data folders made");
+    }
+    Ok(stack)
+}
+
+fn welcome(stack: &Stack, steps: &Steps<'_>) -> String {
+    format!(
+        "ready after {}\n\n{}\nCtrl-C stops everything and keeps the data.\n\
+         In another terminal: cargo lab status, cargo lab scale receiver=5\n",
+        steps.total(),
+        stack.places()
+    )
+}
+
+async fn already_running(root: &Path) -> String {
+    let quiet = |_: &str| {};
+    let status = control::ask(root, &Request::Status, &quiet).await.ok();
+    let at = status.and_then(|status| Some(format!(" at {}", status["gateway"].as_str()?)));
+    let at = at.unwrap_or_default();
+    let by = dir::holder(root)
+        .map(|pid| format!(" (pid {pid})"))
+        .unwrap_or_default();
+    format!(
+        "a stack already runs in this checkout{at}{by}; `cargo lab down` stops it, `cargo lab status` shows it"
+    )
+}
+
+/// The signals that end a stack: Ctrl-C, a polite kill, a closed terminal.
+struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Ends {
+    fn new() -> Result<Self> {
+        let on = |kind| signal(kind).context("cannot wait for signals");
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}

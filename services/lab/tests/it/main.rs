@@ -1,0 +1,16 @@
+//! The road of a message, tested on the real servers with real processes.
+//!
+//! `world` is what each test has to itself: a database, a vhost, and nodes to start, pause and kill.
+//! `check` is the naive checker that says what became of every message.
+
+mod accept;
+mod check;
+mod cuts;
+mod down;
+mod foreign;
+mod load;
+mod mission;
+mod road;
+mod storm;
+mod topology;
+mod world;

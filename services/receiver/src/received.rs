@@ -1,0 +1,191 @@
+//! The page of results: what was processed, by whom, how long it took and at which attempt.
+//!
+//! The same as JSON for those who prefer it, and at an address of its own.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use daemon::database::within;
+use serde::Serialize;
+use web::{
+    Error, Site,
+    chrome::{Chrome, Tab},
+    session::{Figures, Visit},
+    show::{NodeName, When, Written, number},
+    wants_json,
+};
+
+use crate::{
+    app::App,
+    dead_letters,
+    processed::{self, ProcessedRow},
+};
+
+pub const MEANINGS: &[(&str, &str)] = &[
+    (
+        "postgres",
+        "Receivers hold what they have in hand and take nothing new until it is back. Nothing is lost.",
+    ),
+    ("rabbitmq", "Nothing arrives until it is back. What waits there is kept."),
+    ("redis", "This page works without a session meanwhile. Messages are still processed."),
+];
+
+/// How many results the page shows.
+const SHOWN: i64 = 20;
+/// How long it waits for them.
+const LIMIT: Duration = Duration::from_secs(3);
+
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/received", get(show))
+        .route("/received/api/messages", get(list))
+}
+
+/// What was processed last, and how many were given up on.
+#[derive(Debug, Serialize)]
+struct Results {
+    messages: Vec<ProcessedRow>,
+    dead_letters: DeadLetters,
+}
+
+/// Counted up to a limit only, so that the page costs the same with any number of them.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct DeadLetters {
+    count: i64,
+    /// Whether there are more than that.
+    more: bool,
+}
+
+#[derive(Template)]
+#[template(path = "received.html")]
+struct Page {
+    chrome: Chrome,
+    processed: String,
+    last: Option<When>,
+    figures: Option<Figures>,
+    /// None while the database is away.
+    results: Option<Shown>,
+}
+
+struct Shown {
+    rows: Vec<Row>,
+    dead_letters: DeadLetters,
+}
+
+struct Row {
+    id: uuid::Uuid,
+    number: String,
+    node: NodeName,
+    at: When,
+    took: String,
+    attempt: i32,
+    text: Written,
+}
+
+async fn list(State(app): State<App>, site: Site) -> Result<Json<Results>, Error> {
+    results(&app, &site).await.map(Json)
+}
+
+async fn show(
+    State(app): State<App>,
+    site: Site,
+    uri: Uri,
+    headers: HeaderMap,
+    mut visit: Visit,
+) -> Result<Response, Error> {
+    let results = results(&app, &site).await;
+    let mut response = if wants_json(&uri, &headers) {
+        Json(results?).into_response()
+    } else {
+        // A page that fails is not a visit: its session would not be stored.
+        if results.is_ok() {
+            visit.start().await;
+        }
+        draw(&app, &site, &visit, results).await?
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+async fn results(app: &App, site: &Site) -> Result<Results, Error> {
+    site.need_database()?;
+    let pool = &app.database.pool;
+    let both = async {
+        futures::try_join!(processed::newest(pool, SHOWN), dead_letters::count(pool))
+    };
+    let (messages, count) = within(LIMIT, both).await?;
+    let dead_letters = DeadLetters {
+        count: count.min(dead_letters::COUNT_MAX),
+        more: count > dead_letters::COUNT_MAX,
+    };
+    Ok(Results { messages, dead_letters })
+}
+
+async fn draw(
+    app: &App,
+    site: &Site,
+    visit: &Visit,
+    results: Result<Results, Error>,
+) -> Result<Response, Error> {
+    let mut chrome = Chrome::new(site, Tab::Results, "Results");
+    say_held(&mut chrome, app.held.borrow().count);
+    let error = match &results {
+        // Anything but "away" is no state of the page, but a fault of ours.
+        Err(error) if error.status() != StatusCode::SERVICE_UNAVAILABLE => {
+            return Err(error.clone());
+        }
+        results => results.as_ref().err().cloned(),
+    };
+    let (processed, last) = app.processed();
+    let shown = results.ok().map(|results| Shown {
+        rows: results.messages.into_iter().map(|row| Row::new(row, &chrome)).collect(),
+        dead_letters: results.dead_letters,
+    });
+    let page = Page {
+        processed: number(i64::try_from(processed).unwrap_or(i64::MAX)),
+        last: last.map(|last| chrome.when(last)),
+        figures: visit.figures().await,
+        results: shown,
+        chrome,
+    };
+    let mut response = web::page(&page)?.into_response();
+    if let Some(error) = error {
+        *response.status_mut() = error.status();
+        if let Some(seconds) = error.retry_after() {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+    }
+    Ok(response)
+}
+
+fn say_held(chrome: &mut Chrome, held: usize) {
+    if held > 0 {
+        let (count, goes) = if held == 1 {
+            ("1 delivery is held here".to_owned(), "It goes")
+        } else {
+            (format!("{held} deliveries are held here"), "They go")
+        };
+        chrome.warn(count, format!("{goes} on when the database does what it should again."));
+    }
+}
+
+impl Row {
+    fn new(row: ProcessedRow, chrome: &Chrome) -> Self {
+        Self {
+            id: row.message_id,
+            number: number(row.number),
+            node: NodeName::new(&row.node),
+            at: chrome.when(row.received_at),
+            took: number(row.took_ms),
+            attempt: row.attempt,
+            text: Written::new(row.text),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The layers around every service's routes, in their order.
+
+use std::any::Any;
+
+use axum::{
+    Extension, Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderValue, Uri, header},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, set_header::SetResponseHeaderLayer,
+};
+
+use crate::{
+    accept::wants_json,
+    body::BODY_MAX,
+    chrome::{Chrome, Tab},
+    error::Error,
+    session, site::Site,
+    static_files,
+};
+
+/// Everything ours and from here; images also inside a style sheet, as Bootstrap has them.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data:; \
+    object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Puts around a service's routes what all services have: static files, sessions, limits, errors.
+pub fn wrap(routes: Router, site: Site) -> Router {
+    let sessions = site.sessions.layer();
+    routes
+        .route("/static/{file}", get(static_files::serve))
+        .fallback(async || Error::not_found())
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(sessions)
+        // Not axum's own limit, which a handler that reads the body as a stream gets around.
+        .layer(DefaultBodyLimit::disable())
+        .layer(RequestBodyLimitLayer::new(BODY_MAX))
+        .layer(from_fn(answer_errors))
+        .layer(from_fn(session::watch_outage))
+        .layer(Extension(site))
+        .layer(always(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
+        .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(always(header::X_FRAME_OPTIONS, "DENY"))
+        // With "no-referrer" a browser would name no origin for our own forms either.
+        .layer(always(header::REFERRER_POLICY, "same-origin"))
+        .layer(
+            // A page is one reader's, and of this moment.
+            SetResponseHeaderLayer::if_not_present(
+                header::CACHE_CONTROL,
+                HeaderValue::from_static("private, no-cache"),
+            ),
+        )
+}
+
+fn always(
+    name: header::HeaderName,
+    value: &'static str,
+) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let what = panic.downcast_ref::<&str>().map(|what| (*what).to_owned());
+    let what = what.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    Error::internal(anyhow::anyhow!("panic: {what}")).into_response()
+}
+
+/// Turns errors into what the client reads. The head of the answer is kept: `Allow` with a 405.
+async fn answer_errors(request: Request, next: Next) -> Response {
+    let (uri, method) = (request.uri().clone(), request.method().clone());
+    let json = wants_json(&uri, request.headers());
+    let site = request.extensions().get::<Site>().cloned();
+    let mut response = next.run(request).await;
+    let status = response.status();
+    let error = match response.extensions_mut().remove::<Error>() {
+        Some(error) => error,
+        None if is_bare(&response) => Error::of_status(status),
+        None => return response,
+    };
+    error.log(&method, uri.path());
+    metrics::counter!("unacked_http_errors_total", "status" => status.as_u16().to_string())
+        .increment(1);
+    let mut answer = match site {
+        Some(site) if !json => error.into_page(chrome(&site, &uri)),
+        _ => error.into_problem(),
+    };
+    let kept = [header::ALLOW, header::SET_COOKIE, header::CONNECTION];
+    for name in kept {
+        for value in response.headers().get_all(&name) {
+            answer.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    answer.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    answer
+}
+
+/// An error that no handler of ours has put into words.
+fn is_bare(response: &Response) -> bool {
+    let status = response.status();
+    let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|media| {
+        let media = media.as_bytes();
+        media.starts_with(b"text/html") || media.starts_with(b"application/")
+    });
+    (status.is_client_error() || status.is_server_error()) && !ours
+}
+
+fn chrome(site: &Site, uri: &Uri) -> Chrome {
+    Chrome::new(site, Tab::of(uri.path()), "")
+}
