@@ -9,7 +9,7 @@ pub const COUNT_MAX: i64 = 10_000;
 /// costs the same with any number of them.
 pub async fn count(pool: &PgPool) -> Result<i64, sqlx::Error> {
     let (count,) = sqlx::query_as(
-        "select count(*) from (select from dead_letter limit $1) as some",
+        "select count(*) from (select from dead_letter limit $1) as counted",
     )
     .bind(COUNT_MAX + 1)
     .fetch_one(pool)

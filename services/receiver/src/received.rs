@@ -33,8 +33,14 @@ pub const MEANINGS: &[(&str, &str)] = &[
         "postgres",
         "Receivers hold what they have in hand and take nothing new until it is back. Nothing is lost.",
     ),
-    ("rabbitmq", "Nothing arrives until it is back. What waits there is kept."),
-    ("redis", "This page works without a session meanwhile. Messages are still processed."),
+    (
+        "rabbitmq",
+        "Nothing arrives until it is back. What waits there is kept.",
+    ),
+    (
+        "redis",
+        "This page works without a session meanwhile. Messages are still processed.",
+    ),
 ];
 
 /// How many results the page shows.
@@ -110,22 +116,26 @@ async fn show(
         }
         draw(&app, &site, &visit, results).await?
     };
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }
 
 async fn results(app: &App, site: &Site) -> Result<Results, Error> {
     site.need_database()?;
     let pool = &app.database.pool;
-    let both = async {
-        futures::try_join!(processed::newest(pool, SHOWN), dead_letters::count(pool))
-    };
+    let both =
+        async { futures::try_join!(processed::newest(pool, SHOWN), dead_letters::count(pool)) };
     let (messages, count) = within(LIMIT, both).await?;
     let dead_letters = DeadLetters {
         count: count.min(dead_letters::COUNT_MAX),
         more: count > dead_letters::COUNT_MAX,
     };
-    Ok(Results { messages, dead_letters })
+    Ok(Results {
+        messages,
+        dead_letters,
+    })
 }
 
 async fn draw(
@@ -145,7 +155,11 @@ async fn draw(
     };
     let (processed, last) = app.processed();
     let shown = results.ok().map(|results| Shown {
-        rows: results.messages.into_iter().map(|row| Row::new(row, &chrome)).collect(),
+        rows: results
+            .messages
+            .into_iter()
+            .map(|row| Row::new(row, &chrome))
+            .collect(),
         dead_letters: results.dead_letters,
     });
     let page = Page {
@@ -159,7 +173,9 @@ async fn draw(
     if let Some(error) = error {
         *response.status_mut() = error.status();
         if let Some(seconds) = error.retry_after() {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
         }
     }
     Ok(response)
@@ -172,7 +188,10 @@ fn say_held(chrome: &mut Chrome, held: usize) {
         } else {
             (format!("{held} deliveries are held here"), "They go")
         };
-        chrome.warn(count, format!("{goes} on when the database does what it should again."));
+        chrome.warn(
+            count,
+            format!("{goes} on when the database does what it should again."),
+        );
     }
 }
 

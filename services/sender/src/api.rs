@@ -68,9 +68,20 @@ async fn accept(
     let key = header_key(&headers)?;
     let run = header(&headers, RUN, RUN_MAX)?;
     let many = body.is_array();
-    let items = if many { body.read::<Vec<Item>>()? } else { vec![body.read::<Item>()?] };
+    let items = if many {
+        body.read::<Vec<Item>>()?
+    } else {
+        vec![body.read::<Item>()?]
+    };
     let texts = texts(&items, many)?;
-    let accepted = app.submit(Submission { key, texts, session: None, run }).await?;
+    let accepted = app
+        .submit(Submission {
+            key,
+            texts,
+            session: None,
+            run,
+        })
+        .await?;
     let mut messages: Vec<Receipt> = accepted.into_iter().map(Receipt::from).collect();
     if many {
         return Ok((StatusCode::ACCEPTED, Json(Receipts { messages })).into_response());
@@ -87,12 +98,19 @@ fn texts(items: &[Item], many: bool) -> Result<Vec<Text>, Error> {
         return Err(Error::unprocessable("The array is empty."));
     }
     if items.len() > MESSAGES_MAX {
-        let detail = format!("These are {} messages; at most 1,000 are accepted at once.", items.len());
+        let detail = format!(
+            "These are {} messages; at most 1,000 are accepted at once.",
+            items.len()
+        );
         return Err(Error::unprocessable(detail));
     }
     let text = |(index, item): (usize, &Item)| {
         Text::parse(&item.message).map_err(|error| {
-            let place = if many { format!("At index {index}: ") } else { String::new() };
+            let place = if many {
+                format!("At index {index}: ")
+            } else {
+                String::new()
+            };
             Error::unprocessable(format!("{place}{error}"))
         })
     };
@@ -119,7 +137,9 @@ pub(crate) fn header_key(headers: &HeaderMap) -> Result<String, Error> {
 
 fn header(headers: &HeaderMap, name: &str, max: usize) -> Result<Option<String>, Error> {
     let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     let wrong = || {
         let detail = format!("The header {name} is 1 to {max} visible ASCII characters, once.");
         Error::bad_request(detail)
@@ -129,13 +149,26 @@ fn header(headers: &HeaderMap, name: &str, max: usize) -> Result<Option<String>,
     if !right || values.next().is_some() {
         return Err(wrong());
     }
-    value.to_str().map(|value| Some(value.to_owned())).map_err(|_| wrong())
+    value
+        .to_str()
+        .map(|value| Some(value.to_owned()))
+        .map_err(|_| wrong())
 }
 
 impl From<Accepted> for Receipt {
     fn from(accepted: Accepted) -> Self {
-        let Accepted { message_id, number, accepted_at, repeated } = accepted;
-        Self { message_id, number, accepted_at, repeated }
+        let Accepted {
+            message_id,
+            number,
+            accepted_at,
+            repeated,
+        } = accepted;
+        Self {
+            message_id,
+            number,
+            accepted_at,
+            repeated,
+        }
     }
 }
 
@@ -146,7 +179,9 @@ impl From<SubmitError> for Error {
             error => {
                 let text = error.to_string();
                 let mut letters = text.chars();
-                let first = letters.next().map(|letter| letter.to_uppercase().to_string());
+                let first = letters
+                    .next()
+                    .map(|letter| letter.to_uppercase().to_string());
                 format!("{}{}.", first.unwrap_or_default(), letters.as_str())
             }
         };
@@ -185,7 +220,9 @@ impl<'de> Visitor<'de> for ItemVisitor {
                 return Err(A::Error::duplicate_field("message"));
             }
         }
-        message.map(|message| Item { message }).ok_or_else(|| A::Error::missing_field("message"))
+        message
+            .map(|message| Item { message })
+            .ok_or_else(|| A::Error::missing_field("message"))
     }
 }
 
@@ -204,8 +241,14 @@ mod tests {
             (r#""hi""#, "expected an object"),
             ("{}", "missing field `message`"),
             (r#"{"message":1}"#, "expected a string"),
-            (r#"{"message":"a","message":"b"}"#, "duplicate field `message`"),
-            (r#"{"message":"a","massage":"b"}"#, "unknown field `massage`"),
+            (
+                r#"{"message":"a","message":"b"}"#,
+                "duplicate field `message`",
+            ),
+            (
+                r#"{"message":"a","massage":"b"}"#,
+                "unknown field `massage`",
+            ),
         ] {
             let error = read(json).unwrap_err().to_string();
             assert!(error.contains(reason), "{json}: {error}");
@@ -214,11 +257,17 @@ mod tests {
 
     #[test]
     fn a_wrong_text_is_named_by_its_place() {
-        let items = ["a", " "].map(|message| Item { message: message.to_owned() });
+        let items = ["a", " "].map(|message| Item {
+            message: message.to_owned(),
+        });
         let error = texts(&items, true).unwrap_err();
         assert_eq!(error.detail(), "At index 1: The message is empty.");
         assert_eq!(error.status(), StatusCode::UNPROCESSABLE_ENTITY);
-        let many: Vec<_> = (0..=MESSAGES_MAX).map(|_| Item { message: "a".to_owned() }).collect();
+        let many: Vec<_> = (0..=MESSAGES_MAX)
+            .map(|_| Item {
+                message: "a".to_owned(),
+            })
+            .collect();
         assert!(texts(&many, true).is_err());
         assert_eq!(texts(&many[1..], true).unwrap().len(), MESSAGES_MAX);
         assert!(texts(&[], true).is_err());

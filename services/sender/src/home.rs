@@ -38,9 +38,18 @@ use crate::{
 };
 
 pub const MEANINGS: &[(&str, &str)] = &[
-    ("postgres", "No message can be accepted until it is back. What was accepted is kept."),
-    ("rabbitmq", "Messages are still accepted; they wait in the outbox until it is back."),
-    ("redis", "This page works without a session meanwhile. Messages are still accepted."),
+    (
+        "postgres",
+        "No message can be accepted until it is back. What was accepted is kept.",
+    ),
+    (
+        "rabbitmq",
+        "Messages are still accepted; they wait in the outbox until it is back.",
+    ),
+    (
+        "redis",
+        "This page works without a session meanwhile. Messages are still accepted.",
+    ),
 ];
 
 /// How many messages the page shows.
@@ -56,7 +65,11 @@ pub fn routes() -> Router<App> {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Flash {
     /// `node` is who accepted it; unknown where it was accepted earlier.
-    Accepted { number: i64, node: Option<String>, repeated: bool },
+    Accepted {
+        number: i64,
+        node: Option<String>,
+        repeated: bool,
+    },
     SessionReset,
 }
 
@@ -84,7 +97,11 @@ struct Form {
 }
 
 enum Said {
-    Accepted { number: String, node: Option<NodeName>, repeated: bool },
+    Accepted {
+        number: String,
+        node: Option<NodeName>,
+        repeated: bool,
+    },
     SessionReset,
 }
 
@@ -120,7 +137,11 @@ async fn show(
         }
         Err(_) => None,
     };
-    let form = Form { key: Uuid::new_v4(), text: String::new(), error: None };
+    let form = Form {
+        key: Uuid::new_v4(),
+        text: String::new(),
+        error: None,
+    };
     draw(&app, &site, &visit, rows, form, flash).await
 }
 
@@ -133,7 +154,9 @@ async fn send(
 ) -> Result<Response, Error> {
     // Without this, a foreign page could start a session here, in place of the reader's own.
     if origin(&headers) == Origin::Foreign {
-        return Err(Error::forbidden("Messages are only accepted from this site's own page."));
+        return Err(Error::forbidden(
+            "Messages are only accepted from this site's own page.",
+        ));
     }
     let fields = body.fields(&["message", "key"])?;
     // Browsers end the lines of a form as mail does.
@@ -162,7 +185,11 @@ async fn send(
         session: visit.reference(),
         run: None,
     };
-    let accepted = match app.submit(submission).await.map(|accepted| accepted.into_iter().next()) {
+    let accepted = match app
+        .submit(submission)
+        .await
+        .map(|accepted| accepted.into_iter().next())
+    {
         Ok(Some(accepted)) => accepted,
         Ok(None) => return Err(Error::internal(anyhow::anyhow!("nothing was answered"))),
         Err(error) => return refuse(&app, &site, &visit, &error, again(spoken(&error))).await,
@@ -171,7 +198,11 @@ async fn send(
         visit.count_sent(1).await;
     }
     let node = (!accepted.repeated).then(|| app.node.name.clone());
-    let flash = Flash::Accepted { number: accepted.number, node, repeated: accepted.repeated };
+    let flash = Flash::Accepted {
+        number: accepted.number,
+        node,
+        repeated: accepted.repeated,
+    };
     Ok(if visit.flash(&flash).await {
         Redirect::to("/").into_response()
     } else {
@@ -230,9 +261,20 @@ async fn newest(app: &App, site: &Site) -> Result<Vec<MessageRow>, Error> {
 /// The confirmation for a reader without a session, from the address. It names the node only where
 /// the message is on the page; and any number can be written into an address, so it claims no more.
 fn accepted_in(query: &str, rows: &[MessageRow]) -> Option<Flash> {
-    let number = query.strip_prefix("accepted=")?.parse().ok().filter(|number| *number > 0)?;
-    let node = rows.iter().find(|row| row.number == number).map(|row| row.node.clone());
-    Some(Flash::Accepted { number, node, repeated: false })
+    let number = query
+        .strip_prefix("accepted=")?
+        .parse()
+        .ok()
+        .filter(|number| *number > 0)?;
+    let node = rows
+        .iter()
+        .find(|row| row.number == number)
+        .map(|row| row.node.clone());
+    Some(Flash::Accepted {
+        number,
+        node,
+        repeated: false,
+    })
 }
 
 async fn draw(
@@ -263,7 +305,9 @@ async fn draw(
         form,
         text_max: TEXT_MAX,
         waiting: depth.waiting,
-        rows: rows.ok().map(|rows| rows.into_iter().map(|row| Row::new(row, &chrome)).collect()),
+        rows: rows
+            .ok()
+            .map(|rows| rows.into_iter().map(|row| Row::new(row, &chrome)).collect()),
         chrome,
     };
     let mut response = web::page(&page)?.into_response();
@@ -298,13 +342,21 @@ fn say_depth(chrome: &mut Chrome, depth: &messaging::send::outbox::Depth) {
 }
 
 fn messages(count: i64, one: &str, many: &str) -> String {
-    if count == 1 { format!("1 message {one}") } else { format!("{} messages {many}", number(count)) }
+    if count == 1 {
+        format!("1 message {one}")
+    } else {
+        format!("{} messages {many}", number(count))
+    }
 }
 
 impl From<Flash> for Said {
     fn from(flash: Flash) -> Self {
         match flash {
-            Flash::Accepted { number: accepted, node, repeated } => Self::Accepted {
+            Flash::Accepted {
+                number: accepted,
+                node,
+                repeated,
+            } => Self::Accepted {
                 number: number(accepted),
                 node: node.as_deref().map(NodeName::new),
                 repeated,
@@ -335,9 +387,15 @@ impl Shown {
             message::State::Unroutable => {
                 ("unroutable", "bad", "No queue took it; it is tried again")
             }
-            message::State::Refused => ("refused", "bad", "The queue refused it; it is tried again"),
+            message::State::Refused => {
+                ("refused", "bad", "The queue refused it; it is tried again")
+            }
         };
-        Self { word, colour, meaning }
+        Self {
+            word,
+            colour,
+            meaning,
+        }
     }
 }
 
@@ -348,11 +406,22 @@ mod tests {
     #[test]
     fn a_confirmation_in_the_address_must_be_a_number() {
         let accepted = |query| accepted_in(query, &[]);
-        let expected = Flash::Accepted { number: 12, node: None, repeated: false };
+        let expected = Flash::Accepted {
+            number: 12,
+            node: None,
+            repeated: false,
+        };
         assert_eq!(accepted("accepted=12"), Some(expected));
-        for query in ["", "accepted=", "accepted=-1", "accepted=0", "accepted=1x", "x=1",
-            "accepted=99999999999999999999", "accepted=%3Cb%3E"]
-        {
+        for query in [
+            "",
+            "accepted=",
+            "accepted=-1",
+            "accepted=0",
+            "accepted=1x",
+            "x=1",
+            "accepted=99999999999999999999",
+            "accepted=%3Cb%3E",
+        ] {
             assert_eq!(accepted(query), None, "{query}");
         }
     }

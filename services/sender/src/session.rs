@@ -3,12 +3,7 @@
 //! Only from our own page: the browser must not name a foreign one, and the form must bring along
 //! the session's token, which no foreign page can read.
 
-use axum::{
-    Router,
-    http::HeaderMap,
-    response::Redirect,
-    routing::post,
-};
+use axum::{Router, http::HeaderMap, response::Redirect, routing::post};
 use web::{
     Error, Site,
     form::FormBody,
@@ -44,9 +39,15 @@ async fn reset(
         }
         // Nothing to reset: the first of a double click has done it, or it had ended. That is what
         // was wanted, but only a page of ours may want it.
-        return if from == Origin::Own { Ok(Redirect::to("/")) } else { Err(foreign()) };
+        return if from == Origin::Own {
+            Ok(Redirect::to("/"))
+        } else {
+            Err(foreign())
+        };
     }
-    let form = body.and_then(|body| body.fields(&["csrf"])).map_err(|_| foreign())?;
+    let form = body
+        .and_then(|body| body.fields(&["csrf"]))
+        .map_err(|_| foreign())?;
     if !visit.proves(form.get("csrf").unwrap_or_default()) {
         return Err(foreign());
     }

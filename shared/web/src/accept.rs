@@ -33,7 +33,11 @@ fn weigh(range: &str) -> (String, u32) {
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
         .and_then(|(_, value)| value.trim().parse::<f32>().ok())
         .unwrap_or(1.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to 0..=1"
+    )]
     let thousandths = (weight.clamp(0.0, 1.0) * 1000.0) as u32;
     (media, thousandths)
 }
@@ -55,7 +59,13 @@ mod tests {
         assert!(asks("/received", "application/json"));
         assert!(asks("/received", "text/html;q=0.5, application/json"));
         let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-        for accept in [browser, "*/*", "", "text/html", "application/json;q=0.1, text/html"] {
+        for accept in [
+            browser,
+            "*/*",
+            "",
+            "text/html",
+            "application/json;q=0.1, text/html",
+        ] {
             assert!(!asks("/received", accept), "{accept}");
         }
         assert!(!asks("/apis", "*/*"));
@@ -63,7 +73,12 @@ mod tests {
 
     #[test]
     fn nonsense_is_weighed_too() {
-        for accept in ["application/json;q=nan", "application/json;q=-1", ";;;,,,=", "q=1"] {
+        for accept in [
+            "application/json;q=nan",
+            "application/json;q=-1",
+            ";;;,,,=",
+            "q=1",
+        ] {
             assert!(!asks("/", accept), "{accept}");
         }
     }

@@ -37,12 +37,16 @@ fn check_type(headers: &HeaderMap, media: &'static str) -> Result<(), Error> {
     let named = headers.get(header::CONTENT_TYPE);
     let named = named.map(|value| String::from_utf8_lossy(value.as_bytes()));
     let Some(named) = named else {
-        return Err(Error::unsupported(format!("The Content-Type is missing. Right is {media}.")));
+        return Err(Error::unsupported(format!(
+            "The Content-Type is missing. Right is {media}."
+        )));
     };
     let mut parts = named.split(';').map(str::trim);
     if !parts.next().unwrap_or_default().eq_ignore_ascii_case(media) {
         let named: String = named.chars().take(100).collect();
-        return Err(Error::unsupported(format!("The Content-Type is {named}. Right is {media}.")));
+        return Err(Error::unsupported(format!(
+            "The Content-Type is {named}. Right is {media}."
+        )));
     }
     let charset = parts
         .filter_map(|parameter| parameter.split_once('='))
@@ -50,7 +54,9 @@ fn check_type(headers: &HeaderMap, media: &'static str) -> Result<(), Error> {
         .map(|(_, value)| value.trim().trim_matches('"').to_ascii_lowercase());
     match charset.as_deref() {
         None | Some("utf-8" | "utf8") => Ok(()),
-        Some(_) => Err(Error::unsupported("The charset is not UTF-8, the only one that is read.")),
+        Some(_) => Err(Error::unsupported(
+            "The charset is not UTF-8, the only one that is read.",
+        )),
     }
 }
 
@@ -69,7 +75,13 @@ mod tests {
         assert!(check("application/json"));
         assert!(check("Application/JSON; charset=\"UTF-8\""));
         assert!(!check("application/json; charset=latin1"));
-        for wrong in ["text/plain", "application/jsonp", "", ";", "multipart/form-data"] {
+        for wrong in [
+            "text/plain",
+            "application/jsonp",
+            "",
+            ";",
+            "multipart/form-data",
+        ] {
             assert!(!check(wrong), "{wrong}");
         }
         assert!(check_type(&HeaderMap::new(), "application/json").is_err());

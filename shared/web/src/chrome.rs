@@ -76,7 +76,9 @@ impl Chrome {
     pub fn new(site: &Site, tab: Tab, title: impl Into<String>) -> Self {
         let now = clock::now();
         let states = site.parts.states();
-        let banners = states.iter().filter_map(|(name, state)| banner(site, name, state, now));
+        let banners = states
+            .iter()
+            .filter_map(|(name, state)| banner(site, name, state, now));
         Self {
             title: title.into(),
             tab,
@@ -126,7 +128,9 @@ fn banner(site: &Site, name: &'static str, state: &State, now: DateTime<Utc>) ->
         bad,
         what: format!("{} {what}", spoken(name)),
         since: Some(When::new(state.since, now)),
-        meaning: meaning.map(|(_, meaning)| (*meaning).to_owned()).unwrap_or_default(),
+        meaning: meaning
+            .map(|(_, meaning)| (*meaning).to_owned())
+            .unwrap_or_default(),
         why: state.why.clone(),
     })
 }

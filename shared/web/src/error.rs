@@ -61,12 +61,18 @@ impl Error {
 
     /// 413.
     pub fn too_large() -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 1 MiB, the most that is read.")
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The body is larger than 1 MiB, the most that is read.",
+        )
     }
 
     /// 408: the body did not arrive, or not in time.
     pub fn incomplete() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive completely and in time.")
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "The body did not arrive completely and in time.",
+        )
     }
 
     /// 415: another content type is needed.
@@ -82,7 +88,10 @@ impl Error {
     /// 503: not now; it is worth trying again.
     pub fn away(detail: impl Into<Cow<'static, str>>) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-        Self { retry_after: Some(RETRY_SECS), ..error }
+        Self {
+            retry_after: Some(RETRY_SECS),
+            ..error
+        }
     }
 
     /// 503: without the database there is nothing to show and nothing to accept.
@@ -99,19 +108,28 @@ impl Error {
     /// With what is logged.
     #[must_use]
     pub fn because(self, cause: impl Into<anyhow::Error>) -> Self {
-        Self { cause: Some(Arc::new(cause.into())), ..self }
+        Self {
+            cause: Some(Arc::new(cause.into())),
+            ..self
+        }
     }
 
     /// With a name for programs, such as `key_reused`, which becomes the problem's type.
     #[must_use]
     pub fn coded(self, code: &'static str) -> Self {
-        Self { code: Some(code), ..self }
+        Self {
+            code: Some(code),
+            ..self
+        }
     }
 
     /// With a heading other than the status' own name.
     #[must_use]
     pub fn titled(self, title: impl Into<Cow<'static, str>>) -> Self {
-        Self { title: title.into(), ..self }
+        Self {
+            title: title.into(),
+            ..self
+        }
     }
 
     /// The status.
@@ -135,7 +153,9 @@ impl Error {
             StatusCode::NOT_FOUND => Self::not_found(),
             StatusCode::PAYLOAD_TOO_LARGE => Self::too_large(),
             StatusCode::REQUEST_TIMEOUT => Self::incomplete(),
-            StatusCode::UNPROCESSABLE_ENTITY => Self::unprocessable("It cannot be accepted as it is."),
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                Self::unprocessable("It cannot be accepted as it is.")
+            }
             StatusCode::METHOD_NOT_ALLOWED => Self::new(
                 status,
                 "This address does not take this method; the header Allow names those it takes.",
@@ -183,7 +203,10 @@ impl Error {
 
     pub(crate) fn into_page(self, mut chrome: Chrome) -> Response {
         chrome.title = self.title.clone().into_owned();
-        let page = ErrorPage { chrome, error: &self };
+        let page = ErrorPage {
+            chrome,
+            error: &self,
+        };
         match page.render() {
             Ok(page) => {
                 let response = (self.status, Html(page)).into_response();
@@ -198,7 +221,9 @@ impl Error {
 
     fn add_retry(&self, mut response: Response) -> Response {
         if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

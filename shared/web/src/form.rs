@@ -19,7 +19,9 @@ impl<S: Send + Sync> FromRequest<S> for FormBody {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
-        body::read(request, "application/x-www-form-urlencoded").await.map(Self)
+        body::read(request, "application/x-www-form-urlencoded")
+            .await
+            .map(Self)
     }
 }
 
@@ -37,8 +39,14 @@ pub struct Form(Vec<(&'static str, String)>);
 impl Form {
     fn parse(body: &[u8], known: &[&'static str]) -> Result<Self, Error> {
         let mut fields: Vec<(&'static str, String)> = Vec::new();
-        for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
-            let split = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        for pair in body
+            .split(|byte| *byte == b'&')
+            .filter(|pair| !pair.is_empty())
+        {
+            let split = pair
+                .iter()
+                .position(|byte| *byte == b'=')
+                .unwrap_or(pair.len());
             let value = pair.get(split + 1..).unwrap_or_default();
             let name = decode(&pair[..split])
                 .ok_or_else(|| Error::bad_request("The name of a field is not valid UTF-8."))?;
@@ -62,7 +70,10 @@ impl Form {
 
     /// A field that may be missing.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A field that must be there.
@@ -74,8 +85,10 @@ impl Form {
 
 /// A `%` that no two hexadecimal digits follow stands for itself, as the URL standard says.
 fn decode(encoded: &[u8]) -> Option<String> {
-    let spaced: Vec<u8> =
-        encoded.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    let spaced: Vec<u8> = encoded
+        .iter()
+        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+        .collect();
     String::from_utf8(percent_decode(&spaced).collect()).ok()
 }
 
@@ -86,7 +99,10 @@ mod tests {
     const KNOWN: &[&str] = &["message", "key"];
 
     fn refused(body: &str) -> String {
-        Form::parse(body.as_bytes(), KNOWN).unwrap_err().detail().to_owned()
+        Form::parse(body.as_bytes(), KNOWN)
+            .unwrap_err()
+            .detail()
+            .to_owned()
     }
 
     #[test]
@@ -108,7 +124,10 @@ mod tests {
             refused("message=a&message=b"),
             "The field \"message\" is there more than once."
         );
-        assert_eq!(refused("message=%ff"), "The field \"message\" is not valid UTF-8.");
+        assert_eq!(
+            refused("message=%ff"),
+            "The field \"message\" is not valid UTF-8."
+        );
         assert_eq!(refused("%ff=a"), "The name of a field is not valid UTF-8.");
         assert!(Form::parse(b"message=\xff", KNOWN).is_err());
     }

@@ -54,7 +54,9 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
             short.push('\u{2026}');
         }
         match error.classify() {
-            Category::Data => Error::unprocessable(format!("The JSON is not as expected: {short}.")),
+            Category::Data => {
+                Error::unprocessable(format!("The JSON is not as expected: {short}."))
+            }
             _ => Error::bad_request(format!("The body is not JSON: {short}.")),
         }
     })
@@ -79,8 +81,20 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_400_and_what_has_another_shape_422() {
-        assert_eq!(read::<Item>(br#" {"message":"hi"} "#).unwrap().message, "hi");
-        for body in [&b""[..], b"  ", b"{", b"{'message':1}", b"\"\xff\"", br#"{"message":"a"} {}"#, b"\0", b"NaN"] {
+        assert_eq!(
+            read::<Item>(br#" {"message":"hi"} "#).unwrap().message,
+            "hi"
+        );
+        for body in [
+            &b""[..],
+            b"  ",
+            b"{",
+            b"{'message':1}",
+            b"\"\xff\"",
+            br#"{"message":"a"} {}"#,
+            b"\0",
+            b"NaN",
+        ] {
             assert_eq!(status(body), StatusCode::BAD_REQUEST, "{body:?}");
         }
         for body in [
@@ -93,7 +107,11 @@ mod tests {
             "null",
             "1",
         ] {
-            assert_eq!(status(body.as_bytes()), StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+            assert_eq!(
+                status(body.as_bytes()),
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "{body}"
+            );
         }
     }
 

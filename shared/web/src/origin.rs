@@ -18,7 +18,9 @@ pub enum Origin {
 pub fn origin(headers: &HeaderMap) -> Origin {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
-    let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    let host = headers
+        .get(header::HOST)
+        .map_or(&b""[..], HeaderValue::as_bytes);
     // "none" is a person: a bookmark, the address bar.
     let site = site.map(|site| matches!(site, b"same-origin" | b"none"));
     let origin = origin.map(|origin| authority(origin).eq_ignore_ascii_case(host));
@@ -31,14 +33,19 @@ pub fn origin(headers: &HeaderMap) -> Origin {
 
 /// `http://host:port` without what is before the host. "null" is nobody's.
 fn authority(origin: &[u8]) -> &[u8] {
-    let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    let authority = origin
+        .strip_prefix(b"http://")
+        .or_else(|| origin.strip_prefix(b"https://"));
     authority.unwrap_or(b"null")
 }
 
 /// Whether two secrets are equal, in a time that does not tell where they differ.
 pub fn equal(one: &str, other: &str) -> bool {
     let (one, other) = (one.as_bytes(), other.as_bytes());
-    let differs = one.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b));
+    let differs = one
+        .iter()
+        .zip(other)
+        .fold(0, |differs, (a, b)| differs | (a ^ b));
     one.len() == other.len() && std::hint::black_box(differs) == 0
 }
 
@@ -61,14 +68,22 @@ mod tests {
         assert_eq!(of(&[("origin", "http://127.0.0.1:8080")]), Origin::Own);
         assert_eq!(of(&[("origin", "https://127.0.0.1:8080")]), Origin::Own);
         assert_eq!(of(&[("sec-fetch-site", "same-origin")]), Origin::Own);
-        for foreign in ["null", "http://127.0.0.1:8081", "http://evil.example", "", "127.0.0.1:8080"]
-        {
+        for foreign in [
+            "null",
+            "http://127.0.0.1:8081",
+            "http://evil.example",
+            "",
+            "127.0.0.1:8080",
+        ] {
             assert_eq!(of(&[("origin", foreign)]), Origin::Foreign, "{foreign}");
         }
         for site in ["cross-site", "same-site", "x"] {
             assert_eq!(of(&[("sec-fetch-site", site)]), Origin::Foreign, "{site}");
         }
-        let both = [("sec-fetch-site", "cross-site"), ("origin", "http://127.0.0.1:8080")];
+        let both = [
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "http://127.0.0.1:8080"),
+        ];
         assert_eq!(of(&both), Origin::Foreign);
     }
 

@@ -14,7 +14,10 @@ pub struct NodeName {
 impl NodeName {
     /// The same colour for the same name, on every page.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), colour: daemon::node::colour(name) }
+        Self {
+            name: name.to_owned(),
+            colour: daemon::node::colour(name),
+        }
     }
 }
 
@@ -66,10 +69,22 @@ impl Written {
         let chars = text.chars().count();
         let lines = text.lines().count();
         let head = (chars > UNFOLDED_MAX || lines > UNFOLDED_LINES).then(|| {
-            let lines: String = text.split_inclusive('\n').take(UNFOLDED_LINES - 2).collect();
-            lines.chars().take(HEAD).collect::<String>().trim_end().to_owned()
+            let lines: String = text
+                .split_inclusive('\n')
+                .take(UNFOLDED_LINES - 2)
+                .collect();
+            lines
+                .chars()
+                .take(HEAD)
+                .collect::<String>()
+                .trim_end()
+                .to_owned()
         });
-        Self { head, chars: number(i64::try_from(chars).unwrap_or(i64::MAX)), text }
+        Self {
+            head,
+            chars: number(i64::try_from(chars).unwrap_or(i64::MAX)),
+            text,
+        }
     }
 }
 
@@ -98,7 +113,10 @@ mod tests {
     #[test]
     fn numbers_are_grouped_by_threes() {
         let shown = [0, 999, 1_000, 1_204, 1_000_000, -12_345].map(number);
-        assert_eq!(shown, ["0", "999", "1,000", "1,204", "1,000,000", "\u{2212}12,345"]);
+        assert_eq!(
+            shown,
+            ["0", "999", "1,000", "1,204", "1,000,000", "\u{2212}12,345"]
+        );
     }
 
     #[test]
@@ -107,7 +125,10 @@ mod tests {
         let moment = at("2026-11-20T23:59:58.1234Z");
         let near = When::new(moment, at("2026-11-21T00:00:03Z")).to_string();
         assert!(near.contains(">23:59:58<"), "{near}");
-        assert!(near.contains(r#"datetime="2026-11-20T23:59:58.123Z""#), "{near}");
+        assert!(
+            near.contains(r#"datetime="2026-11-20T23:59:58.123Z""#),
+            "{near}"
+        );
         assert!(near.contains("2026-11-20 23:59:58.123 UTC"), "{near}");
         let far = When::new(moment, at("2026-11-23T00:00:03Z")).to_string();
         assert!(far.contains(">20 Nov 23:59<"), "{far}");
@@ -119,7 +140,10 @@ mod tests {
         let shown = Written::new(markup.to_owned()).to_string();
         assert!(!shown.contains("<script"), "{shown}");
         let shown = Written::new(markup.repeat(40)).to_string();
-        assert!(!shown.contains("<script") && shown.contains("<details"), "{shown}");
+        assert!(
+            !shown.contains("<script") && shown.contains("<details"),
+            "{shown}"
+        );
         let shown = NodeName::new("<b>\"").to_string();
         assert!(!shown.contains("<b>") && !shown.contains("\"\""), "{shown}");
     }

@@ -23,7 +23,11 @@ pub struct Site {
 impl Site {
     /// Says at once that the database is away, where that is known, instead of waiting for it.
     pub fn need_database(&self) -> Result<(), Error> {
-        if self.parts.usable(&["postgres"]) { Ok(()) } else { Err(Error::database_away()) }
+        if self.parts.usable(&["postgres"]) {
+            Ok(())
+        } else {
+            Err(Error::database_away())
+        }
     }
 }
 
@@ -32,6 +36,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Site {
 
     async fn from_request_parts(parts: &mut RequestParts, _: &S) -> Result<Self, Infallible> {
         let site = parts.extensions.get::<Self>();
-        Ok(site.cloned().expect("`wrap` puts the site into every request"))
+        Ok(site
+            .cloned()
+            .expect("`wrap` puts the site into every request"))
     }
 }

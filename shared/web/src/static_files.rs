@@ -28,20 +28,46 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 static FILES: [File; 6] = [
-    File { name: "bootstrap.min.css", media: CSS, content: include_bytes!("../static/bootstrap.min.css") },
-    File { name: "bootstrap.LICENSE", media: TEXT, content: include_bytes!("../static/bootstrap.LICENSE") },
-    File { name: "unacked.css", media: CSS, content: include_bytes!("../static/unacked.css") },
-    File { name: "time.js", media: SCRIPT, content: include_bytes!("../static/time.js") },
-    File { name: "send.js", media: SCRIPT, content: include_bytes!("../static/send.js") },
-    File { name: "icon.svg", media: "image/svg+xml", content: include_bytes!("../static/icon.svg") },
+    File {
+        name: "bootstrap.min.css",
+        media: CSS,
+        content: include_bytes!("../static/bootstrap.min.css"),
+    },
+    File {
+        name: "bootstrap.LICENSE",
+        media: TEXT,
+        content: include_bytes!("../static/bootstrap.LICENSE"),
+    },
+    File {
+        name: "unacked.css",
+        media: CSS,
+        content: include_bytes!("../static/unacked.css"),
+    },
+    File {
+        name: "time.js",
+        media: SCRIPT,
+        content: include_bytes!("../static/time.js"),
+    },
+    File {
+        name: "send.js",
+        media: SCRIPT,
+        content: include_bytes!("../static/send.js"),
+    },
+    File {
+        name: "icon.svg",
+        media: "image/svg+xml",
+        content: include_bytes!("../static/icon.svg"),
+    },
 ];
 
 static HASHES: LazyLock<[String; 6]> = LazyLock::new(|| {
     FILES.each_ref().map(|file| {
-        Sha256::digest(file.content)[..8].iter().fold(String::new(), |mut hash, byte| {
-            let _ = write!(hash, "{byte:02x}");
-            hash
-        })
+        Sha256::digest(file.content)[..8]
+            .iter()
+            .fold(String::new(), |mut hash, byte| {
+                let _ = write!(hash, "{byte:02x}");
+                hash
+            })
     })
 });
 
@@ -69,7 +95,10 @@ pub fn urls() -> &'static Urls {
 }
 
 fn url(name: &str) -> String {
-    let hash = FILES.iter().position(|file| file.name == name).map_or("", |at| &HASHES[at]);
+    let hash = FILES
+        .iter()
+        .position(|file| file.name == name)
+        .map_or("", |at| &HASHES[at]);
     format!("/static/{name}?v={hash}")
 }
 
@@ -78,15 +107,24 @@ pub(crate) async fn serve(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let at = FILES.iter().position(|file| file.name == name).ok_or_else(Error::not_found)?;
+    let at = FILES
+        .iter()
+        .position(|file| file.name == name)
+        .ok_or_else(Error::not_found)?;
     let (file, hash) = (&FILES[at], &HASHES[at]);
     let etag = format!("\"{hash}\"");
     let asked = query.as_deref().and_then(|query| query.strip_prefix("v="));
-    let cache =
-        if asked == Some(hash) { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let cache = if asked == Some(hash) {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
     let known = headers.get_all(IF_NONE_MATCH).iter().any(|tags| {
         let tags = tags.to_str().unwrap_or_default();
-        tags == "*" || tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
+        tags == "*"
+            || tags
+                .split(',')
+                .any(|tag| tag.trim().trim_start_matches("W/") == etag)
     });
     let about = [(ETAG, etag), (CACHE_CONTROL, cache.to_owned())];
     if known {

@@ -19,7 +19,8 @@ use crate::{
     body::BODY_MAX,
     chrome::{Chrome, Tab},
     error::Error,
-    session, site::Site,
+    session,
+    site::Site,
     static_files,
 };
 
@@ -41,7 +42,10 @@ pub fn wrap(routes: Router, site: Site) -> Router {
         .layer(from_fn(answer_errors))
         .layer(from_fn(session::watch_outage))
         .layer(Extension(site))
-        .layer(always(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
+        .layer(always(
+            header::CONTENT_SECURITY_POLICY,
+            CONTENT_SECURITY_POLICY,
+        ))
         .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(always(header::X_FRAME_OPTIONS, "DENY"))
         // With "no-referrer" a browser would name no origin for our own forms either.
@@ -55,16 +59,16 @@ pub fn wrap(routes: Router, site: Site) -> Router {
         )
 }
 
-fn always(
-    name: header::HeaderName,
-    value: &'static str,
-) -> SetResponseHeaderLayer<HeaderValue> {
+fn always(name: header::HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as the layer wants it")]
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let what = panic.downcast_ref::<&str>().map(|what| (*what).to_owned());
-    let what = what.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    let what = what
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
     Error::internal(anyhow::anyhow!("panic: {what}")).into_response()
 }
 
@@ -93,17 +97,22 @@ async fn answer_errors(request: Request, next: Next) -> Response {
             answer.headers_mut().append(name.clone(), value.clone());
         }
     }
-    answer.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    answer
+        .headers_mut()
+        .append(header::VARY, HeaderValue::from_static("accept"));
     answer
 }
 
 /// An error that no handler of ours has put into words.
 fn is_bare(response: &Response) -> bool {
     let status = response.status();
-    let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|media| {
-        let media = media.as_bytes();
-        media.starts_with(b"text/html") || media.starts_with(b"application/")
-    });
+    let ours = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|media| {
+            let media = media.as_bytes();
+            media.starts_with(b"text/html") || media.starts_with(b"application/")
+        });
     (status.is_client_error() || status.is_server_error()) && !ours
 }
 

@@ -6,6 +6,8 @@
   const check = () => text.setCustomValidity(text.value.trim() ? "" : "Write something first.");
   text.addEventListener("input", check);
   form.querySelector("button").addEventListener("click", check);
+  // On a touch screen, Enter is how lines are made.
+  if (matchMedia("(pointer: coarse)").matches) return;
   text.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use futures::future::join_all;
 use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
@@ -55,7 +55,6 @@ type Nodes = BTreeMap<Service, Vec<Running>>;
 #[derive(Debug)]
 pub struct Stack {
     dir: LabDir,
-    program: PathBuf,
     servers: Servers,
     gateway: Gateway,
     nodes: Mutex<Nodes>,
@@ -72,10 +71,8 @@ impl Stack {
         let mut tasks = JoinSet::new();
         let servers = Servers::prepare(&dir, given, Durability::Full, true, &mut tasks).await?;
         let gateway = Gateway::prepare(&dir, install::path(&NGINX)?, port, &mut tasks)?;
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
         Ok(Self {
             dir,
-            program,
             servers,
             gateway,
             nodes: Mutex::default(),
@@ -118,7 +115,7 @@ impl Stack {
             for nth in self.ports(*service).len()..*count {
                 let place = self.dir.place(service.name(), nth)?;
                 let addresses = &self.servers.addresses;
-                let node = Node::new(&self.dir, &self.program, *service, place.clone(), addresses)?;
+                let node = Node::new(&self.dir, *service, place.clone(), addresses)?;
                 let mut nodes = self.nodes();
                 ensure!(!self.closed.load(Ordering::SeqCst), "the stack is stopping");
                 let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! One running copy of a service: this very program, started again as `lab sender` or `lab receiver`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use super::dir::{LabDir, Place};
 use super::postgres;
-use super::process::MARKER;
+use super::process::{self, MARKER};
 use super::servers::Addresses;
 use super::supervisor::Program;
 
@@ -39,7 +39,6 @@ impl Service {
 /// A node to run.
 #[derive(Debug)]
 pub struct Node {
-    program: PathBuf,
     stack: PathBuf,
     service: Service,
     place: Place,
@@ -50,20 +49,13 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(
-        dir: &LabDir,
-        program: &Path,
-        service: Service,
-        place: Place,
-        servers: &Addresses,
-    ) -> Result<Self> {
+    pub fn new(dir: &LabDir, service: Service, place: Place, servers: &Addresses) -> Result<Self> {
         let secrets = dir.secrets();
         let password = match service {
             Service::Sender => &secrets.sender,
             Service::Receiver => &secrets.receiver,
         };
         Ok(Self {
-            program: program.to_owned(),
             stack: dir.root().to_owned(),
             service,
             log: dir.log(&place.name),
@@ -81,16 +73,10 @@ impl Program for Node {
     }
 
     fn command(&self) -> Command {
-        // a build may be replacing our own file just now; the kernel still has it
-        let gone = !self.program.exists();
-        let program = if gone {
-            Path::new("/proc/self/exe")
-        } else {
-            &self.program
-        };
-        let mut command = Command::new(program);
+        let mut command = Command::new(process::own_program());
         // the caller's environment goes on to the services, but for what is ours to say
         command
+            .arg0("lab")
             .arg(self.service.name())
             .env(MARKER, &self.stack)
             .env_remove("RUST_BACKTRACE");

@@ -134,6 +134,15 @@ pub fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
 
+/// This very program, to be started once more. A build may replace its file at any time; the kernel still has the one
+/// that runs.
+pub fn own_program() -> PathBuf {
+    std::env::current_exe()
+        .ok()
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
+}
+
 /// Ends processes, softly first, and comes back when none is left (or none could be ended within the limit).
 pub async fn end(processes: &[Process], softly: Duration) {
     for (how, limit) in [

@@ -164,7 +164,6 @@ impl RabbitMq {
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
             "-kernel inet_dist_use_interface {127,0,0,1}",
         );
-        command.env("RABBITMQ_LOG", "-color");
         command.env("RABBITMQ_MNESIA_BASE", at("data"));
         command.env("RABBITMQ_LOG_BASE", at("log"));
         command.env("RABBITMQ_PID_FILE", at("server.pid"));
@@ -190,6 +189,7 @@ fn settings(password: &str, ports: Ports) -> String {
          log.file = false\n\
          log.console = true\n\
          log.console.level = info\n\
+         log.console.use_colors = off\n\
          # the lab looks at queues often; every second is fresh enough\n\
          collect_statistics_interval = 1000\n\
          # small disks are fine: the lab's data are small\n\

@@ -11,8 +11,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::say::{self, Steps};
-use crate::stack::install;
 use crate::stack::servers::Given;
+use crate::stack::{install, process};
 
 /// The variable that tells tests where the servers are.
 pub const TEST_SERVERS: &str = "TEST_SERVERS";
@@ -35,8 +35,7 @@ impl TestServers {
         install::ensure_installed(&given.needed(), true, &Steps::new(&say::tell)).await?;
         let folder = format!("test-servers-{:08x}", rand::random::<u32>());
         let folder = root.join("target").join(folder);
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(process::own_program());
         command.arg("servers").arg("--dir").arg(&folder);
         // a group of its own: Ctrl-C must not take the servers away before the tests that use them
         command

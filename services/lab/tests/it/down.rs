@@ -115,7 +115,7 @@ async fn without_rabbitmq(away: Away) {
         "{away:?}: {status} {page}"
     );
     wait_until("the page to say that 10 wait", LIMIT, async || {
-        pair.page().await.1.contains("10 wait")
+        pair.page().await.1.contains("10 messages wait")
     })
     .await;
     assert!(

@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_delivery_is_held_until_the_database_is_back() {
         let holding = Holding::default();
         let held = holding.subscribe();
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(*held.borrow(), Held::default());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_stop_ends_the_hold() {
         let holding = Holding::default();
         let stop = CancellationToken::new();

@@ -148,8 +148,7 @@ fn outcome(refused: bool, returned: bool) -> Outcome {
 struct Watchdog {
     link: watch::Receiver<Link>,
     ticks: tokio::time::Interval,
-    still: Duration,
-    total: Duration,
+    clock: StallClock,
 }
 
 impl Watchdog {
@@ -158,30 +157,50 @@ impl Watchdog {
     fn new(link: watch::Receiver<Link>) -> Self {
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + Self::TICK, Self::TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { link, ticks, still: Duration::ZERO, total: Duration::ZERO }
+        Self { link, ticks, clock: StallClock::default() }
     }
 
     fn progress(&mut self) {
-        self.still = Duration::ZERO;
+        self.clock.progress();
     }
 
     /// Resolves when a limit is passed, with that limit. Loses nothing when dropped and called again.
     async fn expired(&mut self) -> Duration {
         loop {
             self.ticks.tick().await;
-            if matches!(*self.link.borrow(), Link::Blocked(_)) {
-                self.still = Duration::ZERO;
-                continue;
-            }
-            self.still += Self::TICK;
-            self.total += Self::TICK;
-            if self.still >= CONFIRM_STALL {
-                return CONFIRM_STALL;
-            }
-            if self.total >= CONFIRM_LIMIT {
-                return CONFIRM_LIMIT;
+            let blocked = matches!(*self.link.borrow(), Link::Blocked(_));
+            if let Some(limit) = self.clock.tick(blocked) {
+                return limit;
             }
         }
+    }
+}
+
+/// The watchdog's count, a tick at a time.
+#[derive(Debug, Default)]
+struct StallClock {
+    still: Duration,
+    total: Duration,
+}
+
+impl StallClock {
+    /// A tick has passed; gives the limit that it passed with it, if any.
+    fn tick(&mut self, blocked: bool) -> Option<Duration> {
+        if blocked {
+            self.still = Duration::ZERO;
+            return None;
+        }
+        self.still += Watchdog::TICK;
+        self.total += Watchdog::TICK;
+        match () {
+            () if self.still >= CONFIRM_STALL => Some(CONFIRM_STALL),
+            () if self.total >= CONFIRM_LIMIT => Some(CONFIRM_LIMIT),
+            () => None,
+        }
+    }
+
+    fn progress(&mut self) {
+        self.still = Duration::ZERO;
     }
 }
 
@@ -197,30 +216,26 @@ mod tests {
         assert_eq!(outcome(true, true), Outcome::Refused);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_watchdog_stands_still_while_the_broker_blocks() {
-        let (link, watched) = watch::channel(Link::Blocked("low on memory".to_owned()));
-        let mut watchdog = Watchdog::new(watched);
-        let hour = Duration::from_secs(3600);
-        assert!(tokio::time::timeout(hour, watchdog.expired()).await.is_err());
-        link.send_replace(Link::Open);
-        let open = tokio::time::Instant::now();
-        assert_eq!(watchdog.expired().await, CONFIRM_STALL);
-        assert!(open.elapsed() <= CONFIRM_STALL + Watchdog::TICK);
+    fn ticks(clock: &mut StallClock, duration: Duration, blocked: bool) -> Option<Duration> {
+        let count = duration.as_millis() / Watchdog::TICK.as_millis();
+        (0..count).find_map(|_| clock.tick(blocked))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn progress_holds_the_stall_off_but_not_the_limit() {
-        let (_link, watched) = watch::channel(Link::Open);
-        let mut watchdog = Watchdog::new(watched);
-        let started = tokio::time::Instant::now();
-        let limit = loop {
-            match tokio::time::timeout(Duration::from_secs(3), watchdog.expired()).await {
-                Ok(limit) => break limit,
-                Err(_) => watchdog.progress(),
-            }
-        };
-        assert_eq!(limit, CONFIRM_LIMIT);
-        assert!(started.elapsed() >= CONFIRM_LIMIT);
+    #[test]
+    fn the_watchdog_stands_still_while_the_broker_blocks() {
+        let mut clock = StallClock::default();
+        assert_eq!(ticks(&mut clock, Duration::from_secs(3600), true), None);
+        assert_eq!(ticks(&mut clock, CONFIRM_STALL - Watchdog::TICK, false), None);
+        assert_eq!(clock.tick(false), Some(CONFIRM_STALL));
+    }
+
+    #[test]
+    fn progress_holds_the_stall_off_but_not_the_limit() {
+        let mut clock = StallClock::default();
+        for _ in 0..9 {
+            assert_eq!(ticks(&mut clock, Duration::from_secs(3), false), None);
+            clock.progress();
+        }
+        assert_eq!(ticks(&mut clock, Duration::from_secs(3), false), Some(CONFIRM_LIMIT));
     }
 }

@@ -23,22 +23,26 @@ pub(super) async fn add(redis: &Redis, id: String, ends: i64) -> Result<(), Away
     // Only later: of two requests at once, the slower may have read the clock earlier.
     let later = Some(Ordering::GreaterThan);
     let entry = (score(ends), id);
-    let add = redis.pool.zadd::<(), _, _>(redis.index(), None, later, false, false, entry);
+    let add = redis
+        .pool
+        .zadd::<(), _, _>(redis.index(), None, later, false, false, entry);
     redis.ask("index", add).await
 }
 
 pub(super) async fn remove(redis: &Redis, id: String) -> Result<(), Away> {
-    redis.ask("index", redis.pool.zrem::<(), _, _>(redis.index(), id)).await
+    redis
+        .ask("index", redis.pool.zrem::<(), _, _>(redis.index(), id))
+        .await
 }
 
 /// Never ends; sleeps longer than it works.
 pub(super) async fn prune_forever(redis: &Redis) {
     loop {
-        tokio::time::sleep(PRUNE_EACH).await;
         // Away: it has been counted, and the next round tries again.
         while let Ok(taken) = prune(redis).await
             && taken == PRUNE_MAX
         {}
+        tokio::time::sleep(PRUNE_EACH).await;
     }
 }
 
@@ -57,21 +61,26 @@ async fn prune(redis: &Redis) -> Result<i64, Away> {
     );
     let ended = redis.ask("prune", ended).await?;
     if !ended.is_empty() {
-        redis.ask("prune", redis.pool.zrem::<(), _, _>(index, ended.clone())).await?;
+        redis
+            .ask("prune", redis.pool.zrem::<(), _, _>(index, ended.clone()))
+            .await?;
     }
     Ok(i64::try_from(ended.len()).unwrap_or(i64::MAX))
 }
 
-/// The scores of sessions that have not ended.
+/// The scores of sessions that have not ended: a key is gone in the second that it ends in.
 pub(super) fn living() -> std::ops::RangeInclusive<f64> {
-    score(now())..=f64::INFINITY
+    score(now() + 1)..=f64::INFINITY
 }
 
 fn now() -> i64 {
     clock::now().timestamp()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "seconds fit a float for 200 million years")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "seconds fit a float for 200 million years"
+)]
 fn score(seconds: i64) -> f64 {
     seconds as f64
 }

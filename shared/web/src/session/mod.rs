@@ -78,7 +78,8 @@ impl Sessions {
 
     /// Takes ended sessions out of the index, until `stop`.
     pub async fn keep_index(self, stop: CancellationToken) -> anyhow::Result<()> {
-        stop.run_until_cancelled(index::prune_forever(&self.redis)).await;
+        stop.run_until_cancelled(Box::pin(index::prune_forever(&self.redis)))
+            .await;
         Ok(())
     }
 

@@ -54,11 +54,21 @@ pub(crate) async fn watch_outage(request: Request, next: Next) -> Response {
 
 fn take_back(response: &mut Response) {
     let ours = |cookie: &[u8]| {
-        cookie.strip_prefix(COOKIE.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+        cookie
+            .strip_prefix(COOKIE.as_bytes())
+            .is_some_and(|rest| rest.starts_with(b"="))
     };
-    let cookies: Vec<_> = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
+    let cookies: Vec<_> = response
+        .headers()
+        .get_all(SET_COOKIE)
+        .iter()
+        .cloned()
+        .collect();
     response.headers_mut().remove(SET_COOKIE);
-    for cookie in cookies.into_iter().filter(|cookie| !ours(cookie.as_bytes())) {
+    for cookie in cookies
+        .into_iter()
+        .filter(|cookie| !ours(cookie.as_bytes()))
+    {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
 }

@@ -30,7 +30,11 @@ pub(super) struct Redis {
 
 impl Redis {
     pub(super) fn new(pool: Pool, part: Part, prefix: &str) -> Self {
-        Self { pool, part, prefix: prefix.to_owned() }
+        Self {
+            pool,
+            part,
+            prefix: prefix.to_owned(),
+        }
     }
 
     /// The sorted set of active sessions.
@@ -84,6 +88,8 @@ fn count(operation: &'static str, outcome: &'static str) {
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis").field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Redis")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }

@@ -27,7 +27,10 @@ pub(crate) struct Store {
 
 impl Store {
     pub(super) fn new(redis: Redis) -> Self {
-        Self { inner: RedisStore::new(redis.pool.clone()), redis }
+        Self {
+            inner: RedisStore::new(redis.pool.clone()),
+            redis,
+        }
     }
 
     async fn add_to_index(&self, record: &Record) {

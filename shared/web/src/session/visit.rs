@@ -70,8 +70,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
         let Ok(site) = Site::from_request_parts(parts, state).await;
         let session = Session::from_request_parts(parts, state).await.ok();
-        let mut visit =
-            Self { sessions: site.sessions, session, visitor: None, touched: false };
+        let mut visit = Self {
+            sessions: site.sessions,
+            session,
+            visitor: None,
+            touched: false,
+        };
         visit.load().await;
         Ok(visit)
     }
@@ -80,7 +84,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
 impl Visit {
     async fn load(&mut self) {
         // Without a cookie there is nothing to ask Redis for.
-        let Some(session) = self.session.as_ref().filter(|session| session.id().is_some()) else {
+        let Some(session) = self
+            .session
+            .as_ref()
+            .filter(|session| session.id().is_some())
+        else {
             return;
         };
         match session.get_value(KEY).await {
@@ -128,7 +136,9 @@ impl Visit {
 
     /// Says something once, on the next page of this session. False without a session.
     pub async fn flash(&mut self, flash: &impl Serialize) -> bool {
-        let Some(visitor) = &mut self.visitor else { return false };
+        let Some(visitor) = &mut self.visitor else {
+            return false;
+        };
         visitor.flash = serde_json::to_value(flash).ok();
         self.store().await;
         true
@@ -143,14 +153,18 @@ impl Visit {
 
     /// Counts messages that this session has sent.
     pub async fn count_sent(&self, messages: usize) {
-        let Some(reference) = self.reference() else { return };
+        let Some(reference) = self.reference() else {
+            return;
+        };
         let redis = &self.sessions.redis;
         let key = redis.sent(reference);
         let (expiry, new) = index::fresh(self.counter_ttl());
         let count = async {
             let pipeline = redis.client().pipeline();
             // First the expiry, so that no counter is ever without one, wherever the link breaks.
-            pipeline.set::<(), _, _>(&key, 0, expiry, new, false).await?;
+            pipeline
+                .set::<(), _, _>(&key, 0, expiry, new, false)
+                .await?;
             let messages = i64::try_from(messages).unwrap_or(i64::MAX);
             pipeline.incr_by::<(), _>(&key, messages).await?;
             pipeline.last::<i64>().await
@@ -169,7 +183,9 @@ impl Visit {
         let figures = async {
             let pipeline = redis.client().pipeline();
             let living = index::living();
-            pipeline.zcount::<(), _>(redis.index(), *living.start(), *living.end()).await?;
+            pipeline
+                .zcount::<(), _>(redis.index(), *living.start(), *living.end())
+                .await?;
             if let Some(reference) = self.reference() {
                 let key = redis.sent(reference);
                 pipeline.get::<(), _>(&key).await?;
@@ -182,12 +198,17 @@ impl Visit {
         };
         let figures = redis.ask("figures", figures).await?;
         let at = |index: usize| figures.get(index).copied().flatten().unwrap_or(0);
-        Ok(Figures { active: at(0), sent: at(1) })
+        Ok(Figures {
+            active: at(0),
+            sent: at(1),
+        })
     }
 
     /// Ends this session and begins another, under a new id.
     pub async fn reset(&mut self) -> Result<(), Error> {
-        let Some(session) = self.session.clone() else { return Err(no_reset()) };
+        let Some(session) = self.session.clone() else {
+            return Err(no_reset());
+        };
         let old = self.reference();
         session.cycle_id().await.map_err(|_| no_reset())?;
         self.visitor = Some(Visitor::new(clock::now()));
@@ -195,7 +216,9 @@ impl Visit {
         if let Some(old) = old {
             let redis = &self.sessions.redis;
             // Failing: it expires by itself.
-            let _ = redis.ask("reset", redis.pool.del::<(), _>(redis.sent(old))).await;
+            let _ = redis
+                .ask("reset", redis.pool.del::<(), _>(redis.sent(old)))
+                .await;
         }
         Ok(())
     }
@@ -216,5 +239,7 @@ impl Visit {
 }
 
 fn no_reset() -> Error {
-    Error::away("Sessions are away, so yours cannot be reset just now. Please try again in a moment.")
+    Error::away(
+        "Sessions are away, so yours cannot be reset just now. Please try again in a moment.",
+    )
 }
