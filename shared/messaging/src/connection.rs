@@ -195,7 +195,7 @@ where
             backoff.reset();
             warn!(role, %error, "the session with RabbitMQ broke");
             metrics::counter!("unacked_sessions_broken_total", "role" => role).increment(1);
-        } else {
+        } else if !error.is_final() {
             info!(role, %error, "RabbitMQ is away");
         }
         link.send_replace(Link::Away(error.to_string()));

@@ -7,9 +7,11 @@
 //! exchange messages ──▶ queue messages ──(given up on)──▶ exchange messages.dead ──▶ queue messages.dead
 //! ```
 
+use std::time::Duration;
+
 use lapin::{
-    Channel, ErrorKind, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    Channel, Connection, ErrorKind, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
 
@@ -30,16 +32,71 @@ const DELIVERY_LIMIT: i64 = 1_000;
 /// -1 means no limit from 4.0 on, but 3.10 drops at the first return, so: a number never reached.
 const DEAD_DELIVERY_LIMIT: i64 = 1_000_000;
 
+/// Held while something is created: an exclusive queue belongs to one connection and goes with it.
+const LOCK: &str = "messages.topology-lock";
+/// How long to wait for another node that is creating.
+const LOCK_LIMIT: Duration = Duration::from_secs(15);
+
 /// Declares everything, or finds it as declared.
+///
+/// Only one node at a time creates: RabbitMQ 3.10 answers every second round of concurrent
+/// declarations of one quorum queue with an internal error, and may leave a queue without a leader.
 ///
 /// # Errors
 /// [`Error::Incompatible`] when something has other properties on the broker; else the link's.
-pub async fn declare(channel: &Channel, queue_type: QueueType) -> Result<(), Error> {
+pub async fn declare(connection: &Connection, queue_type: QueueType) -> Result<(), Error> {
+    let lock = if exists(connection).await? { None } else { Some(lock(connection).await?) };
+    let channel = within("open a channel", connection.create_channel()).await?;
     // Where dead letters go comes first: a queue whose dead-letter target is absent drops them.
-    exchange(channel, DEAD).await?;
-    queue(channel, DEAD, &dead_arguments()).await?;
-    exchange(channel, MESSAGES).await?;
-    queue(channel, MESSAGES, &messages_arguments(queue_type)).await
+    exchange(&channel, DEAD).await?;
+    queue(&channel, DEAD, &dead_arguments()).await?;
+    exchange(&channel, MESSAGES).await?;
+    queue(&channel, MESSAGES, &messages_arguments(queue_type)).await?;
+    within("close a channel", channel.close(200, "declared".into())).await?;
+    if let Some(lock) = lock {
+        within("unlock", lock.queue_delete(LOCK.into(), QueueDeleteOptions::default())).await?;
+        within("close a channel", lock.close(200, "declared".into())).await?;
+    }
+    Ok(())
+}
+
+/// True if both queues are there, however they were declared.
+async fn exists(connection: &Connection) -> Result<bool, Error> {
+    // The broker closes the channel of a passive declaration that finds nothing.
+    let channel = within("open a channel", connection.create_channel()).await?;
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    for name in [DEAD, MESSAGES] {
+        let found = channel.queue_declare(name.into(), passive, FieldTable::default());
+        match within("look for a queue", found).await {
+            Ok(_) => {}
+            Err(error) if code(&error) == Some(404) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    within("close a channel", channel.close(200, "looked".into())).await?;
+    Ok(true)
+}
+
+/// Waits for the lock, and gives the channel that holds it.
+async fn lock(connection: &Connection) -> Result<Channel, Error> {
+    let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let take = async {
+        loop {
+            let channel = within("open a channel", connection.create_channel()).await?;
+            let taken = channel.queue_declare(LOCK.into(), exclusive, FieldTable::default());
+            match within("lock", taken).await {
+                Ok(_) => return Ok(channel),
+                // Another connection holds it.
+                Err(error) if code(&error) == Some(405) => {
+                    let pause = Duration::from_millis(rand::random_range(20..100));
+                    tokio::time::sleep(pause).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    let waited_out = Error::Deadline { what: "lock the topology", limit: LOCK_LIMIT };
+    tokio::time::timeout(LOCK_LIMIT, take).await.unwrap_or(Err(waited_out))
 }
 
 /// Arguments of the queue `messages`, each with its reason.
@@ -105,13 +162,22 @@ async fn queue(
 
 /// Turns the broker's 406 into an error that says what to do.
 fn explain(result: Result<(), Error>, what: impl FnOnce() -> String) -> Result<(), Error> {
-    let Err(Error::Broker(error)) = &result else { return result };
-    match error.kind() {
-        ErrorKind::ProtocolError(reply) if reply.get_id() == 406 => Err(Error::Incompatible {
-            what: what(),
-            difference: reply.get_message().to_string(),
-        }),
-        _ => result,
+    match result {
+        Err(error) if code(&error) == Some(406) => {
+            Err(Error::Incompatible { what: what(), difference: error.to_string() })
+        }
+        result => result,
+    }
+}
+
+/// The broker's own reply code, if it is one that is an answer to us.
+fn code(error: &Error) -> Option<u16> {
+    match error {
+        Error::Broker(error) => match error.kind() {
+            ErrorKind::ProtocolError(reply) => Some(reply.get_id()),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -82,8 +82,8 @@ impl<D: Deed> Consumer<D> {
 
     async fn session(&self, stop: &CancellationToken) -> Result<(), Error> {
         let (connection, events) = self.broker.connect(self.role).await?;
+        topology::declare(&connection, self.broker.queue_type).await?;
         let channel = within("open a channel", connection.create_channel()).await?;
-        topology::declare(&channel, self.broker.queue_type).await?;
         within("prefetch", channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
         let consumer = channel.basic_consume(
             self.queue.into(),

@@ -61,7 +61,7 @@ impl Publisher {
         Ok(Self { channel, link, fail_points })
     }
 
-    /// The channel, for topology and for an orderly end.
+    /// The channel, for an orderly end.
     pub fn channel(&self) -> &Channel {
         &self.channel
     }

@@ -153,11 +153,11 @@ impl Relay {
         marks: &mpsc::Sender<Mark>,
     ) -> Result<(), Error> {
         let (connection, events) = self.broker.connect("publisher").await?;
+        topology::declare(&connection, self.broker.queue_type).await?;
         let publishers = [
             Publisher::open(&connection, self.link.subscribe(), self.fail_points.clone()).await?,
             Publisher::open(&connection, self.link.subscribe(), self.fail_points.clone()).await?,
         ];
-        topology::declare(publishers[0].channel(), self.broker.queue_type).await?;
         let lease = Uuid::new_v4();
         let (rows, handed_over) = mpsc::channel(HANDED_OVER);
         let session = Session {

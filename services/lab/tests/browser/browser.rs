@@ -1,0 +1,248 @@
+//! A headless Chromium of a test's own, driven through ChromeDriver.
+
+use std::{net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
+
+use fantoccini::{
+    Client, ClientBuilder, Locator,
+    actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction},
+    elements::Element,
+    wd::WebDriverCompatibleCommand,
+};
+use hyper_util::client::legacy::connect::HttpConnector;
+use reqwest::{Method, Url};
+use serde_json::{Value, json};
+use testkit::wait_until;
+use tokio::process::{Child, Command};
+
+use crate::stack::gateway;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(crate) struct Browser {
+    pub(crate) client: Client,
+    // Dropped after the client; ends Chromium too.
+    driver: Child,
+    profile: PathBuf,
+}
+
+/// What kind of browser.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Kind {
+    pub(crate) no_script: bool,
+    pub(crate) dark: bool,
+    pub(crate) narrow: bool,
+}
+
+impl Browser {
+    pub(crate) async fn open(kind: Kind) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let driver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver, from the package chromium-driver");
+        let profile =
+            std::env::temp_dir().join(format!("unacked-chromium-{}", uuid::Uuid::new_v4()));
+        let client = wait_until("a browser", Duration::from_secs(60), async || {
+            let mut builder = ClientBuilder::new(HttpConnector::new());
+            let Value::Object(capabilities) = capabilities(&profile, kind) else {
+                return None;
+            };
+            builder.capabilities(capabilities);
+            builder
+                .connect(&format!("http://127.0.0.1:{port}"))
+                .await
+                .ok()
+        })
+        .await;
+        let browser = Self {
+            client,
+            driver,
+            profile,
+        };
+        let (width, height) = if kind.narrow { (390, 844) } else { (1440, 900) };
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": kind.narrow});
+        browser
+            .devtools("Emulation.setDeviceMetricsOverride", size)
+            .await;
+        let scheme = if kind.dark { "dark" } else { "light" };
+        let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        browser.devtools("Emulation.setEmulatedMedia", media).await;
+        browser
+    }
+
+    pub(crate) async fn go(&self, path: &str) {
+        self.client
+            .goto(&format!("{}{path}", gateway()))
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn path(&self) -> String {
+        self.client.current_url().await.unwrap().path().to_owned()
+    }
+
+    pub(crate) async fn find(&self, css: &str) -> Element {
+        let found = self
+            .client
+            .wait()
+            .at_most(LIMIT)
+            .for_element(Locator::Css(css))
+            .await;
+        found.unwrap_or_else(|error| panic!("no {css}: {error}"))
+    }
+
+    pub(crate) async fn count(&self, css: &str) -> usize {
+        self.client.find_all(Locator::Css(css)).await.unwrap().len()
+    }
+
+    pub(crate) async fn text(&self, css: &str) -> String {
+        self.find(css).await.text().await.unwrap()
+    }
+
+    pub(crate) async fn click(&self, css: &str) {
+        self.find(css).await.click().await.unwrap();
+    }
+
+    pub(crate) async fn double_click(&self, css: &str) {
+        let element = self.find(css).await;
+        let to = PointerAction::MoveToElement {
+            element,
+            duration: None,
+            x: 0.0,
+            y: 0.0,
+        };
+        let down = PointerAction::Down {
+            button: MOUSE_BUTTON_LEFT,
+        };
+        let up = PointerAction::Up {
+            button: MOUSE_BUTTON_LEFT,
+        };
+        let clicks = MouseActions::new("mouse".to_owned())
+            .then(to)
+            .then(down.clone())
+            .then(up.clone())
+            .then(down)
+            .then(up);
+        self.client.perform_actions(clicks).await.unwrap();
+    }
+
+    /// Writes and sends, and waits for the page after it.
+    pub(crate) async fn send(&self, text: &str) {
+        self.find("textarea").await.send_keys(text).await.unwrap();
+        self.click(".btn-send").await;
+        self.find("#confirmation").await;
+    }
+
+    /// What the rows with this text show, on the page that is open.
+    pub(crate) async fn rows_with(&self, text: &str) -> Vec<String> {
+        let mut rows = Vec::new();
+        for row in self
+            .client
+            .find_all(Locator::Css("tbody tr"))
+            .await
+            .unwrap()
+        {
+            let shown = row.text().await.unwrap();
+            if shown.contains(text) {
+                rows.push(shown);
+            }
+        }
+        rows
+    }
+
+    pub(crate) async fn script(&self, script: &str) -> Value {
+        self.client.execute(script, Vec::new()).await.unwrap()
+    }
+
+    /// How many pixels the page is wider than the window.
+    pub(crate) async fn overflow(&self) -> i64 {
+        let wide = "return document.documentElement.scrollWidth - window.innerWidth";
+        self.script(wide).await.as_i64().unwrap()
+    }
+
+    pub(crate) async fn session(&self) -> Option<String> {
+        let cookie = self.client.get_named_cookie("unacked_session").await.ok()?;
+        Some(cookie.value().to_owned())
+    }
+
+    /// A picture of the whole page, if pictures are wanted.
+    #[expect(clippy::disallowed_methods, reason = "a test has no config.rs")]
+    pub(crate) async fn picture(&self, name: &str) {
+        let Ok(dir) = std::env::var("SCREENSHOTS") else {
+            return;
+        };
+        std::fs::create_dir_all(&dir).unwrap();
+        let whole = self
+            .script("return document.documentElement.scrollHeight")
+            .await;
+        let width = self.script("return window.innerWidth").await;
+        let size =
+            json!({"width": width, "height": whole, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", size)
+            .await;
+        let picture = self.client.screenshot().await.unwrap();
+        std::fs::write(format!("{dir}/{name}.png"), picture).unwrap();
+    }
+
+    async fn devtools(&self, command: &'static str, parameters: Value) {
+        self.client
+            .issue_cmd(DevTools {
+                command,
+                parameters,
+            })
+            .await
+            .unwrap();
+    }
+
+    /// Ends the browser in order; dropped, it is only killed.
+    pub(crate) async fn close(mut self) {
+        let _ = self.client.clone().close().await;
+        let _ = self.driver.kill().await;
+        let _ = std::fs::remove_dir_all(&self.profile);
+    }
+}
+
+fn capabilities(profile: &std::path::Path, kind: Kind) -> Value {
+    // 1 allows, 2 blocks.
+    let script = if kind.no_script { 2 } else { 1 };
+    json!({
+        "goog:chromeOptions": {
+            "args": [
+                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                "--no-first-run", "--disable-background-networking", "--disable-component-update",
+                "--disable-sync", "--disable-quic", format!("--user-data-dir={}", profile.display()),
+            ],
+            "prefs": {"profile.managed_default_content_settings.javascript": script},
+        }
+    })
+}
+
+/// A command of Chromium's own protocol.
+#[derive(Debug)]
+struct DevTools {
+    command: &'static str,
+    parameters: Value,
+}
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(
+        &self,
+        base_url: &Url,
+        session: Option<&str>,
+    ) -> Result<Url, <Url as std::str::FromStr>::Err> {
+        base_url.join(&format!(
+            "session/{}/goog/cdp/execute",
+            session.unwrap_or_default()
+        ))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        let body = json!({"cmd": self.command, "params": self.parameters});
+        (Method::POST, Some(body.to_string()))
+    }
+}
