@@ -41,7 +41,7 @@ pub fn main_with(config: Config) -> ExitCode {
     daemon::lifecycle::run_process(limit, |lifecycle| async move {
         let listener = daemon::http::bind("LISTEN", &config.listen).await?;
         let ops_listener = daemon::http::bind("OPS_LISTEN", &config.ops_listen).await?;
-        run(config, listener, ops_listener, lifecycle).await
+        run(&config, listener, ops_listener, &lifecycle)
     })
 }
 
@@ -49,11 +49,11 @@ pub fn main_with(config: Config) -> ExitCode {
 ///
 /// # Errors
 /// A wrong setting.
-pub async fn run(
-    config: Config,
+pub fn run(
+    config: &Config,
     listener: TcpListener,
     ops_listener: TcpListener,
-    lifecycle: Lifecycle,
+    lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
     let node = Arc::new(config.node.node("receiver")?);
     telemetry::init(&config.telemetry, &node)?;
@@ -114,9 +114,9 @@ pub async fn run(
         tally,
     };
 
-    database.migrate_until_done(vec![receive::migrator(), sqlx::migrate!()], &lifecycle);
-    monitor::watch_database(&database, &lifecycle);
-    monitor::watch_redis(&redis, &parts.part("redis"), &lifecycle);
+    database.migrate_until_done(vec![receive::migrator(), sqlx::migrate!()], lifecycle);
+    monitor::watch_database(&database, lifecycle);
+    monitor::watch_redis(&redis, &parts.part("redis"), lifecycle);
     let stopping = lifecycle.stopping();
     lifecycle.spawn("session index", sessions.clone().keep_index(stopping.clone()));
     let rabbitmq = parts.part("rabbitmq").follow(link, tell_link, stopping);
@@ -130,8 +130,8 @@ pub async fn run(
         recorder.run().await;
         Ok(())
     });
-    consume(&lifecycle, "consumer", database.clone(), consumer);
-    consume(&lifecycle, "dead letters", database, dead_letters);
+    consume(lifecycle, "consumer", database.clone(), consumer);
+    consume(lifecycle, "dead letters", database, dead_letters);
 
     let ops = ops::OpsState {
         node: Arc::clone(&node),
@@ -141,15 +141,15 @@ pub async fn run(
         fail_points,
         lab_ops: config.lab_ops,
     };
-    daemon::http::serve(ops_listener, ops::router(ops), &lifecycle);
+    daemon::http::serve(ops_listener, ops::router(ops), lifecycle);
     let router = Router::new().merge(received::routes()).with_state(app);
     let site = web::Site { node, parts, sessions, meanings: received::MEANINGS };
-    daemon::http::serve(listener, web::wrap(router, site), &lifecycle);
+    daemon::http::serve(listener, web::wrap(router, site), lifecycle);
     Ok(())
 }
 
 /// An error that no new session can mend is a setting that does not fit the broker.
-fn final_error(error: messaging::Error) -> anyhow::Error {
+fn final_error(error: &messaging::Error) -> anyhow::Error {
     WrongSetting::because("QUEUE_TYPE", error.to_string()).into()
 }
 
@@ -175,6 +175,6 @@ fn consume<D: Deed + 'static>(
         if stop.run_until_cancelled(database.migrated()).await.is_none() {
             return Ok(());
         }
-        consumer.run(stop).await.map_err(final_error)
+        consumer.run(stop).await.map_err(|error| final_error(&error))
     });
 }

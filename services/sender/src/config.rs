@@ -36,7 +36,7 @@ pub struct Config {
     /// Offer fail points on the ops port
     #[arg(long, env = "LAB_OPS", default_value_t = false, action = clap::ArgAction::Set)]
     pub lab_ops: bool,
-    /// Fail points armed from the start, such as "relay.after_publish=crash@3"
+    /// Fail points armed from the start, such as `relay.after_publish=crash@3`
     #[arg(long, env = "FAIL_POINTS", default_value = "")]
     pub fail_points: String,
     #[command(flatten)]

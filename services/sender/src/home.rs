@@ -5,8 +5,7 @@
 //! message; edited after "back" it is another one, because the text is part of the key.
 //!
 //! Between two lines: die after the message is stored and before the redirect: the browser shows an
-//! error, sending the form again learns that it was accepted. What is counted for the session may
-//! then be one too low.
+//! error; sending the form again learns that it was accepted, and counts it for the session.
 
 use std::time::Duration;
 
@@ -194,9 +193,7 @@ async fn send(
         Ok(None) => return Err(Error::internal(anyhow::anyhow!("nothing was answered"))),
         Err(error) => return refuse(&app, &site, &visit, &error, again(spoken(&error))).await,
     };
-    if !accepted.repeated {
-        visit.count_sent(1).await;
-    }
+    visit.count_sent(accepted.number).await;
     let node = (!accepted.repeated).then(|| app.node.name.clone());
     let flash = Flash::Accepted {
         number: accepted.number,

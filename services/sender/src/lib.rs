@@ -45,7 +45,7 @@ pub fn main_with(config: Config) -> ExitCode {
     daemon::lifecycle::run_process(limit, |lifecycle| async move {
         let listener = daemon::http::bind("LISTEN", &config.listen).await?;
         let ops_listener = daemon::http::bind("OPS_LISTEN", &config.ops_listen).await?;
-        run(config, listener, ops_listener, lifecycle).await
+        run(&config, listener, ops_listener, &lifecycle)
     })
 }
 
@@ -53,11 +53,11 @@ pub fn main_with(config: Config) -> ExitCode {
 ///
 /// # Errors
 /// A wrong setting.
-pub async fn run(
-    config: Config,
+pub fn run(
+    config: &Config,
     listener: TcpListener,
     ops_listener: TcpListener,
-    lifecycle: Lifecycle,
+    lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
     let node = Arc::new(config.node.node("sender")?);
     telemetry::init(&config.telemetry, &node)?;
@@ -95,15 +95,21 @@ pub async fn run(
         tally: Arc::default(),
     };
 
-    database.migrate_until_done(vec![send::migrator(), sqlx::migrate!()], &lifecycle);
-    monitor::watch_database(&database, &lifecycle);
-    monitor::watch_redis(&redis, &parts.part("redis"), &lifecycle);
+    database.migrate_until_done(vec![send::migrator(), sqlx::migrate!()], lifecycle);
+    monitor::watch_database(&database, lifecycle);
+    monitor::watch_redis(&redis, &parts.part("redis"), lifecycle);
     let stopping = lifecycle.stopping();
     lifecycle.spawn("session index", sessions.clone().keep_index(stopping.clone()));
     let rabbitmq = parts.part("rabbitmq").follow(link, tell_link, stopping.clone());
     lifecycle.spawn("broker state", rabbitmq);
     lifecycle.spawn("outbox depth", watch_depth(pool, depth_sender, since, stopping.clone()));
-    lifecycle.spawn("relay", async move { relay.run(stopping).await.map_err(final_error) });
+    let database = database.clone();
+    lifecycle.spawn("relay", async move {
+        if stopping.run_until_cancelled(database.migrated()).await.is_none() {
+            return Ok(());
+        }
+        relay.run(stopping).await.map_err(|error| final_error(&error))
+    });
     // Ends when the last page that could submit is gone, which is after the stop.
     lifecycle.spawn_once("store", async move {
         store.run(committer).await;
@@ -119,19 +125,19 @@ pub async fn run(
         fail_points,
         lab_ops: config.lab_ops,
     };
-    daemon::http::serve(ops_listener, ops::router(ops), &lifecycle);
+    daemon::http::serve(ops_listener, ops::router(ops), lifecycle);
     let router = Router::new()
         .merge(home::routes())
         .merge(session::routes())
         .merge(api::routes())
         .with_state(app);
     let site = web::Site { node, parts, sessions, meanings: home::MEANINGS };
-    daemon::http::serve(listener, web::wrap(router, site), &lifecycle);
+    daemon::http::serve(listener, web::wrap(router, site), lifecycle);
     Ok(())
 }
 
 /// An error that no new session can mend is a setting that does not fit the broker.
-fn final_error(error: messaging::Error) -> anyhow::Error {
+fn final_error(error: &messaging::Error) -> anyhow::Error {
     WrongSetting::because("QUEUE_TYPE", error.to_string()).into()
 }
 

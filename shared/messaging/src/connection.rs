@@ -152,9 +152,10 @@ pub async fn watch_events(
     Error::Deadline { what: "connection events", limit: Duration::ZERO }
 }
 
-/// A pause that grows: 0.5 s at first (after a lost connection a quorum queue needs a moment to
-/// elect its leader, and a channel opened earlier may never confirm), 5 s at most, each jittered by
-/// half so that nodes do not come back in step.
+/// A pause that grows from 0.5 s to 5 s, each jittered by half so that nodes do not come back in step.
+///
+/// Not shorter at first: after a lost connection a quorum queue needs a moment to elect its leader,
+/// and a channel opened earlier may never confirm.
 #[derive(Debug, Default)]
 pub struct Backoff {
     failures: u32,

@@ -143,6 +143,11 @@ async fn road4(run: &mut Run) -> Result<Tally> {
         "it",
         "--",
         "road::",
+        "cuts::",
+        "storm::",
+        "topology::",
+        "foreign::",
+        "mission::a_message_that_always_fails",
     ];
     count(with_servers(cargo(&run.root, &arguments), &addresses)).await
 }

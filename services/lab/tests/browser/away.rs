@@ -45,6 +45,7 @@ async fn without_rabbitmq_messages_are_accepted_and_wait() {
     let (sender, _database, _broker) =
         sender(&[("AMQP_URL", format!("amqp://a:b@{NOWHERE}/%2f"))]).await;
     page_with(&sender, "RabbitMQ is away since").await;
+    page_with(&sender, "No message yet").await;
     let text = unique("waits");
     let answer = Client::builder()
         .cookie_store(true)

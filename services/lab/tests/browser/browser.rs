@@ -9,6 +9,10 @@ use fantoccini::{
     wd::WebDriverCompatibleCommand,
 };
 use hyper_util::client::legacy::connect::HttpConnector;
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use testkit::wait_until;
@@ -20,8 +24,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Browser {
     pub(crate) client: Client,
-    // Dropped after the client; ends Chromium too.
     driver: Child,
+    /// Chromium's own process group: the end of its driver does not end it.
+    group: Option<Pid>,
     profile: PathBuf,
 }
 
@@ -59,9 +64,14 @@ impl Browser {
                 .ok()
         })
         .await;
+        let group = client.capabilities().and_then(|capabilities| {
+            let id = capabilities.get("goog:processID")?.as_i64()?;
+            i32::try_from(id).ok().map(Pid::from_raw)
+        });
         let browser = Self {
             client,
             driver,
+            group,
             profile,
         };
         let (width, height) = if kind.narrow { (390, 844) } else { (1440, 900) };
@@ -100,8 +110,23 @@ impl Browser {
         self.client.find_all(Locator::Css(css)).await.unwrap().len()
     }
 
+    /// What an element shows; of a page that is just being left, it is asked again.
     pub(crate) async fn text(&self, css: &str) -> String {
-        self.find(css).await.text().await.unwrap()
+        wait_until(css, LIMIT, async || self.find(css).await.text().await).await
+    }
+
+    /// Waits until an element shows this, on this page or the next.
+    pub(crate) async fn shows(&self, css: &str, part: &str) {
+        let what = format!("\"{part}\" in {css}");
+        wait_until(&what, LIMIT, async || {
+            let text = self.text(css).await;
+            if text.contains(part) {
+                Ok(())
+            } else {
+                Err(text)
+            }
+        })
+        .await;
     }
 
     pub(crate) async fn click(&self, css: &str) {
@@ -135,24 +160,22 @@ impl Browser {
     pub(crate) async fn send(&self, text: &str) {
         self.find("textarea").await.send_keys(text).await.unwrap();
         self.click(".btn-send").await;
-        self.find("#confirmation").await;
+        self.shows("#confirmation", "ccepted as #").await;
     }
 
     /// What the rows with this text show, on the page that is open.
     pub(crate) async fn rows_with(&self, text: &str) -> Vec<String> {
-        let mut rows = Vec::new();
-        for row in self
-            .client
-            .find_all(Locator::Css("tbody tr"))
-            .await
-            .unwrap()
-        {
-            let shown = row.text().await.unwrap();
-            if shown.contains(text) {
-                rows.push(shown);
+        wait_until("the rows", LIMIT, async || {
+            let mut rows = Vec::new();
+            for row in self.client.find_all(Locator::Css("tbody tr")).await? {
+                let shown = row.text().await?;
+                if shown.contains(text) {
+                    rows.push(shown);
+                }
             }
-        }
-        rows
+            Ok::<_, fantoccini::error::CmdError>(rows)
+        })
+        .await
     }
 
     pub(crate) async fn script(&self, script: &str) -> Value {
@@ -161,7 +184,8 @@ impl Browser {
 
     /// How many pixels the page is wider than the window.
     pub(crate) async fn overflow(&self) -> i64 {
-        let wide = "return document.documentElement.scrollWidth - window.innerWidth";
+        let wide =
+            "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
         self.script(wide).await.as_i64().unwrap()
     }
 
@@ -199,10 +223,20 @@ impl Browser {
             .unwrap();
     }
 
-    /// Ends the browser in order; dropped, it is only killed.
+    /// Ends the browser in order; dropped, it is killed.
     pub(crate) async fn close(mut self) {
-        let _ = self.client.clone().close().await;
+        if self.client.clone().close().await.is_ok() {
+            self.group = None;
+        }
         let _ = self.driver.kill().await;
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if let Some(group) = self.group {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
         let _ = std::fs::remove_dir_all(&self.profile);
     }
 }

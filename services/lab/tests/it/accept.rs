@@ -11,7 +11,7 @@ use crate::{
     world::{World, part, ready},
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_request_repeated_at_once_at_two_nodes_is_one_message() {

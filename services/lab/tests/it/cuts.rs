@@ -10,7 +10,7 @@ use crate::{
     world::{World, linked, part, ready},
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn fifty_seeded_cuts_lose_nothing_and_double_nothing() {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::world::{World, ready};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn ours() -> BasicProperties {
     let mut headers = FieldTable::default();

@@ -43,6 +43,17 @@ pub(crate) async fn post(url: &str, key: &str, text: &str) -> reqwest::Result<An
 /// Posts `count` messages, `at_once` at a time, to the nodes in turn; each is repeated, at the next
 /// node, until one says yes. `pace` is the shortest time between two posts of one client.
 pub(crate) async fn offer(urls: &[String], count: usize, at_once: usize, pace: Duration) {
+    offer_counted(urls, count, at_once, pace, &AtomicUsize::new(0)).await;
+}
+
+/// As [`offer`], counting those that were told yes.
+pub(crate) async fn offer_counted(
+    urls: &[String],
+    count: usize,
+    at_once: usize,
+    pace: Duration,
+    accepted: &AtomicUsize,
+) {
     let turn = AtomicUsize::new(0);
     stream::iter(0..count)
         .for_each_concurrent(at_once, |n| {
@@ -59,6 +70,7 @@ pub(crate) async fn offer(urls: &[String], count: usize, at_once: usize, pace: D
                         _ => tokio::time::sleep(Duration::from_millis(50)).await,
                     }
                 }
+                accepted.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(pace).await;
             }
         })

@@ -3,6 +3,8 @@
 //! `world` is what each test has to itself: a database, a vhost, and nodes to start, pause and kill.
 //! `check` is the naive checker that says what became of every message.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 mod accept;
 mod check;
 mod cuts;
@@ -10,6 +12,7 @@ mod down;
 mod foreign;
 mod load;
 mod mission;
+mod recovery;
 mod road;
 mod storm;
 mod topology;

@@ -9,7 +9,7 @@ use crate::{
     world::{World, linked, part, ready},
 };
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 #[tokio::test]
 async fn two_senders_and_three_receivers_share_sixty_messages() {

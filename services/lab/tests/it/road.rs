@@ -11,7 +11,7 @@ use crate::{
     world::{World, ready},
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const MESSAGES: usize = 20;
 
 /// Runs messages through a sender and a receiver, one of which dies at `fail_point` and is started

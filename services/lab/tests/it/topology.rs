@@ -11,7 +11,7 @@ use testkit::wait_until;
 
 use crate::world::{World, part, ready};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn queues_are_declared_with_the_arguments_that_keep_messages() {

@@ -154,7 +154,7 @@ fn address(url: &str) -> String {
 /// Waits until a node is ready.
 #[track_caller]
 pub(crate) fn ready(node: &Process) -> impl Future<Output = ()> {
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_mins(1);
     wait_until("the node to be ready", limit, async || {
         match node.ready().await {
             Ok((true, _)) => Ok(()),

@@ -7,6 +7,8 @@
 //! The broker keeps only its own word (`rejected`); why a message of ours was given up on is read from
 //! its counted failures, and of a foreign one from the message itself.
 
+use std::fmt::Write as _;
+
 use chaos::FailPoints;
 use lapin::{
     message::Delivery,
@@ -157,7 +159,6 @@ fn fingerprint(delivery: &Delivery, headers: &Map<String, Value>) -> String {
     hash.update(stable.len().to_be_bytes());
     hash.update(stable);
     hash.update(&delivery.data);
-    use std::fmt::Write as _;
     hash.finalize().iter().fold("sha256:".to_owned(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

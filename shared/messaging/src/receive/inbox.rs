@@ -35,9 +35,10 @@ pub async fn seen(pool: &PgPool, message_id: Uuid) -> Result<bool, sqlx::Error> 
     Ok(seen)
 }
 
-/// Writes the ids that are new and returns them; the others have an effect already. Waits for a
-/// transaction that is writing the same id (the other's end decides), up to the lock timeout. Sorted,
-/// so that two groups with common ids cannot wait for each other.
+/// Writes the ids that are new and returns them; the others have an effect already.
+///
+/// Waits for a transaction that is writing the same id (the other's end decides), up to the lock
+/// timeout. Sorted, so that two groups with common ids cannot wait for each other.
 pub async fn admit(
     tx: &mut Transaction<'_, Postgres>,
     message_ids: &[Uuid],

@@ -1,10 +1,13 @@
 //! From a delivery to its effect: look, work, admit and store, and then the answer.
 //!
-//! 1. Not ours: given up on at once. 2. Its effect is committed: acked before it costs any work.
+//! 1. Not ours: given up on at once.
+//! 2. Its effect is committed: acked before it costs any work.
 //! 3. Its work failed too often, or it was delivered suspiciously often: given up on, also when the
-//! process died between counting the last failure and saying so. 4. The work. 5. A failure is
-//! committed, then the message goes back. 6. The inbox row and the effect are one commit, shared with
-//! whatever else finishes meanwhile; then the ack.
+//!    process died between counting the last failure and saying so.
+//! 4. The work.
+//! 5. A failure is committed, then the message goes back.
+//! 6. The inbox row and the effect are one commit, shared with whatever else finishes meanwhile; then
+//!    the ack.
 //!
 //! Only the work's own failure sends a message back. When the database is away the delivery is held:
 //! sent back, it would return at once and burn its attempts in milliseconds.
@@ -142,12 +145,12 @@ impl<H: Handler> Deed for Processor<H> {
         let in_hand = self.history.begin(begun);
         let deciding = self.decide(delivery, attempt, stop);
         futures::pin_mut!(deciding);
-        let decision = match tokio::time::timeout(VISIBLE_AFTER, &mut deciding).await {
-            Ok(decision) => decision,
-            Err(_) => {
-                in_hand.show();
-                deciding.await
-            }
+        let soon = tokio::time::timeout(VISIBLE_AFTER, &mut deciding).await;
+        let decision = if let Ok(decision) = soon {
+            decision
+        } else {
+            in_hand.show();
+            deciding.await
         };
         in_hand.end(decision.ending, decision.cause);
         decision.settle

@@ -5,7 +5,7 @@
 //! `free_at` into the future and names the publisher session that holds it. A node that dies, or that
 //! cannot reach the database, stops renewing, and the rows become free for every other node.
 //!
-//! Between a confirm and its [`mark_confirmed`] the node may die: the row is published again, under
+//! Between a confirm and its [`mark`] the node may die: the row is published again, under
 //! the same id, and the receiver's inbox knows it.
 
 use std::time::Duration;

@@ -6,10 +6,7 @@ use daemon::{
     clock,
     redis::fred::{
         interfaces::SortedSetsInterface,
-        types::{
-            Expiration, SetOptions,
-            sorted_sets::{Ordering, ZSort},
-        },
+        types::sorted_sets::{Ordering, ZSort},
     },
 };
 
@@ -83,10 +80,4 @@ fn now() -> i64 {
 )]
 fn score(seconds: i64) -> f64 {
     seconds as f64
-}
-
-/// An expiry that does not take away from what is there; for counters.
-pub(super) fn fresh(ttl: Duration) -> (Option<Expiration>, Option<SetOptions>) {
-    let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-    (Some(Expiration::EX(seconds)), Some(SetOptions::NX))
 }

@@ -9,8 +9,8 @@
 //! - an index of the active ones, a sorted set scored by expiry, so that counting them costs the
 //!   same with ten and with a million. It follows the sessions, without a transaction: between the
 //!   two writes a count may be wrong by one, until the entry expires;
-//! - a counter of messages per session, under the session's public reference; it is not part of the
-//!   session, so that two posts at once are counted as two.
+//! - the numbers of a session's messages, a set under the session's public reference; it is not part
+//!   of the session, so that two posts at once are counted as two, and one post twice as one.
 //!
 //! The id is a secret: it is in the cookie and in Redis, and in no log.
 

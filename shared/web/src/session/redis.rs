@@ -2,7 +2,9 @@
 
 use std::{fmt, time::Duration};
 
+use chrono::TimeDelta;
 use daemon::{
+    clock,
     parts::{Kind, Part},
     redis::fred::{
         clients::{Client, Pool},
@@ -15,6 +17,7 @@ use super::outage;
 
 /// Longer than a command may take; only in case a client does not keep to that.
 const LIMIT: Duration = Duration::from_secs(1);
+const BELIEVED_AFTER: TimeDelta = TimeDelta::seconds(2);
 
 /// Redis could not be asked, or has not answered.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -42,7 +45,7 @@ impl Redis {
         format!("{}sessions", self.prefix)
     }
 
-    /// The counter of messages of a session.
+    /// The numbers of a session's messages.
     pub(super) fn sent(&self, reference: uuid::Uuid) -> String {
         format!("{}sent:{reference}", self.prefix)
     }
@@ -50,7 +53,13 @@ impl Redis {
     /// False as soon as a client says so, or the monitor of a Redis that hangs, or this request has
     /// found out itself.
     pub(super) fn reachable(&self) -> bool {
-        !outage::is_away() && self.part.state().kind != Kind::Away && self.client().is_connected()
+        !outage::is_away() && self.client().is_connected() && !self.hangs()
+    }
+
+    /// The monitor looks once a second, so what it says at first may be older than the connection.
+    fn hangs(&self) -> bool {
+        let state = self.part.state();
+        state.kind == Kind::Away && clock::now() - state.since > BELIEVED_AFTER
     }
 
     /// A client that is connected, if there is one.

@@ -6,7 +6,9 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use chrono::{DateTime, Utc};
 use daemon::{
     clock,
-    redis::fred::interfaces::{KeysInterface, SortedSetsInterface},
+    redis::fred::interfaces::{
+        KeysInterface, SetsInterface, SortedSetsInterface, TransactionInterface,
+    },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -151,23 +153,21 @@ impl Visit {
         serde_json::from_value(flash).ok()
     }
 
-    /// Counts messages that this session has sent.
-    pub async fn count_sent(&self, messages: usize) {
+    /// Counts a message that this session has sent, by its number: counting it again changes
+    /// nothing. A browser that gives up waiting ends its request anywhere, also between storing and
+    /// counting; the repetition then counts.
+    pub async fn count_sent(&self, number: i64) {
         let Some(reference) = self.reference() else {
             return;
         };
         let redis = &self.sessions.redis;
         let key = redis.sent(reference);
-        let (expiry, new) = index::fresh(self.counter_ttl());
         let count = async {
-            let pipeline = redis.client().pipeline();
-            // First the expiry, so that no counter is ever without one, wherever the link breaks.
-            pipeline
-                .set::<(), _, _>(&key, 0, expiry, new, false)
-                .await?;
-            let messages = i64::try_from(messages).unwrap_or(i64::MAX);
-            pipeline.incr_by::<(), _>(&key, messages).await?;
-            pipeline.last::<i64>().await
+            // Together, so that nothing is ever without an expiry, wherever the link breaks.
+            let both = redis.client().multi();
+            both.sadd::<(), _, _>(&key, number).await?;
+            both.expire::<(), _>(&key, self.counter_ttl(), None).await?;
+            both.exec::<()>(true).await
         };
         // Failing: counted already, and the message is accepted all the same.
         let _ = redis.ask("count", count).await;
@@ -188,16 +188,17 @@ impl Visit {
                 .await?;
             if let Some(reference) = self.reference() {
                 let key = redis.sent(reference);
-                pipeline.get::<(), _>(&key).await?;
+                pipeline.scard::<(), _>(&key).await?;
                 if self.touched {
-                    let ttl = i64::try_from(self.counter_ttl().as_secs()).unwrap_or(i64::MAX);
-                    pipeline.expire::<(), _>(&key, ttl, None).await?;
+                    pipeline
+                        .expire::<(), _>(&key, self.counter_ttl(), None)
+                        .await?;
                 }
             }
-            pipeline.all::<Vec<Option<i64>>>().await
+            pipeline.all::<Vec<i64>>().await
         };
         let figures = redis.ask("figures", figures).await?;
-        let at = |index: usize| figures.get(index).copied().flatten().unwrap_or(0);
+        let at = |index: usize| figures.get(index).copied().unwrap_or(0);
         Ok(Figures {
             active: at(0),
             sent: at(1),
@@ -223,9 +224,9 @@ impl Visit {
         Ok(())
     }
 
-    /// Outlives the session, whose end is put off first.
-    fn counter_ttl(&self) -> std::time::Duration {
-        self.sessions.ttl * 2
+    /// In seconds. What is counted outlives the session, whose end is put off first.
+    fn counter_ttl(&self) -> i64 {
+        i64::try_from(self.sessions.ttl.as_secs() * 2).unwrap_or(i64::MAX)
     }
 
     /// Into the session of this request; the layer stores it at the end.

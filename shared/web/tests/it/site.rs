@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::{Body, to_bytes},
+    extract::Path,
     http::{Request, StatusCode, header},
     response::Response,
     routing::{get, post},
@@ -137,7 +138,7 @@ fn routes(on_the_way: Arc<dyn Fn() + Send + Sync>) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/look", get(look))
-        .route("/count", post(count))
+        .route("/count/{number}", post(count))
         .route("/reset", post(reset))
         .route("/flash", post(flash))
         .route(
@@ -173,8 +174,8 @@ async fn look(visit: Visit) -> Json<Value> {
     figures(&visit).await
 }
 
-async fn count(visit: Visit) -> &'static str {
-    visit.count_sent(1).await;
+async fn count(Path(number): Path<i64>, visit: Visit) -> &'static str {
+    visit.count_sent(number).await;
     "counted"
 }
 
