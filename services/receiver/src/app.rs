@@ -32,7 +32,11 @@ pub(crate) struct Tally {
 impl App {
     /// How many messages this node has processed since it started, and when the last.
     pub fn processed(&self) -> (u64, Option<DateTime<Utc>>) {
-        let last = *self.tally.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *self
+            .tally
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         (self.tally.count.load(Ordering::Relaxed), last)
     }
 }

@@ -1,6 +1,9 @@
 //! All settings of a receiver: `--help` is the reference.
 
-use daemon::{WrongSetting, database::DatabaseArgs, node::NodeArgs, redis::RedisArgs, telemetry::TelemetryArgs};
+use daemon::{
+    WrongSetting, database::DatabaseArgs, node::NodeArgs, redis::RedisArgs,
+    telemetry::TelemetryArgs,
+};
 use messaging::connection::BrokerArgs;
 use web::session::SessionArgs;
 

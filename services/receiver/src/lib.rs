@@ -14,7 +14,14 @@ pub mod received;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use axum::Router;
-use daemon::{WrongSetting, database::Database, lifecycle::Lifecycle, monitor, ops, parts::{Part, Parts}, telemetry};
+use daemon::{
+    WrongSetting,
+    database::Database,
+    lifecycle::Lifecycle,
+    monitor, ops,
+    parts::{Part, Parts},
+    telemetry,
+};
 use messaging::{
     connection::{Broker, Link},
     message::{KIND, Message},
@@ -63,7 +70,8 @@ pub fn run(
         .map_err(|why| WrongSetting::because("AMQP_URL", why))?;
     let database = config.database.open(&node, &parts)?;
     let redis = daemon::redis::connect(&config.redis)?;
-    let sessions = web::session::Sessions::new(redis.clone(), parts.part("redis"), &config.sessions);
+    let sessions =
+        web::session::Sessions::new(redis.clone(), parts.part("redis"), &config.sessions);
     let pool = database.pool.clone();
     let tally = Arc::<app::Tally>::default();
 
@@ -95,8 +103,13 @@ pub fn run(
         fail_points.clone(),
         Arc::new(processor),
     );
-    let parking =
-        Parking::new(pool, node.name.clone(), KIND, |e| Message::read(e).map(drop), fail_points.clone());
+    let parking = Parking::new(
+        pool,
+        node.name.clone(),
+        KIND,
+        |e| Message::read(e).map(drop),
+        fail_points.clone(),
+    );
     let (dead_letters, _) = Consumer::new(
         broker,
         "dead letters",
@@ -118,7 +131,10 @@ pub fn run(
     monitor::watch_database(&database, lifecycle);
     monitor::watch_redis(&redis, &parts.part("redis"), lifecycle);
     let stopping = lifecycle.stopping();
-    lifecycle.spawn("session index", sessions.clone().keep_index(stopping.clone()));
+    lifecycle.spawn(
+        "session index",
+        sessions.clone().keep_index(stopping.clone()),
+    );
     let rabbitmq = parts.part("rabbitmq").follow(link, tell_link, stopping);
     lifecycle.spawn("broker state", rabbitmq);
     // These two end with the last delivery, which is after the stop.
@@ -143,7 +159,12 @@ pub fn run(
     };
     daemon::http::serve(ops_listener, ops::router(ops), lifecycle);
     let router = Router::new().merge(received::routes()).with_state(app);
-    let site = web::Site { node, parts, sessions, meanings: received::MEANINGS };
+    let site = web::Site {
+        node,
+        parts,
+        sessions,
+        meanings: received::MEANINGS,
+    };
     daemon::http::serve(listener, web::wrap(router, site), lifecycle);
     Ok(())
 }
@@ -172,9 +193,16 @@ fn consume<D: Deed + 'static>(
 ) {
     let stop = lifecycle.stopping();
     lifecycle.spawn(name, async move {
-        if stop.run_until_cancelled(database.migrated()).await.is_none() {
+        if stop
+            .run_until_cancelled(database.migrated())
+            .await
+            .is_none()
+        {
             return Ok(());
         }
-        consumer.run(stop).await.map_err(|error| final_error(&error))
+        consumer
+            .run(stop)
+            .await
+            .map_err(|error| final_error(&error))
     });
 }

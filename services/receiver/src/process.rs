@@ -58,7 +58,9 @@ impl Handler for Work {
                 self.args.work_fail_one_in
             )));
         }
-        Ok(Done { took: received.came_in.elapsed() })
+        Ok(Done {
+            took: received.came_in.elapsed(),
+        })
     }
 
     async fn store(

@@ -15,7 +15,8 @@ pub(crate) async fn insert(
     effects: &[&Effect<Work>],
 ) -> Result<(), sqlx::Error> {
     let received: Vec<_> = effects.iter().map(|effect| &effect.received).collect();
-    let millis = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let millis =
+        |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     sqlx::query(
         "insert into processed (message_id, number, text, run, node, attempt, redelivered,
                                 received_at, took_ms)
@@ -25,14 +26,49 @@ pub(crate) async fn insert(
                        $7::bigint[], $8::bigint[])
              as row (id, number, text, run, attempt, redelivered, age, took)",
     )
-    .bind(received.iter().map(|r| r.envelope.message_id).collect::<Vec<_>>())
-    .bind(received.iter().map(|r| r.message.number).collect::<Vec<_>>())
-    .bind(received.iter().map(|r| r.message.text.as_str()).collect::<Vec<_>>())
-    .bind(received.iter().map(|r| r.envelope.run.as_deref()).collect::<Vec<_>>())
-    .bind(received.iter().map(|r| i32::try_from(r.attempt).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+    .bind(
+        received
+            .iter()
+            .map(|r| r.envelope.message_id)
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        received
+            .iter()
+            .map(|r| r.message.number)
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        received
+            .iter()
+            .map(|r| r.message.text.as_str())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        received
+            .iter()
+            .map(|r| r.envelope.run.as_deref())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        received
+            .iter()
+            .map(|r| i32::try_from(r.attempt).unwrap_or(i32::MAX))
+            .collect::<Vec<_>>(),
+    )
     .bind(received.iter().map(|r| r.redelivered).collect::<Vec<_>>())
-    .bind(received.iter().map(|r| millis(r.came_in.elapsed())).collect::<Vec<_>>())
-    .bind(effects.iter().map(|effect| millis(effect.output.took)).collect::<Vec<_>>())
+    .bind(
+        received
+            .iter()
+            .map(|r| millis(r.came_in.elapsed()))
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        effects
+            .iter()
+            .map(|effect| millis(effect.output.took))
+            .collect::<Vec<_>>(),
+    )
     .bind(node)
     .execute(&mut **tx)
     .await?;

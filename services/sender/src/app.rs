@@ -45,7 +45,11 @@ impl App {
 
     /// How many messages this node has accepted since it started, and when the last.
     pub fn accepted(&self) -> (u64, Option<DateTime<Utc>>) {
-        let last = *self.tally.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *self
+            .tally
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         (self.tally.count.load(Ordering::Relaxed), last)
     }
 }

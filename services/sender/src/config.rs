@@ -1,6 +1,9 @@
 //! All settings of a sender: `--help` is the reference.
 
-use daemon::{WrongSetting, database::DatabaseArgs, node::NodeArgs, redis::RedisArgs, telemetry::TelemetryArgs};
+use daemon::{
+    WrongSetting, database::DatabaseArgs, node::NodeArgs, redis::RedisArgs,
+    telemetry::TelemetryArgs,
+};
 use messaging::connection::BrokerArgs;
 use web::session::SessionArgs;
 

@@ -22,7 +22,13 @@ use std::{
 };
 
 use axum::Router;
-use daemon::{WrongSetting, lifecycle::Lifecycle, monitor, ops, parts::{Part, Parts}, telemetry};
+use daemon::{
+    WrongSetting,
+    lifecycle::Lifecycle,
+    monitor, ops,
+    parts::{Part, Parts},
+    telemetry,
+};
 use messaging::{
     bounded,
     connection::{Broker, Link},
@@ -67,11 +73,14 @@ pub fn run(
         .map_err(|why| WrongSetting::because("AMQP_URL", why))?;
     let database = config.database.open(&node, &parts)?;
     let redis = daemon::redis::connect(&config.redis)?;
-    let sessions = web::session::Sessions::new(redis.clone(), parts.part("redis"), &config.sessions);
+    let sessions =
+        web::session::Sessions::new(redis.clone(), parts.part("redis"), &config.sessions);
     let pool = database.pool.clone();
 
-    let settings =
-        RelaySettings { node: node.name.clone(), window: usize::from(config.publish_window) };
+    let settings = RelaySettings {
+        node: node.name.clone(),
+        window: usize::from(config.publish_window),
+    };
     let (relay, handover, link) = Relay::new(broker, pool.clone(), settings, fail_points.clone());
     let (depth_sender, depth) = watch::channel(Depth::default());
     let since = Arc::new(AtomicI64::new(0));
@@ -99,16 +108,31 @@ pub fn run(
     monitor::watch_database(&database, lifecycle);
     monitor::watch_redis(&redis, &parts.part("redis"), lifecycle);
     let stopping = lifecycle.stopping();
-    lifecycle.spawn("session index", sessions.clone().keep_index(stopping.clone()));
-    let rabbitmq = parts.part("rabbitmq").follow(link, tell_link, stopping.clone());
+    lifecycle.spawn(
+        "session index",
+        sessions.clone().keep_index(stopping.clone()),
+    );
+    let rabbitmq = parts
+        .part("rabbitmq")
+        .follow(link, tell_link, stopping.clone());
     lifecycle.spawn("broker state", rabbitmq);
-    lifecycle.spawn("outbox depth", watch_depth(pool, depth_sender, since, stopping.clone()));
+    lifecycle.spawn(
+        "outbox depth",
+        watch_depth(pool, depth_sender, since, stopping.clone()),
+    );
     let database = database.clone();
     lifecycle.spawn("relay", async move {
-        if stopping.run_until_cancelled(database.migrated()).await.is_none() {
+        if stopping
+            .run_until_cancelled(database.migrated())
+            .await
+            .is_none()
+        {
             return Ok(());
         }
-        relay.run(stopping).await.map_err(|error| final_error(&error))
+        relay
+            .run(stopping)
+            .await
+            .map_err(|error| final_error(&error))
     });
     // Ends when the last page that could submit is gone, which is after the stop.
     lifecycle.spawn_once("store", async move {
@@ -131,7 +155,12 @@ pub fn run(
         .merge(session::routes())
         .merge(api::routes())
         .with_state(app);
-    let site = web::Site { node, parts, sessions, meanings: home::MEANINGS };
+    let site = web::Site {
+        node,
+        parts,
+        sessions,
+        meanings: home::MEANINGS,
+    };
     daemon::http::serve(listener, web::wrap(router, site), lifecycle);
     Ok(())
 }

@@ -51,7 +51,10 @@ pub(crate) async fn insert(
     .bind(node)
     .fetch_all(&mut **tx)
     .await?;
-    Ok(stored.into_iter().map(|stored| (stored.message_id, stored)).collect())
+    Ok(stored
+        .into_iter()
+        .map(|stored| (stored.message_id, stored))
+        .collect())
 }
 
 /// A message stored earlier under a key.

@@ -120,7 +120,10 @@ pub struct Submissions(Group<Submission, Answer>);
 impl Submissions {
     /// Waits until the submission is committed, or is known or feared not to be.
     pub async fn submit(&self, submission: Submission) -> Answer {
-        self.0.commit(submission).await.unwrap_or(Err(SubmitError::Unknown))
+        self.0
+            .commit(submission)
+            .await
+            .unwrap_or(Err(SubmitError::Unknown))
     }
 }
 
@@ -192,7 +195,10 @@ impl Store {
             Ok(committed) => committed.map_err(StoreError::at_commit)?,
             Err(_) => return Err(StoreError::Unknown("no answer to the commit".to_owned())),
         }
-        self.since.fetch_add(i64::try_from(rows.len()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.since.fetch_add(
+            i64::try_from(rows.len()).unwrap_or(i64::MAX),
+            Ordering::Relaxed,
+        );
         match reservation {
             Some(reservation) => reservation.hand_over(rows),
             None => self.handover.announce(),
@@ -237,7 +243,9 @@ impl Store {
             messages
         };
         // The first message of a request decides whether its key is new; the others follow it.
-        let mut stored = self.insert(&mut tx, &new(&|_, position| position == 0)).await?;
+        let mut stored = self
+            .insert(&mut tx, &new(&|_, position| position == 0))
+            .await?;
         let is_new: Vec<bool> = ids.iter().map(|ids| stored.contains_key(&ids[0])).collect();
         let followers = new(&|index, position| position > 0 && is_new[index]);
         if !followers.is_empty() {
@@ -252,7 +260,11 @@ impl Store {
         let earlier = self.earlier(&mut tx, &repeated).await?;
         if room.is_some_and(|room| u64::try_from(stored.len()).unwrap_or(u64::MAX) > room) {
             // Of several, some may fit. A lone one that only repeats stored nothing, and fits.
-            return Err(if group.len() > 1 { StoreError::Crowded } else { StoreError::Full });
+            return Err(if group.len() > 1 {
+                StoreError::Crowded
+            } else {
+                StoreError::Full
+            });
         }
         let mut answers = Vec::with_capacity(group.len());
         let mut rows = Vec::with_capacity(stored.len());
@@ -278,7 +290,9 @@ impl Store {
             answers.push(Ok(accepted));
         }
         if !rows.is_empty() {
-            outbox::append(&mut tx, &rows, lease).await.map_err(StoreError::before_commit)?;
+            outbox::append(&mut tx, &rows, lease)
+                .await
+                .map_err(StoreError::before_commit)?;
         }
         Ok((tx, answers, rows))
     }
@@ -297,7 +311,10 @@ impl Store {
         if known.saturating_add((self.outbox_max / 10).max(FEW)) < self.outbox_max {
             return Ok(None);
         }
-        outbox::room(tx, self.outbox_max).await.map(Some).map_err(StoreError::before_commit)
+        outbox::room(tx, self.outbox_max)
+            .await
+            .map(Some)
+            .map_err(StoreError::before_commit)
     }
 
     async fn insert(
@@ -305,7 +322,9 @@ impl Store {
         tx: &mut Transaction<'_, Postgres>,
         messages: &[NewMessage<'_>],
     ) -> Result<HashMap<Uuid, Stored>, StoreError> {
-        message::insert(tx, &self.node, messages).await.map_err(StoreError::before_commit)
+        message::insert(tx, &self.node, messages)
+            .await
+            .map_err(StoreError::before_commit)
     }
 
     async fn earlier(
@@ -316,8 +335,14 @@ impl Store {
         let mut by_key: HashMap<String, Vec<Earlier>> = HashMap::new();
         if !keys.is_empty() {
             let keys: Vec<&str> = keys.iter().copied().collect();
-            for row in message::of_keys(tx, &keys).await.map_err(StoreError::before_commit)? {
-                by_key.entry(row.idempotency_key.clone()).or_default().push(row);
+            for row in message::of_keys(tx, &keys)
+                .await
+                .map_err(StoreError::before_commit)?
+            {
+                by_key
+                    .entry(row.idempotency_key.clone())
+                    .or_default()
+                    .push(row);
             }
         }
         Ok(by_key)
@@ -326,14 +351,21 @@ impl Store {
     /// What the client is told of an error.
     fn tell(&self, error: &StoreError) -> SubmitError {
         match error {
-            StoreError::Database(_) | StoreError::Away(_) | StoreError::Crowded => SubmitError::Away,
-            StoreError::Full => SubmitError::Full { max: self.outbox_max },
+            StoreError::Database(_) | StoreError::Away(_) | StoreError::Crowded => {
+                SubmitError::Away
+            }
+            StoreError::Full => SubmitError::Full {
+                max: self.outbox_max,
+            },
             StoreError::Unknown(_) => SubmitError::Unknown,
         }
     }
 
     fn envelope(&self, submission: &Submission, text: &Text, stored: &Stored) -> Envelope {
-        let message = Message { number: stored.number, text: text.as_str().to_owned() };
+        let message = Message {
+            number: stored.number,
+            text: text.as_str().to_owned(),
+        };
         Envelope {
             message_id: stored.message_id,
             kind: KIND.to_owned(),
@@ -347,8 +379,14 @@ impl Store {
 
 /// The answer to a request whose key was used before: what was stored then, if it was the same.
 fn repetition(submission: &Submission, earlier: &HashMap<String, Vec<Earlier>>) -> Answer {
-    let earlier = earlier.get(&submission.key).map(Vec::as_slice).unwrap_or_default();
-    let same = earlier.iter().map(|e| e.text.as_str()).eq(submission.texts.iter().map(Text::as_str));
+    let earlier = earlier
+        .get(&submission.key)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let same = earlier
+        .iter()
+        .map(|e| e.text.as_str())
+        .eq(submission.texts.iter().map(Text::as_str));
     if !same {
         return Err(SubmitError::KeyReused);
     }
@@ -411,7 +449,9 @@ mod tests {
         assert!(Text::parse(&"ä".repeat(TEXT_MAX)).is_ok());
         assert_eq!(
             Text::parse(&"ä".repeat(TEXT_MAX + 1)),
-            Err(TextError::TooLong { chars: TEXT_MAX + 1 })
+            Err(TextError::TooLong {
+                chars: TEXT_MAX + 1
+            })
         );
     }
 
@@ -419,7 +459,10 @@ mod tests {
     fn a_key_stands_for_the_same_texts_only() {
         let submission = |texts: &[&str]| Submission {
             key: "k".to_owned(),
-            texts: texts.iter().map(|text| Text::parse(text).unwrap()).collect(),
+            texts: texts
+                .iter()
+                .map(|text| Text::parse(text).unwrap())
+                .collect(),
             session: None,
             run: None,
         };
@@ -435,9 +478,18 @@ mod tests {
         };
         let known = HashMap::from([("k".to_owned(), vec![earlier(1, "a"), earlier(2, "b")])]);
         let again = repetition(&submission(&["a", "b"]), &known).unwrap();
-        assert_eq!(again.iter().map(|a| (a.number, a.repeated)).collect::<Vec<_>>(), [(1, true), (2, true)]);
+        assert_eq!(
+            again
+                .iter()
+                .map(|a| (a.number, a.repeated))
+                .collect::<Vec<_>>(),
+            [(1, true), (2, true)]
+        );
         for other in [&["a"][..], &["a", "c"], &["a", "b", "c"]] {
-            assert_eq!(repetition(&submission(other), &known), Err(SubmitError::KeyReused));
+            assert_eq!(
+                repetition(&submission(other), &known),
+                Err(SubmitError::KeyReused)
+            );
         }
     }
 }

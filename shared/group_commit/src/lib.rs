@@ -28,7 +28,9 @@ pub struct Group<T, R> {
 
 impl<T, R> Clone for Group<T, R> {
     fn clone(&self) -> Self {
-        Self { entries: self.entries.clone() }
+        Self {
+            entries: self.entries.clone(),
+        }
     }
 }
 
@@ -37,7 +39,10 @@ impl<T, R> Group<T, R> {
     /// capacity are waiting already.
     pub async fn commit(&self, item: T) -> Result<R, Closed> {
         let (answer, answered) = oneshot::channel();
-        self.entries.send(Entry { item, answer }).await.map_err(|_| Closed)?;
+        self.entries
+            .send(Entry { item, answer })
+            .await
+            .map_err(|_| Closed)?;
         answered.await.map_err(|_| Closed)
     }
 }

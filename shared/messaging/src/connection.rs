@@ -65,7 +65,11 @@ impl Broker {
         })?;
         uri.query.heartbeat = Some(args.heartbeat_secs);
         uri.query.connection_timeout = u64::try_from(RPC_LIMIT.as_millis()).ok();
-        Ok(Self { uri, node: node.to_owned(), queue_type: args.queue_type })
+        Ok(Self {
+            uri,
+            node: node.to_owned(),
+            queue_type: args.queue_type,
+        })
     }
 
     /// Opens a connection named "NODE ROLE", and gives its events too: the library hands each event
@@ -73,11 +77,17 @@ impl Broker {
     ///
     /// # Errors
     /// The broker is away, or refuses us.
-    pub async fn connect(&self, role: &str) -> Result<(Connection, BoxStream<'static, Event>), Error> {
+    pub async fn connect(
+        &self,
+        role: &str,
+    ) -> Result<(Connection, BoxStream<'static, Event>), Error> {
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("{} {role}", self.node).into());
-        let connection =
-            within("connect", Connection::connect_uri(self.uri.clone(), properties)).await?;
+        let connection = within(
+            "connect",
+            Connection::connect_uri(self.uri.clone(), properties),
+        )
+        .await?;
         let events = connection.events_listener().boxed();
         Ok((connection, events))
     }
@@ -93,7 +103,10 @@ pub async fn within<T>(
 ) -> Result<T, Error> {
     match tokio::time::timeout(RPC_LIMIT, answer).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(Error::Deadline { what, limit: RPC_LIMIT }),
+        Err(_) => Err(Error::Deadline {
+            what,
+            limit: RPC_LIMIT,
+        }),
     }
 }
 
@@ -102,7 +115,9 @@ pub async fn within<T>(
 pub async fn close(connection: &Connection, channels: &[&Channel]) {
     let orderly = async {
         for channel in channels {
-            channel.basic_qos(1, lapin::options::BasicQosOptions::default()).await?;
+            channel
+                .basic_qos(1, lapin::options::BasicQosOptions::default())
+                .await?;
         }
         connection.close(200, "bye".into()).await
     };
@@ -149,7 +164,10 @@ pub async fn watch_events(
         }
     }
     // The library keeps its sender as long as the connection lives.
-    Error::Deadline { what: "connection events", limit: Duration::ZERO }
+    Error::Deadline {
+        what: "connection events",
+        limit: Duration::ZERO,
+    }
 }
 
 /// A pause that grows from 0.5 s to 5 s, each jittered by half so that nodes do not come back in step.
@@ -234,6 +252,9 @@ mod tests {
             heartbeat_secs: 10,
         };
         let reason = Broker::new(&args, "n").err().unwrap();
-        assert!(reason.contains("not an AMQP URL") && !reason.contains("secret"), "{reason}");
+        assert!(
+            reason.contains("not an AMQP URL") && !reason.contains("secret"),
+            "{reason}"
+        );
     }
 }

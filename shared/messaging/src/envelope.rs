@@ -58,7 +58,10 @@ impl Envelope {
     /// restart (a quorum queue does anyway).
     pub(crate) fn properties(&self) -> BasicProperties {
         let mut headers = FieldTable::default();
-        headers.insert(NODE.into(), AMQPValue::LongString(self.node.as_str().into()));
+        headers.insert(
+            NODE.into(),
+            AMQPValue::LongString(self.node.as_str().into()),
+        );
         headers.insert(
             ACCEPTED_US.into(),
             AMQPValue::LongLongInt(self.accepted_at.timestamp_micros()),
@@ -83,7 +86,11 @@ impl Envelope {
     pub fn read(delivery: &Delivery, kind: &'static str) -> Result<Self, NotOurs> {
         let properties = &delivery.properties;
         let message_id = message_id(properties).ok_or(NotOurs::NoId)?;
-        let found = properties.kind().as_ref().map(ShortString::as_str).unwrap_or_default();
+        let found = properties
+            .kind()
+            .as_ref()
+            .map(ShortString::as_str)
+            .unwrap_or_default();
         if found != kind {
             return Err(NotOurs::Kind(found.to_owned(), kind));
         }
@@ -91,8 +98,8 @@ impl Envelope {
             Some(AMQPValue::LongLongInt(micros)) => *micros,
             _ => return Err(NotOurs::Header(ACCEPTED_US)),
         };
-        let accepted_at = DateTime::from_timestamp_micros(accepted_us)
-            .ok_or(NotOurs::Header(ACCEPTED_US))?;
+        let accepted_at =
+            DateTime::from_timestamp_micros(accepted_us).ok_or(NotOurs::Header(ACCEPTED_US))?;
         Ok(Self {
             message_id,
             kind: found.to_owned(),
@@ -176,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_foreign_message_is_refused_with_the_reason() {
-        let foreign = |properties| Envelope::read(&delivered(properties), "message.v1").unwrap_err();
+        let foreign =
+            |properties| Envelope::read(&delivered(properties), "message.v1").unwrap_err();
         assert_eq!(foreign(BasicProperties::default()), NotOurs::NoId);
         assert_eq!(
             foreign(envelope().properties().with_message_id("42".into())),

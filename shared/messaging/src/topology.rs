@@ -45,7 +45,11 @@ const LOCK_LIMIT: Duration = Duration::from_secs(15);
 /// # Errors
 /// [`Error::Incompatible`] when something has other properties on the broker; else the link's.
 pub async fn declare(connection: &Connection, queue_type: QueueType) -> Result<(), Error> {
-    let lock = if exists(connection).await? { None } else { Some(lock(connection).await?) };
+    let lock = if exists(connection).await? {
+        None
+    } else {
+        Some(lock(connection).await?)
+    };
     let channel = within("open a channel", connection.create_channel()).await?;
     // Where dead letters go comes first: a queue whose dead-letter target is absent drops them.
     exchange(&channel, DEAD).await?;
@@ -54,7 +58,11 @@ pub async fn declare(connection: &Connection, queue_type: QueueType) -> Result<(
     queue(&channel, MESSAGES, &messages_arguments(queue_type)).await?;
     within("close a channel", channel.close(200, "declared".into())).await?;
     if let Some(lock) = lock {
-        within("unlock", lock.queue_delete(LOCK.into(), QueueDeleteOptions::default())).await?;
+        within(
+            "unlock",
+            lock.queue_delete(LOCK.into(), QueueDeleteOptions::default()),
+        )
+        .await?;
         within("close a channel", lock.close(200, "declared".into())).await?;
     }
     Ok(())
@@ -64,7 +72,10 @@ pub async fn declare(connection: &Connection, queue_type: QueueType) -> Result<(
 async fn exists(connection: &Connection) -> Result<bool, Error> {
     // The broker closes the channel of a passive declaration that finds nothing.
     let channel = within("open a channel", connection.create_channel()).await?;
-    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
     for name in [DEAD, MESSAGES] {
         let found = channel.queue_declare(name.into(), passive, FieldTable::default());
         match within("look for a queue", found).await {
@@ -79,7 +90,10 @@ async fn exists(connection: &Connection) -> Result<bool, Error> {
 
 /// Waits for the lock, and gives the channel that holds it.
 async fn lock(connection: &Connection) -> Result<Channel, Error> {
-    let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let exclusive = QueueDeclareOptions {
+        exclusive: true,
+        ..Default::default()
+    };
     let take = async {
         loop {
             let channel = within("open a channel", connection.create_channel()).await?;
@@ -95,8 +109,13 @@ async fn lock(connection: &Connection) -> Result<Channel, Error> {
             }
         }
     };
-    let waited_out = Error::Deadline { what: "lock the topology", limit: LOCK_LIMIT };
-    tokio::time::timeout(LOCK_LIMIT, take).await.unwrap_or(Err(waited_out))
+    let waited_out = Error::Deadline {
+        what: "lock the topology",
+        limit: LOCK_LIMIT,
+    };
+    tokio::time::timeout(LOCK_LIMIT, take)
+        .await
+        .unwrap_or(Err(waited_out))
 }
 
 /// Arguments of the queue `messages`, each with its reason.
@@ -126,16 +145,28 @@ pub fn messages_arguments(queue_type: QueueType) -> Vec<(&'static str, AMQPValue
 pub fn dead_arguments() -> Vec<(&'static str, AMQPValue)> {
     vec![
         ("x-queue-type", text("quorum")),
-        ("x-delivery-limit", AMQPValue::LongLongInt(DEAD_DELIVERY_LIMIT)),
+        (
+            "x-delivery-limit",
+            AMQPValue::LongLongInt(DEAD_DELIVERY_LIMIT),
+        ),
     ]
 }
 
 async fn exchange(channel: &Channel, name: &'static str) -> Result<(), Error> {
     // durable: bindings of a durable queue must survive a restart with it
-    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    let declared =
-        channel.exchange_declare(name.into(), ExchangeKind::Direct, options, FieldTable::default());
-    explain(within("declare an exchange", declared).await, || format!("exchange {name:?}"))
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    let declared = channel.exchange_declare(
+        name.into(),
+        ExchangeKind::Direct,
+        options,
+        FieldTable::default(),
+    );
+    explain(within("declare an exchange", declared).await, || {
+        format!("exchange {name:?}")
+    })
 }
 
 async fn queue(
@@ -147,9 +178,14 @@ async fn queue(
     for (key, value) in arguments {
         table.insert((*key).into(), value.clone());
     }
-    let options = QueueDeclareOptions { durable: true, ..Default::default() };
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
     let declared = channel.queue_declare(name.into(), options, table);
-    explain(within("declare a queue", declared).await.map(drop), || format!("queue {name:?}"))?;
+    explain(within("declare a queue", declared).await.map(drop), || {
+        format!("queue {name:?}")
+    })?;
     let bound = channel.queue_bind(
         name.into(),
         name.into(),
@@ -163,9 +199,10 @@ async fn queue(
 /// Turns the broker's 406 into an error that says what to do.
 fn explain(result: Result<(), Error>, what: impl FnOnce() -> String) -> Result<(), Error> {
     match result {
-        Err(error) if code(&error) == Some(406) => {
-            Err(Error::Incompatible { what: what(), difference: error.to_string() })
-        }
+        Err(error) if code(&error) == Some(406) => Err(Error::Incompatible {
+            what: what(),
+            difference: error.to_string(),
+        }),
         result => result,
     }
 }

@@ -192,7 +192,8 @@ impl Servers {
 
     /// Sets or lifts RabbitMQ's memory alarm, which blocks publishing.
     pub async fn alarm(&self, on: bool) {
-        self.obey(format!("alarm {}", if on { "on" } else { "off" })).await;
+        self.obey(format!("alarm {}", if on { "on" } else { "off" }))
+            .await;
     }
 
     async fn order(&self, deed: &str, server: Server) {

@@ -127,7 +127,8 @@ fn banner(site: &Site, name: &'static str, state: &State, now: DateTime<Utc>) ->
         name,
         bad,
         what: format!("{} {what}", spoken(name)),
-        since: Some(When::new(state.since, now)),
+        // What has not begun has been so from the start.
+        since: (state.kind != Kind::Starting).then(|| When::new(state.since, now)),
         meaning: meaning
             .map(|(_, meaning)| (*meaning).to_owned())
             .unwrap_or_default(),

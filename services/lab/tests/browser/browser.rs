@@ -1,4 +1,4 @@
-//! A headless Chromium of a test's own, driven through ChromeDriver.
+//! A headless Chromium of a test's own, driven through its driver.
 
 use std::{net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
 
@@ -52,7 +52,7 @@ impl Browser {
             .expect("chromedriver, from the package chromium-driver");
         let profile =
             std::env::temp_dir().join(format!("unacked-chromium-{}", uuid::Uuid::new_v4()));
-        let client = wait_until("a browser", Duration::from_secs(60), async || {
+        let client = wait_until("a browser", Duration::from_mins(1), async || {
             let mut builder = ClientBuilder::new(HttpConnector::new());
             let Value::Object(capabilities) = capabilities(&profile, kind) else {
                 return None;

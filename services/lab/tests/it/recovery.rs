@@ -28,7 +28,11 @@ struct Stack {
 impl Stack {
     async fn up() -> Self {
         let dir = std::env::temp_dir().join(format!("unacked-{}", uuid::Uuid::new_v4().simple()));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let up = Command::new(lab())
             .args(["up", "--yes", "--sender", "2", "--receiver", "3"])
             .args(["--port", &port.to_string()])
@@ -39,13 +43,20 @@ impl Stack {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let stack = Self { up, dir, gateway: format!("http://127.0.0.1:{port}") };
+        let stack = Self {
+            up,
+            dir,
+            gateway: format!("http://127.0.0.1:{port}"),
+        };
         stack.all_ready().await;
         stack
     }
 
     async fn status(&self) -> Result<Value, String> {
-        let status = Command::new(lab()).args(["status", "--json", "--lab-dir"]).arg(&self.dir).output();
+        let status = Command::new(lab())
+            .args(["status", "--json", "--lab-dir"])
+            .arg(&self.dir)
+            .output();
         let output = status.await.map_err(|error| error.to_string())?;
         serde_json::from_slice(&output.stdout)
             .map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())
@@ -63,8 +74,14 @@ impl Stack {
                     return Err(answer.text().await.unwrap_or_default());
                 }
             }
-            let page = reqwest::get(&self.gateway).await.map_err(|error| error.to_string())?;
-            if nodes.len() == 5 && page.status().is_success() { Ok(()) } else { Err(status.to_string()) }
+            let page = reqwest::get(&self.gateway)
+                .await
+                .map_err(|error| error.to_string())?;
+            if nodes.len() == 5 && page.status().is_success() {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
         })
         .await;
     }
@@ -83,10 +100,18 @@ impl Stack {
     }
 
     async fn down(mut self) {
-        let down = Command::new(lab()).args(["down", "--lab-dir"]).arg(&self.dir).output().await.unwrap();
+        let down = Command::new(lab())
+            .args(["down", "--lab-dir"])
+            .arg(&self.dir)
+            .output()
+            .await
+            .unwrap();
         assert!(down.status.success(), "{down:?}");
         assert!(self.up.wait().await.unwrap().success());
-        let reset = Command::new(lab()).args(["reset", "--yes", "--lab-dir"]).arg(&self.dir).output();
+        let reset = Command::new(lab())
+            .args(["reset", "--yes", "--lab-dir"])
+            .arg(&self.dir)
+            .output();
         assert!(reset.await.unwrap().status.success());
     }
 }
@@ -95,7 +120,8 @@ impl Drop for Stack {
     /// Only a failed test leaves a stack; it goes as with Ctrl-C.
     fn drop(&mut self) {
         if let Some(pid) = self.up.id().and_then(|pid| i32::try_from(pid).ok()) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM);
         }
     }
 }
@@ -111,12 +137,36 @@ async fn two_thousand_messages_survive_every_part_being_killed_or_restarted() {
     use nix::sys::signal::Signal::{SIGINT, SIGKILL, SIGTERM};
     // PostgreSQL's fast shutdown is SIGINT: at SIGTERM it waits until its clients have gone.
     let harms = [
-        Harm { what: "kill -9 of a receiver", target: "receiver", signal: SIGKILL },
-        Harm { what: "kill -9 of a sender", target: "sender", signal: SIGKILL },
-        Harm { what: "kill -9 of RabbitMQ", target: "rabbitmq", signal: SIGKILL },
-        Harm { what: "graceful restart of RabbitMQ", target: "rabbitmq", signal: SIGTERM },
-        Harm { what: "graceful restart of Postgres", target: "postgres", signal: SIGINT },
-        Harm { what: "graceful restart of Redis", target: "redis", signal: SIGTERM },
+        Harm {
+            what: "kill -9 of a receiver",
+            target: "receiver",
+            signal: SIGKILL,
+        },
+        Harm {
+            what: "kill -9 of a sender",
+            target: "sender",
+            signal: SIGKILL,
+        },
+        Harm {
+            what: "kill -9 of RabbitMQ",
+            target: "rabbitmq",
+            signal: SIGKILL,
+        },
+        Harm {
+            what: "graceful restart of RabbitMQ",
+            target: "rabbitmq",
+            signal: SIGTERM,
+        },
+        Harm {
+            what: "graceful restart of Postgres",
+            target: "postgres",
+            signal: SIGINT,
+        },
+        Harm {
+            what: "graceful restart of Redis",
+            target: "redis",
+            signal: SIGTERM,
+        },
     ];
     let stack = Stack::up().await;
     let accepted = AtomicUsize::new(0);
@@ -144,10 +194,16 @@ async fn two_thousand_messages_survive_every_part_being_killed_or_restarted() {
     };
     let ((), table) = tokio::join!(load, ruin);
     let status = stack.status().await.unwrap();
-    let admin = PgPool::connect(status["postgres"]["url"].as_str().unwrap()).await.unwrap();
+    let admin = PgPool::connect(status["postgres"]["url"].as_str().unwrap())
+        .await
+        .unwrap();
     let audit = wait_until("all to be accounted for", LIMIT, async || {
         let audit = audit(&admin).await;
-        if audit.is_drained() { Ok(audit) } else { Err(audit) }
+        if audit.is_drained() {
+            Ok(audit)
+        } else {
+            Err(audit)
+        }
     })
     .await;
     admin.close().await;
@@ -155,8 +211,14 @@ async fn two_thousand_messages_survive_every_part_being_killed_or_restarted() {
     for (what, at, took) in table {
         println!("| {what} | {at} | {:.1} s |", took.as_secs_f64());
     }
-    println!("accepted {}, processed {}, parked {}, missing {}, twice {}", audit.accepted, audit.processed,
-        audit.parked, audit.missing.len(), audit.twice.len());
+    println!(
+        "accepted {}, processed {}, parked {}, missing {}, twice {}",
+        audit.accepted,
+        audit.processed,
+        audit.parked,
+        audit.missing.len(),
+        audit.twice.len()
+    );
     stack.down().await;
     audit.assert_exactly_once(MESSAGES);
 }

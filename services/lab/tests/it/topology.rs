@@ -107,7 +107,9 @@ async fn a_queue_of_another_type_is_named_with_the_remedy_and_the_node_ends() {
         .await
         .unwrap();
     for program in [world.sender("sender-1"), world.receiver("receiver-1")] {
-        let program = program.env("LISTEN", "127.0.0.1:0").env("OPS_LISTEN", "127.0.0.1:0");
+        let program = program
+            .env("LISTEN", "127.0.0.1:0")
+            .env("OPS_LISTEN", "127.0.0.1:0");
         let (status, log) = program.output(LIMIT).await.unwrap();
         assert_eq!(status.code(), Some(2), "as for any wrong setting: {log}");
         // Not tried again and again.
@@ -167,12 +169,22 @@ async fn a_consumer_that_the_broker_ends_is_repaired() {
 #[tokio::test]
 async fn many_nodes_that_start_together_on_a_new_broker_create_one_topology() {
     let world = World::new().await;
-    let names = ["receiver-1", "receiver-2", "receiver-3", "receiver-4", "receiver-5"];
+    let names = [
+        "receiver-1",
+        "receiver-2",
+        "receiver-3",
+        "receiver-4",
+        "receiver-5",
+    ];
     let nodes = futures::future::join_all(names.map(|name| world.receiver(name).start())).await;
     let sender = world.sender("sender-1").start().await;
     for node in &nodes {
         ready(node).await;
-        assert!(!node.log().contains("INTERNAL_ERROR"), "{}", node.log_tail());
+        assert!(
+            !node.log().contains("INTERNAL_ERROR"),
+            "{}",
+            node.log_tail()
+        );
     }
     ready(&sender).await;
     crate::load::offer(&[sender.url()], 20, 5, Duration::ZERO).await;

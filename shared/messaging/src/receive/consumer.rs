@@ -41,7 +41,11 @@ use crate::{
 pub trait Deed: Send + Sync {
     /// Does it, and says how to settle. Holds the delivery as long as the infrastructure is at fault.
     /// When `stop` comes before the work has begun, it is not begun.
-    fn deliver(&self, delivery: &Delivery, stop: &CancellationToken) -> impl Future<Output = Settle> + Send;
+    fn deliver(
+        &self,
+        delivery: &Delivery,
+        stop: &CancellationToken,
+    ) -> impl Future<Output = Settle> + Send;
 
     /// Deliveries held at this moment.
     fn held(&self) -> watch::Receiver<Held>;
@@ -69,7 +73,18 @@ impl<D: Deed> Consumer<D> {
         deed: Arc<D>,
     ) -> (Self, watch::Receiver<Link>) {
         let (link, linked) = watch::channel(Link::Connecting);
-        (Self { broker, role, queue, prefetch, fail_points, link, deed }, linked)
+        (
+            Self {
+                broker,
+                role,
+                queue,
+                prefetch,
+                fail_points,
+                link,
+                deed,
+            },
+            linked,
+        )
     }
 
     /// Runs until `stop`.
@@ -84,7 +99,11 @@ impl<D: Deed> Consumer<D> {
         let (connection, events) = self.broker.connect(self.role).await?;
         topology::declare(&connection, self.broker.queue_type).await?;
         let channel = within("open a channel", connection.create_channel()).await?;
-        within("prefetch", channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
+        within(
+            "prefetch",
+            channel.basic_qos(self.prefetch, BasicQosOptions::default()),
+        )
+        .await?;
         let consumer = channel.basic_consume(
             self.queue.into(),
             self.role.replace(' ', "-").as_str().into(),
@@ -138,7 +157,11 @@ impl<D: Deed> Consumer<D> {
     }
 
     async fn deliver(&self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
-        let id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
+        let id = delivery
+            .properties
+            .message_id()
+            .as_ref()
+            .map(|id| id.as_str().to_owned());
         let span = tracing::info_span!(
             "delivery",
             queue.name = self.queue,
@@ -154,7 +177,10 @@ impl<D: Deed> Consumer<D> {
             }
             let answer = self.deed.deliver(&delivery, stop).await;
             let name = "settle.before_ack";
-            self.fail_points.hit(name).await.map_err(|_| Error::Injected(name))?;
+            self.fail_points
+                .hit(name)
+                .await
+                .map_err(|_| Error::Injected(name))?;
             settle(&delivery, answer).await
         }
         .instrument(span)

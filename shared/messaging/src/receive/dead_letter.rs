@@ -56,7 +56,14 @@ impl Parking {
         check: fn(&Envelope) -> Result<(), envelope::NotOurs>,
         fail_points: FailPoints,
     ) -> Self {
-        Self { pool, node, kind, check, fail_points, holding: Holding::default() }
+        Self {
+            pool,
+            node,
+            kind,
+            check,
+            fail_points,
+            holding: Holding::default(),
+        }
     }
 
     async fn park(&self, delivery: &Delivery) -> Result<(), sqlx::Error> {
@@ -66,8 +73,17 @@ impl Parking {
             Ok(envelope) => self.reason(envelope.message_id, delivery).await?,
             Err(not_ours) => (format!("not a message of ours: {not_ours}"), None),
         };
-        let headers = delivery.properties.headers().as_ref().map(table).unwrap_or_default();
-        let kind = delivery.properties.kind().as_ref().map(|kind| clean(kind.as_str()));
+        let headers = delivery
+            .properties
+            .headers()
+            .as_ref()
+            .map(table)
+            .unwrap_or_default();
+        let kind = delivery
+            .properties
+            .kind()
+            .as_ref()
+            .map(|kind| clean(kind.as_str()));
         let fingerprint = match &ours {
             Ok(envelope) => envelope.message_id.to_string(),
             Err(_) => fingerprint(delivery, &headers),
@@ -97,17 +113,31 @@ impl Parking {
         delivery: &Delivery,
     ) -> Result<(String, Option<i32>), sqlx::Error> {
         if let Some(failures) = failure::of(&self.pool, message_id).await? {
-            let failure::Failures { count, attempts, reason } = failures;
-            return Ok((format!("its work failed {count} times, at last: {reason}"), Some(attempts)));
+            let failure::Failures {
+                count,
+                attempts,
+                reason,
+            } = failures;
+            return Ok((
+                format!("its work failed {count} times, at last: {reason}"),
+                Some(attempts),
+            ));
         }
         let word = broker_reason(delivery).unwrap_or_else(|| "unknown".to_owned());
-        Ok((format!("delivered too often without being settled (the broker says: {word})"), None))
+        Ok((
+            format!("delivered too often without being settled (the broker says: {word})"),
+            None,
+        ))
     }
 }
 
 impl Deed for Parking {
     async fn deliver(&self, delivery: &Delivery, stop: &CancellationToken) -> Settle {
-        match self.holding.until_done("park", stop, || bounded(self.park(delivery))).await {
+        match self
+            .holding
+            .until_done("park", stop, || bounded(self.park(delivery)))
+            .await
+        {
             Ok(()) => {}
             Err(None) => return Settle::Requeue(std::time::Duration::ZERO),
             Err(Some(why)) => {
@@ -131,9 +161,13 @@ fn broker_reason(delivery: &Delivery) -> Option<String> {
     let AMQPValue::FieldArray(deaths) = envelope::header(&delivery.properties, "x-death")? else {
         return None;
     };
-    let AMQPValue::FieldTable(death) = deaths.as_slice().first()? else { return None };
+    let AMQPValue::FieldTable(death) = deaths.as_slice().first()? else {
+        return None;
+    };
     match death.inner().get("reason")? {
-        AMQPValue::LongString(reason) => Some(String::from_utf8_lossy(reason.as_bytes()).into_owned()),
+        AMQPValue::LongString(reason) => {
+            Some(String::from_utf8_lossy(reason.as_bytes()).into_owned())
+        }
         _ => None,
     }
 }
@@ -143,7 +177,11 @@ fn broker_reason(delivery: &Delivery) -> Option<String> {
 fn fingerprint(delivery: &Delivery, headers: &Map<String, Value>) -> String {
     let properties = &delivery.properties;
     let mut hash = Sha256::new();
-    for part in [properties.message_id(), properties.kind(), properties.correlation_id()] {
+    for part in [
+        properties.message_id(),
+        properties.kind(),
+        properties.correlation_id(),
+    ] {
         let part = part.as_ref().map(ShortString::as_str).unwrap_or_default();
         hash.update(part.len().to_be_bytes());
         hash.update(part);
@@ -159,15 +197,21 @@ fn fingerprint(delivery: &Delivery, headers: &Map<String, Value>) -> String {
     hash.update(stable.len().to_be_bytes());
     hash.update(stable);
     hash.update(&delivery.data);
-    hash.finalize().iter().fold("sha256:".to_owned(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hash.finalize()
+        .iter()
+        .fold("sha256:".to_owned(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// Headers as JSON that Postgres takes: text that is not UTF-8 is shown with replacements.
 fn table(table: &FieldTable) -> Map<String, Value> {
-    table.inner().iter().map(|(name, value)| (clean(name.as_str()), json(value))).collect()
+    table
+        .inner()
+        .iter()
+        .map(|(name, value)| (clean(name.as_str()), json(value)))
+        .collect()
 }
 
 fn json(value: &AMQPValue) -> Value {
@@ -214,7 +258,10 @@ mod tests {
     }
 
     fn fingerprint_of(delivery: &Delivery) -> String {
-        fingerprint(delivery, &table(delivery.properties.headers().as_ref().unwrap()))
+        fingerprint(
+            delivery,
+            &table(delivery.properties.headers().as_ref().unwrap()),
+        )
     }
 
     #[test]
@@ -222,18 +269,30 @@ mod tests {
         let first = dead(b"x", &[("a", AMQPValue::LongInt(1))]);
         let again = dead(
             b"x",
-            &[("a", AMQPValue::LongInt(1)), ("x-delivery-count", AMQPValue::LongLongInt(1))],
+            &[
+                ("a", AMQPValue::LongInt(1)),
+                ("x-delivery-count", AMQPValue::LongLongInt(1)),
+            ],
         );
         assert_eq!(fingerprint_of(&first), fingerprint_of(&again));
-        assert_ne!(fingerprint_of(&first), fingerprint_of(&dead(b"y", &[("a", AMQPValue::LongInt(1))])));
-        assert_ne!(fingerprint_of(&first), fingerprint_of(&dead(b"x", &[("a", AMQPValue::LongInt(2))])));
+        assert_ne!(
+            fingerprint_of(&first),
+            fingerprint_of(&dead(b"y", &[("a", AMQPValue::LongInt(1))]))
+        );
+        assert_ne!(
+            fingerprint_of(&first),
+            fingerprint_of(&dead(b"x", &[("a", AMQPValue::LongInt(2))]))
+        );
     }
 
     #[test]
     fn headers_that_postgres_would_refuse_are_made_storable() {
         let wild = dead(
             b"",
-            &[("bytes", AMQPValue::LongString(vec![0xff, 0].into())), ("n\0", AMQPValue::Void)],
+            &[
+                ("bytes", AMQPValue::LongString(vec![0xff, 0].into())),
+                ("n\0", AMQPValue::Void),
+            ],
         );
         let shown = Value::Object(table(wild.properties.headers().as_ref().unwrap())).to_string();
         assert!(!shown.contains("\\u0000"), "{shown}");

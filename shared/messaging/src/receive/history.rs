@@ -86,7 +86,10 @@ pub fn history(pool: PgPool, node: String) -> (History, Recorder) {
 impl History {
     /// Follows one delivery; tell it the end, or drop it when the link is lost.
     pub fn begin(&self, begun: Begun) -> InHand<'_> {
-        InHand { history: self, begun: Some(begun) }
+        InHand {
+            history: self,
+            begun: Some(begun),
+        }
     }
 
     fn tell(&self, line: Line) {
@@ -106,14 +109,20 @@ impl InHand<'_> {
     /// It has been in hand for a while: let it be seen.
     pub fn show(&self) {
         if let Some(begun) = &self.begun {
-            self.history.tell(Line { begun: begun.clone(), ended: None });
+            self.history.tell(Line {
+                begun: begun.clone(),
+                ended: None,
+            });
         }
     }
 
     /// It ended.
     pub fn end(mut self, ending: Ending, cause: Option<String>) {
         if let Some(begun) = self.begun.take() {
-            self.history.tell(Line { begun, ended: Some((Instant::now(), ending, cause)) });
+            self.history.tell(Line {
+                begun,
+                ended: Some((Instant::now(), ending, cause)),
+            });
         }
     }
 }

@@ -32,7 +32,11 @@ impl From<sqlx::Error> for Fault {
         // 42501 (no privilege) and 42P01 (no table) are wrong setup, which a person mends.
         let message = matches!(code.get(..2), Some("22" | "23" | "42"))
             && !matches!(&*code, "42501" | "42P01");
-        if message { Self::Message(error.to_string()) } else { Self::Infrastructure(error.to_string()) }
+        if message {
+            Self::Message(error.to_string())
+        } else {
+            Self::Infrastructure(error.to_string())
+        }
     }
 }
 
@@ -83,7 +87,10 @@ impl Holding {
                 Err(Fault::Message(why)) => return Err(Some(why)),
                 Err(Fault::Infrastructure(why)) => why,
             };
-            warn!(what, why, "the database does not do it; the delivery is held");
+            warn!(
+                what,
+                why, "the database does not do it; the delivery is held"
+            );
             hold.get_or_insert_with(|| Hold::new(&self.0)).because(why);
             let pause = backoff.next_pause().min(Duration::from_secs(2));
             tokio::select! {
@@ -136,7 +143,11 @@ mod tests {
                 if tries.get() == 2 {
                     assert_eq!(held.borrow().count, 1);
                 }
-                if tries.get() < 3 { Err(sqlx::Error::PoolTimedOut) } else { Ok(7) }
+                if tries.get() < 3 {
+                    Err(sqlx::Error::PoolTimedOut)
+                } else {
+                    Ok(7)
+                }
             })
             .await;
         assert!(matches!(done, Ok(7)));

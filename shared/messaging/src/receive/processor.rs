@@ -106,7 +106,19 @@ pub fn processor<H: Handler>(
     };
     let holding = Holding::default();
     let effects = group;
-    (Processor { pool, node, handler, policy, fail_points, holding, effects, history }, committer)
+    (
+        Processor {
+            pool,
+            node,
+            handler,
+            policy,
+            fail_points,
+            holding,
+            effects,
+            history,
+        },
+        committer,
+    )
 }
 
 /// A decision about a delivery, with what the history says of it.
@@ -118,16 +130,28 @@ struct Decision {
 
 impl Decision {
     fn ack(ending: Ending) -> Self {
-        Self { settle: Settle::Ack, ending, cause: None }
+        Self {
+            settle: Settle::Ack,
+            ending,
+            cause: None,
+        }
     }
 
     fn give_up(cause: String) -> Self {
-        Self { settle: Settle::DeadLetter, ending: Ending::DeadLettered, cause: Some(cause) }
+        Self {
+            settle: Settle::DeadLetter,
+            ending: Ending::DeadLettered,
+            cause: Some(cause),
+        }
     }
 
     fn not_begun() -> Self {
         let cause = Some("the node is stopping".to_owned());
-        Self { settle: Settle::Requeue(Duration::ZERO), ending: Ending::Returned, cause }
+        Self {
+            settle: Settle::Requeue(Duration::ZERO),
+            ending: Ending::Returned,
+            cause,
+        }
     }
 }
 
@@ -162,7 +186,12 @@ impl<H: Handler> Deed for Processor<H> {
 }
 
 impl<H: Handler> Processor<H> {
-    async fn decide(&self, delivery: &Delivery, attempt: u32, stop: &CancellationToken) -> Decision {
+    async fn decide(
+        &self,
+        delivery: &Delivery,
+        attempt: u32,
+        stop: &CancellationToken,
+    ) -> Decision {
         let came_in = Instant::now();
         // An injected error stands for a message that cannot be read.
         let read = match self.fail_points.hit("consumer.on_delivery").await {
@@ -178,7 +207,10 @@ impl<H: Handler> Processor<H> {
             }
         };
         let id = envelope.message_id;
-        let look = self.holding.until_done("look", stop, || bounded(inbox::look(&self.pool, id))).await;
+        let look = self
+            .holding
+            .until_done("look", stop, || bounded(inbox::look(&self.pool, id)))
+            .await;
         let known = match look {
             Ok(known) => known,
             Err(Some(why)) => return self.failed(id, attempt, Failure::Retry(why)).await,
@@ -195,7 +227,9 @@ impl<H: Handler> Processor<H> {
         }
         if attempt > self.policy.max_deliveries {
             warn!(attempt, "delivered suspiciously often, given up on");
-            return Decision::give_up(format!("it was delivered {attempt} times and never settled"));
+            return Decision::give_up(format!(
+                "it was delivered {attempt} times and never settled"
+            ));
         }
         if stop.is_cancelled() {
             return Decision::not_begun();
@@ -204,7 +238,13 @@ impl<H: Handler> Processor<H> {
         let attempt = attempt.max(failures + 1);
         Span::current().record("delivery.attempt", attempt);
         let redelivered = delivery.redelivered;
-        let received = Received { envelope, message, attempt, redelivered, came_in };
+        let received = Received {
+            envelope,
+            message,
+            attempt,
+            redelivered,
+            came_in,
+        };
         match self.handler.work(&received).await {
             Ok(output) => self.store(Effect { received, output }).await,
             Err(failure) => self.failed(id, attempt, failure).await,
@@ -221,10 +261,14 @@ impl<H: Handler> Processor<H> {
         let effect = Arc::new(effect);
         let offer = || async {
             let answer = self.effects.commit(Arc::clone(&effect)).await;
-            answer.unwrap_or_else(|_| Err(Fault::Infrastructure("the committing loop ended".into())))
+            answer
+                .unwrap_or_else(|_| Err(Fault::Infrastructure("the committing loop ended".into())))
         };
         // What has begun is finished, also at a stop: the process's own limit ends it if need be.
-        let stored = self.holding.until_done("store the effect", &CancellationToken::new(), offer).await;
+        let stored = self
+            .holding
+            .until_done("store the effect", &CancellationToken::new(), offer)
+            .await;
         let received = &effect.received;
         let duration_ms = received.came_in.elapsed().as_millis();
         match stored {
@@ -262,14 +306,25 @@ impl<H: Handler> Processor<H> {
         metrics::counter!("unacked_work_failures_total").increment(1);
         let record = || bounded(failure::record(&self.pool, &self.node, &failed));
         let never = CancellationToken::new();
-        let count = match self.holding.until_done("count a failure", &never, record).await {
+        let count = match self
+            .holding
+            .until_done("count a failure", &never, record)
+            .await
+        {
             Ok(count) => u32::try_from(count).unwrap_or(u32::MAX),
             // A failure that cannot be stored cannot be counted either; the broker's count remains.
             Err(_) => 0,
         };
         if retry && count < self.policy.max_failures {
-            info!(count, reason = failed.reason, "the work failed, back to the queue");
-            let pause = self.policy.retry_hold.mul_f64(rand::random_range(0.5..=1.0));
+            info!(
+                count,
+                reason = failed.reason,
+                "the work failed, back to the queue"
+            );
+            let pause = self
+                .policy
+                .retry_hold
+                .mul_f64(rand::random_range(0.5..=1.0));
             return Decision {
                 settle: Settle::Requeue(pause),
                 ending: Ending::Failed,
@@ -309,12 +364,21 @@ impl<H: Handler> EffectCommitter<H> {
     /// The inbox rows and the effects of those that are new, in one commit.
     async fn commit(&self, effects: &[Arc<Effect<H>>]) -> Result<Vec<Admitted>, sqlx::Error> {
         let mut tx = self.pool.begin().await?;
-        let ids: Vec<Uuid> = effects.iter().map(|e| e.received.envelope.message_id).collect();
+        let ids: Vec<Uuid> = effects
+            .iter()
+            .map(|e| e.received.envelope.message_id)
+            .collect();
         let mut new = inbox::admit(&mut tx, &ids).await?;
         // The same id may be twice in one group: the first takes it.
         let admitted: Vec<Admitted> = ids
             .iter()
-            .map(|id| if new.remove(id) { Admitted::First } else { Admitted::Duplicate })
+            .map(|id| {
+                if new.remove(id) {
+                    Admitted::First
+                } else {
+                    Admitted::Duplicate
+                }
+            })
             .collect();
         let first: Vec<&Effect<H>> = effects
             .iter()
@@ -326,7 +390,10 @@ impl<H: Handler> EffectCommitter<H> {
             self.handler.store(&mut tx, &first).await?;
         }
         let name = "consumer.before_commit";
-        self.fail_points.hit(name).await.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
+        self.fail_points
+            .hit(name)
+            .await
+            .map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
         let stored = first.len();
         tx.commit().await?;
         self.handler.stored(stored);

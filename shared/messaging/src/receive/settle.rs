@@ -32,11 +32,18 @@ pub async fn settle(delivery: &Delivery, settle: Settle) -> Result<(), Error> {
         Settle::Ack => within("ack", delivery.acker.ack(BasicAckOptions::default())).await?,
         Settle::Requeue(pause) => {
             tokio::time::sleep(pause).await;
-            let options = BasicNackOptions { requeue: true, multiple: false };
+            let options = BasicNackOptions {
+                requeue: true,
+                multiple: false,
+            };
             within("nack", delivery.acker.nack(options)).await?
         }
         Settle::DeadLetter => {
-            within("reject", delivery.acker.reject(BasicRejectOptions { requeue: false })).await?
+            within(
+                "reject",
+                delivery.acker.reject(BasicRejectOptions { requeue: false }),
+            )
+            .await?
         }
     };
     // The library says false, not an error, when the channel is gone.

@@ -170,7 +170,11 @@ pub async fn mark(pool: &PgPool, node: &str, published: &[Published]) -> Result<
 }
 
 fn ids(published: &[Published], outcome: Outcome) -> Vec<Uuid> {
-    published.iter().filter(|p| p.outcome == outcome).map(|p| p.message_id).collect()
+    published
+        .iter()
+        .filter(|p| p.outcome == outcome)
+        .map(|p| p.message_id)
+        .collect()
 }
 
 async fn mark_confirmed(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
@@ -178,7 +182,10 @@ async fn mark_confirmed(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(
         return Ok(());
     }
     // Whoever holds the lease by now: the broker has the message.
-    sqlx::query("delete from outbox where message_id = any($1)").bind(ids).execute(connection).await?;
+    sqlx::query("delete from outbox where message_id = any($1)")
+        .bind(ids)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -214,7 +221,12 @@ async fn record(
     )
     .bind(published.iter().map(|p| p.message_id).collect::<Vec<_>>())
     .bind(published.iter().map(|p| p.tries).collect::<Vec<_>>())
-    .bind(published.iter().map(|p| p.outcome.as_str()).collect::<Vec<_>>())
+    .bind(
+        published
+            .iter()
+            .map(|p| p.outcome.as_str())
+            .collect::<Vec<_>>(),
+    )
     .bind(published.iter().map(|p| p.confirm_ms).collect::<Vec<_>>())
     .bind(node)
     .execute(connection)
@@ -252,8 +264,12 @@ pub async fn depth(pool: &PgPool) -> Result<Depth, sqlx::Error> {
 /// commit. Only for the neighbourhood of the limit.
 pub async fn room(tx: &mut Transaction<'_, Postgres>, max: u64) -> Result<u64, sqlx::Error> {
     // Any number will do, as long as nothing else in this database locks it.
-    sqlx::query("select pg_advisory_xact_lock(7277)").execute(&mut **tx).await?;
-    let (rows,): (i64,) = sqlx::query_as("select count(*) from outbox").fetch_one(&mut **tx).await?;
+    sqlx::query("select pg_advisory_xact_lock(7277)")
+        .execute(&mut **tx)
+        .await?;
+    let (rows,): (i64,) = sqlx::query_as("select count(*) from outbox")
+        .fetch_one(&mut **tx)
+        .await?;
     Ok(max.saturating_sub(u64::try_from(rows).unwrap_or(0)))
 }
 

@@ -57,8 +57,16 @@ impl Publisher {
         fail_points: FailPoints,
     ) -> Result<Self, Error> {
         let channel = within("open a channel", connection.create_channel()).await?;
-        within("confirm mode", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { channel, link, fail_points })
+        within(
+            "confirm mode",
+            channel.confirm_select(ConfirmSelectOptions::default()),
+        )
+        .await?;
+        Ok(Self {
+            channel,
+            link,
+            fail_points,
+        })
     }
 
     /// The channel, for an orderly end.
@@ -72,8 +80,10 @@ impl Publisher {
     /// Nothing is known of any of the batch; the session must end.
     pub async fn publish(&self, batch: &[Claimed]) -> Result<Vec<Published>, Error> {
         let started = Instant::now();
-        let mut confirms: FuturesUnordered<_> =
-            batch.iter().map(|claimed| self.publish_one(claimed)).collect();
+        let mut confirms: FuturesUnordered<_> = batch
+            .iter()
+            .map(|claimed| self.publish_one(claimed))
+            .collect();
         let mut watchdog = Watchdog::new(self.link.clone());
         let mut returned = HashSet::new();
         let mut answered = HashMap::with_capacity(batch.len());
@@ -122,13 +132,19 @@ impl Publisher {
                 MESSAGES.into(),
                 MESSAGES.into(),
                 // mandatory: what no queue takes comes back instead of being confirmed and dropped
-                BasicPublishOptions { mandatory: true, immediate: false },
+                BasicPublishOptions {
+                    mandatory: true,
+                    immediate: false,
+                },
                 &envelope.body,
                 envelope.properties(),
             )
             .await?;
         let name = "relay.after_publish";
-        self.fail_points.hit(name).await.map_err(|_| Error::Injected(name))?;
+        self.fail_points
+            .hit(name)
+            .await
+            .map_err(|_| Error::Injected(name))?;
         Ok((envelope.message_id, confirm.await?))
     }
 }
@@ -155,9 +171,14 @@ impl Watchdog {
     const TICK: Duration = Duration::from_millis(200);
 
     fn new(link: watch::Receiver<Link>) -> Self {
-        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + Self::TICK, Self::TICK);
+        let mut ticks =
+            tokio::time::interval_at(tokio::time::Instant::now() + Self::TICK, Self::TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { link, ticks, clock: StallClock::default() }
+        Self {
+            link,
+            ticks,
+            clock: StallClock::default(),
+        }
     }
 
     fn progress(&mut self) {
@@ -225,7 +246,14 @@ mod tests {
     fn the_watchdog_stands_still_while_the_broker_blocks() {
         let mut clock = StallClock::default();
         assert_eq!(ticks(&mut clock, Duration::from_hours(1), true), None);
-        assert_eq!(ticks(&mut clock, CONFIRM_STALL.checked_sub(Watchdog::TICK).unwrap(), false), None);
+        assert_eq!(
+            ticks(
+                &mut clock,
+                CONFIRM_STALL.checked_sub(Watchdog::TICK).unwrap(),
+                false
+            ),
+            None
+        );
         assert_eq!(clock.tick(false), Some(CONFIRM_STALL));
     }
 
@@ -236,6 +264,9 @@ mod tests {
             assert_eq!(ticks(&mut clock, Duration::from_secs(3), false), None);
             clock.progress();
         }
-        assert_eq!(ticks(&mut clock, Duration::from_secs(3), false), Some(CONFIRM_LIMIT));
+        assert_eq!(
+            ticks(&mut clock, Duration::from_secs(3), false),
+            Some(CONFIRM_LIMIT)
+        );
     }
 }

@@ -94,7 +94,10 @@ impl Handover {
     /// A place for one group of rows, if a session is open and has room.
     pub fn reserve(&self) -> Option<Reservation> {
         let OpenSession { lease, rows } = self.open.borrow().clone()?;
-        Some(Reservation { lease, permit: rows.try_reserve_owned().ok()? })
+        Some(Reservation {
+            lease,
+            permit: rows.try_reserve_owned().ok()?,
+        })
     }
 
     /// Rows were committed without a lease: claim them soon.
@@ -127,9 +130,25 @@ impl Relay {
         let (link, linked) = watch::channel(Link::Connecting);
         let (open, opened) = watch::channel(None);
         let committed = Arc::new(Notify::new());
-        let handover = Handover { open: opened, committed: Arc::clone(&committed) };
+        let handover = Handover {
+            open: opened,
+            committed: Arc::clone(&committed),
+        };
         let stale = Mutex::new(None);
-        (Self { broker, pool, settings, fail_points, link, open, committed, stale }, handover, linked)
+        (
+            Self {
+                broker,
+                pool,
+                settings,
+                fail_points,
+                link,
+                open,
+                committed,
+                stale,
+            },
+            handover,
+            linked,
+        )
     }
 
     /// Runs until `stop`: then publishes no more, waits for the confirms that are under way, marks
@@ -141,7 +160,10 @@ impl Relay {
         let (marks, marked) = mpsc::channel(HANDED_OVER);
         let sessions = async {
             let sender = marks;
-            connection::supervise("publisher", &self.link, &stop, || self.session(&stop, &sender)).await
+            connection::supervise("publisher", &self.link, &stop, || {
+                self.session(&stop, &sender)
+            })
+            .await
         };
         let (result, ()) = tokio::join!(sessions, self.mark(marked));
         result
@@ -273,7 +295,10 @@ impl Session<'_> {
     ) -> Result<(), Error> {
         pin_mut!(events);
         let pumps = async {
-            tokio::try_join!(self.pump(&publishers[0], stop), self.pump(&publishers[1], stop))
+            tokio::try_join!(
+                self.pump(&publishers[0], stop),
+                self.pump(&publishers[1], stop)
+            )
         };
         tokio::select! {
             result = pumps => result.map(|_| ()),
@@ -305,13 +330,20 @@ impl Session<'_> {
 
     /// Ends the session when nothing but refusals came for a while.
     fn judge_refusals(&self, only_refused: bool) -> Result<(), Error> {
-        let mut since = self.refused_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self
+            .refused_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if !only_refused {
             *since = None;
             return Ok(());
         }
         let refused_for = since.get_or_insert_with(Instant::now).elapsed();
-        if refused_for < REFUSED_LIMIT { Ok(()) } else { Err(Error::OnlyRefused(refused_for)) }
+        if refused_for < REFUSED_LIMIT {
+            Ok(())
+        } else {
+            Err(Error::OnlyRefused(refused_for))
+        }
     }
 
     /// The next rows to publish, half a window at most; `None` at `stop`.
@@ -362,21 +394,31 @@ impl Session<'_> {
 
 impl Source {
     fn new(handed_over: mpsc::Receiver<Vec<Envelope>>) -> Self {
-        Self { handed_over, waiting: VecDeque::new(), next_claim: Instant::now() }
+        Self {
+            handed_over,
+            waiting: VecDeque::new(),
+            next_claim: Instant::now(),
+        }
     }
 
     fn take_handed_over(&mut self, most: usize) {
         while self.waiting.len() < most {
-            let Ok(rows) = self.handed_over.try_recv() else { break };
+            let Ok(rows) = self.handed_over.try_recv() else {
+                break;
+            };
             self.waiting.extend(claimed(rows));
         }
     }
 }
 
 fn claimed(rows: Vec<Envelope>) -> impl Iterator<Item = Claimed> {
-    rows.into_iter().map(|envelope| Claimed { envelope, tries: 0 })
+    rows.into_iter()
+        .map(|envelope| Claimed { envelope, tries: 0 })
 }
 
 async fn hit(fail_points: &FailPoints, name: &'static str) -> Result<(), Error> {
-    fail_points.hit(name).await.map_err(|_| Error::Injected(name))
+    fail_points
+        .hit(name)
+        .await
+        .map_err(|_| Error::Injected(name))
 }

@@ -85,12 +85,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
 
 impl Visit {
     async fn load(&mut self) {
+        // Not asked of the session where it is known to be away: it logs each time.
+        if !self.sessions.reachable() {
+            self.session = None;
+        }
         // Without a cookie there is nothing to ask Redis for.
-        let Some(session) = self
-            .session
-            .as_ref()
-            .filter(|session| session.id().is_some())
-        else {
+        let with_id = |session: &&Session| session.id().is_some();
+        let Some(session) = self.session.as_ref().filter(with_id) else {
             return;
         };
         match session.get_value(KEY).await {
