@@ -9,8 +9,10 @@ use std::process::ExitCode;
 pub fn run(arguments: &[OsString]) -> Option<ExitCode> {
     let (_, arguments) = arguments.split_first()?;
     let code = match arguments.first()?.to_str()? {
-        "sender" => daemon::settings::parse_from(arguments.to_vec()).map(sender::main_with),
-        "receiver" => daemon::settings::parse_from(arguments.to_vec()).map(receiver::main_with),
+        "sender" => daemon::settings::parse_from(arguments.to_vec())
+            .map(|config| sender::main_with(&config)),
+        "receiver" => daemon::settings::parse_from(arguments.to_vec())
+            .map(|config| receiver::main_with(&config)),
         _ => return None,
     };
     Some(code.unwrap_or_else(|code| code))

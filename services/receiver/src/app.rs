@@ -1,12 +1,9 @@
 //! What every deed of a receiver shares.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use daemon::{clock, database::Database, node::Node, parts::Parts};
+use daemon::{database::Database, node::Node, parts::Parts, tally::Tally};
 use messaging::receive::patience::Held;
 use tokio::sync::watch;
 use web::session::Sessions;
@@ -22,28 +19,9 @@ pub struct App {
     pub(crate) tally: Arc<Tally>,
 }
 
-/// What this process has processed since it started.
-#[derive(Default)]
-pub(crate) struct Tally {
-    count: AtomicU64,
-    last: Mutex<Option<DateTime<Utc>>>,
-}
-
 impl App {
     /// How many messages this node has processed since it started, and when the last.
     pub fn processed(&self) -> (u64, Option<DateTime<Utc>>) {
-        let last = *self
-            .tally
-            .last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        (self.tally.count.load(Ordering::Relaxed), last)
-    }
-}
-
-impl Tally {
-    pub(crate) fn add(&self, effects: usize) {
-        self.count.fetch_add(effects as u64, Ordering::Relaxed);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::now());
+        self.tally.read()
     }
 }

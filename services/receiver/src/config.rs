@@ -1,9 +1,6 @@
 //! All settings of a receiver: `--help` is the reference.
 
-use daemon::{
-    WrongSetting, database::DatabaseArgs, node::NodeArgs, redis::RedisArgs,
-    telemetry::TelemetryArgs,
-};
+use daemon::process::ProcessArgs;
 use messaging::connection::BrokerArgs;
 use web::session::SessionArgs;
 
@@ -13,8 +10,6 @@ use crate::process::WorkArgs;
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "receiver", version)]
 pub struct Config {
-    #[command(flatten)]
-    pub node: NodeArgs,
     /// Address of the pages and the API
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8082")]
     pub listen: String,
@@ -22,11 +17,7 @@ pub struct Config {
     #[arg(long, env = "OPS_LISTEN", default_value = "127.0.0.1:9082")]
     pub ops_listen: String,
     #[command(flatten)]
-    pub database: DatabaseArgs,
-    #[command(flatten)]
     pub broker: BrokerArgs,
-    #[command(flatten)]
-    pub redis: RedisArgs,
     #[command(flatten)]
     pub sessions: SessionArgs,
     #[command(flatten)]
@@ -40,22 +31,6 @@ pub struct Config {
     /// How long a failed message is held before it goes back to the queue, at most, in milliseconds
     #[arg(long, env = "RETRY_HOLD_MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
     pub retry_hold_ms: u64,
-    /// Seconds that a stop may take before what is still running is given up
-    #[arg(long, env = "SHUTDOWN_SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub shutdown_secs: u64,
-    /// Offer fail points on the ops port
-    #[arg(long, env = "LAB_OPS", default_value_t = false, action = clap::ArgAction::Set)]
-    pub lab_ops: bool,
-    /// Fail points armed from the start, such as `settle.before_ack=crash@3`
-    #[arg(long, env = "FAIL_POINTS", default_value = "")]
-    pub fail_points: String,
     #[command(flatten)]
-    pub telemetry: TelemetryArgs,
-}
-
-impl Config {
-    pub(crate) fn fail_points(&self) -> Result<chaos::FailPoints, WrongSetting> {
-        chaos::FailPoints::parse(&self.fail_points)
-            .map_err(|error| WrongSetting::because("FAIL_POINTS", error.to_string()))
-    }
+    pub process: ProcessArgs,
 }

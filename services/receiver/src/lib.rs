@@ -15,12 +15,8 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use axum::Router;
 use daemon::{
-    WrongSetting,
-    database::Database,
-    lifecycle::Lifecycle,
-    monitor, ops,
-    parts::{Part, Parts},
-    telemetry,
+    WrongSetting, database::Database, lifecycle::Lifecycle, parts::Part, process::Process,
+    tally::Tally,
 };
 use messaging::{
     connection::{Broker, Link},
@@ -43,13 +39,13 @@ pub use config::Config;
 const MAX_DELIVERIES: u32 = 100;
 
 /// Runs a receiver until a signal, and gives its exit code: 0 clean, 1 failed, 2 a wrong setting.
-pub fn main_with(config: Config) -> ExitCode {
-    let limit = Duration::from_secs(config.shutdown_secs);
-    daemon::lifecycle::run_process(limit, |lifecycle| async move {
-        let listener = daemon::http::bind("LISTEN", &config.listen).await?;
-        let ops_listener = daemon::http::bind("OPS_LISTEN", &config.ops_listen).await?;
-        run(&config, listener, ops_listener, &lifecycle)
-    })
+pub fn main_with(config: &Config) -> ExitCode {
+    let start = |listener, ops_listener, lifecycle: &Lifecycle| {
+        run(config, listener, ops_listener, lifecycle)
+    };
+    config
+        .process
+        .run(&config.listen, &config.ops_listen, start)
 }
 
 /// Starts a receiver on the lifecycle. Servers that are away are waited for in the background.
@@ -62,18 +58,21 @@ pub fn run(
     ops_listener: TcpListener,
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
-    let node = Arc::new(config.node.node("receiver")?);
-    telemetry::init(&config.telemetry, &node)?;
-    let fail_points = config.fail_points()?;
-    let parts = Parts::new();
+    let process = config.process.begin("receiver")?;
+    let Process {
+        node,
+        parts,
+        fail_points,
+        database,
+        redis,
+        ..
+    } = process.clone();
     let broker = Broker::new(&config.broker, &node.name)
         .map_err(|why| WrongSetting::because("AMQP_URL", why))?;
-    let database = config.database.open(&node, &parts)?;
-    let redis = daemon::redis::connect(&config.redis)?;
     let sessions =
         web::session::Sessions::new(redis.clone(), parts.part("redis"), &config.sessions);
     let pool = database.pool.clone();
-    let tally = Arc::<app::Tally>::default();
+    let tally = Arc::<Tally>::default();
 
     let (history, recorder) = history::history(pool.clone(), node.name.clone());
     let work = Arc::new(process::Work {
@@ -128,8 +127,6 @@ pub fn run(
     };
 
     database.migrate_until_done(vec![receive::migrator(), sqlx::migrate!()], lifecycle);
-    monitor::watch_database(&database, lifecycle);
-    monitor::watch_redis(&redis, &parts.part("redis"), lifecycle);
     let stopping = lifecycle.stopping();
     lifecycle.spawn(
         "session index",
@@ -149,15 +146,7 @@ pub fn run(
     consume(lifecycle, "consumer", database.clone(), consumer);
     consume(lifecycle, "dead letters", database, dead_letters);
 
-    let ops = ops::OpsState {
-        node: Arc::clone(&node),
-        parts: parts.clone(),
-        ready_needs: &["postgres", "rabbitmq"],
-        metrics: daemon::metrics_handle(),
-        fail_points,
-        lab_ops: config.lab_ops,
-    };
-    daemon::http::serve(ops_listener, ops::router(ops), lifecycle);
+    process.watch_and_tell(ops_listener, &["postgres", "rabbitmq"], lifecycle);
     let router = Router::new().merge(received::routes()).with_state(app);
     let site = web::Site {
         node,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match daemon::settings::parse::<receiver::Config>() {
-        Ok(config) => receiver::main_with(config),
+        Ok(config) => receiver::main_with(&config),
         Err(code) => code,
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daemon::tally::Tally;
 use messaging::{
     envelope::{Envelope, NotOurs},
     message::{KIND, Message},
@@ -12,7 +13,7 @@ use messaging::{
 };
 use sqlx::{Postgres, Transaction};
 
-use crate::{app::Tally, processed};
+use crate::processed;
 
 /// The settings of the simulated work.
 #[derive(Debug, Clone, clap::Args)]
@@ -72,7 +73,7 @@ impl Handler for Work {
     }
 
     fn stored(&self, effects: usize) {
-        self.tally.add(effects);
+        self.tally.add(effects, daemon::clock::now());
     }
 }
 

@@ -22,13 +22,7 @@ use std::{
 };
 
 use axum::Router;
-use daemon::{
-    WrongSetting,
-    lifecycle::Lifecycle,
-    monitor, ops,
-    parts::{Part, Parts},
-    telemetry,
-};
+use daemon::{WrongSetting, lifecycle::Lifecycle, parts::Part, process::Process};
 use messaging::{
     bounded,
     connection::{Broker, Link},
@@ -46,13 +40,13 @@ pub use app::App;
 pub use config::Config;
 
 /// Runs a sender until a signal, and gives its exit code: 0 clean, 1 failed, 2 a wrong setting.
-pub fn main_with(config: Config) -> ExitCode {
-    let limit = Duration::from_secs(config.shutdown_secs);
-    daemon::lifecycle::run_process(limit, |lifecycle| async move {
-        let listener = daemon::http::bind("LISTEN", &config.listen).await?;
-        let ops_listener = daemon::http::bind("OPS_LISTEN", &config.ops_listen).await?;
-        run(&config, listener, ops_listener, &lifecycle)
-    })
+pub fn main_with(config: &Config) -> ExitCode {
+    let start = |listener, ops_listener, lifecycle: &Lifecycle| {
+        run(config, listener, ops_listener, lifecycle)
+    };
+    config
+        .process
+        .run(&config.listen, &config.ops_listen, start)
 }
 
 /// Starts a sender on the lifecycle. Servers that are away are waited for in the background.
@@ -65,14 +59,17 @@ pub fn run(
     ops_listener: TcpListener,
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
-    let node = Arc::new(config.node.node("sender")?);
-    telemetry::init(&config.telemetry, &node)?;
-    let fail_points = config.fail_points()?;
-    let parts = Parts::new();
+    let process = config.process.begin("sender")?;
+    let Process {
+        node,
+        parts,
+        fail_points,
+        database,
+        redis,
+        ..
+    } = process.clone();
     let broker = Broker::new(&config.broker, &node.name)
         .map_err(|why| WrongSetting::because("AMQP_URL", why))?;
-    let database = config.database.open(&node, &parts)?;
-    let redis = daemon::redis::connect(&config.redis)?;
     let sessions =
         web::session::Sessions::new(redis.clone(), parts.part("redis"), &config.sessions);
     let pool = database.pool.clone();
@@ -105,8 +102,6 @@ pub fn run(
     };
 
     database.migrate_until_done(vec![send::migrator(), sqlx::migrate!()], lifecycle);
-    monitor::watch_database(&database, lifecycle);
-    monitor::watch_redis(&redis, &parts.part("redis"), lifecycle);
     let stopping = lifecycle.stopping();
     lifecycle.spawn(
         "session index",
@@ -140,16 +135,8 @@ pub fn run(
         Ok(())
     });
 
-    let ops = ops::OpsState {
-        node: Arc::clone(&node),
-        parts: parts.clone(),
-        // Without RabbitMQ or Redis a sender still accepts.
-        ready_needs: &["postgres"],
-        metrics: daemon::metrics_handle(),
-        fail_points,
-        lab_ops: config.lab_ops,
-    };
-    daemon::http::serve(ops_listener, ops::router(ops), lifecycle);
+    // Without RabbitMQ or Redis a sender still accepts.
+    process.watch_and_tell(ops_listener, &["postgres"], lifecycle);
     let router = Router::new()
         .merge(home::routes())
         .merge(session::routes())

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match daemon::settings::parse::<sender::Config>() {
-        Ok(config) => sender::main_with(config),
+        Ok(config) => sender::main_with(&config),
         Err(code) => code,
     }
 }

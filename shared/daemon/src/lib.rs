@@ -20,8 +20,10 @@ pub mod monitor;
 pub mod node;
 pub mod ops;
 pub mod parts;
+pub mod process;
 pub mod redis;
 pub mod settings;
+pub mod tally;
 pub mod telemetry;
 
 pub use metrics::metrics_handle;
