@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod accept;
+mod bad_input;
 mod check;
 mod cuts;
 mod down;
