@@ -6,7 +6,7 @@ use web::session::SessionArgs;
 
 use crate::process::WorkArgs;
 
-/// Consumes messages from RabbitMQ and processes each exactly once
+/// Consumes messages from RabbitMQ, works on them, and stores one effect for each
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "receiver", version)]
 pub struct Config {

@@ -26,15 +26,6 @@ pub async fn look(pool: &PgPool, message_id: Uuid) -> Result<Known, sqlx::Error>
     .await
 }
 
-/// True if the message's effect is committed.
-pub async fn seen(pool: &PgPool, message_id: Uuid) -> Result<bool, sqlx::Error> {
-    let (seen,) = sqlx::query_as("select exists (select from inbox where message_id = $1)")
-        .bind(message_id)
-        .fetch_one(pool)
-        .await?;
-    Ok(seen)
-}
-
 /// Writes the ids that are new and returns them; the others have an effect already.
 ///
 /// Waits for a transaction that is writing the same id (the other's end decides), up to the lock
