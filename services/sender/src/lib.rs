@@ -70,9 +70,8 @@ pub fn run(
     } = process.clone();
     let broker = Broker::new(&config.broker, &node.name)
         .map_err(|why| WrongSetting::because("AMQP_URL", why))?;
-    let sessions =
-        web::session::Sessions::new(redis, parts.part("redis"), &config.sessions)
-            .with_prefix(&config.process.redis.redis_prefix);
+    let sessions = web::session::Sessions::new(redis, parts.part("redis"), &config.sessions)
+        .with_prefix(&config.process.redis.redis_prefix);
     let pool = database.pool.clone();
 
     let settings = RelaySettings {

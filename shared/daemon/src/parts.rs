@@ -201,7 +201,11 @@ impl Part {
 }
 
 fn gauge(name: &'static str, kind: Kind) {
-    metrics::gauge!("unacked_part_up", "part" => name).set(if kind == Kind::Up { 1.0 } else { 0.0 });
+    metrics::gauge!("unacked_part_up", "part" => name).set(if kind == Kind::Up {
+        1.0
+    } else {
+        0.0
+    });
 }
 
 #[cfg(test)]

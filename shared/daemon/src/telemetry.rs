@@ -43,7 +43,7 @@ pub enum LogFormat {
 /// Libraries that say at length what we say ourselves, once. A filter that names them has the last
 /// word.
 const QUIET: &str =
-    "sqlx::postgres::notice=warn,tower_sessions=off,tower_sessions_core=off,lapin=error";
+    "sqlx::postgres::notice=warn,tower_sessions=off,tower_sessions_core=off,fred=off,lapin=off";
 
 /// Starts logging. Where a log is already set up, as in tests, that one stays.
 pub fn init(args: &TelemetryArgs, node: &Node) -> Result<(), WrongSetting> {

@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use futures::{Stream, StreamExt, stream::BoxStream};
-use lapin::{Channel, Connection, ConnectionProperties, Event, uri::AMQPUri};
+use lapin::{
+    Channel, Connection, ConnectionProperties, ErrorKind, Event, protocol::AMQPErrorKind,
+    uri::AMQPUri,
+};
 use rand::RngExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -159,6 +162,8 @@ pub async fn watch_events(
                 info!("the broker takes publishes again");
                 link.send_replace(Link::Open);
             }
+            // About one channel only, whose user is told by the call that failed.
+            Event::Error(error) if is_soft(&error) => {}
             Event::Error(error) => return error.into(),
             _ => {}
         }
@@ -167,6 +172,13 @@ pub async fn watch_events(
     Error::Deadline {
         what: "connection events",
         limit: Duration::ZERO,
+    }
+}
+
+fn is_soft(error: &lapin::Error) -> bool {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => matches!(error.kind(), AMQPErrorKind::Soft(_)),
+        _ => false,
     }
 }
 

@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Browser {
     pub(crate) client: Client,
     driver: Child,
-    /// Chromium's own process group: the end of its driver does not end it.
+    /// The driver and Chromium, which does not end with it.
     group: Option<Pid>,
     profile: PathBuf,
 }
@@ -47,6 +47,7 @@ impl Browser {
             .arg(format!("--port={port}"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .expect("chromedriver, from the package chromium-driver");
@@ -64,10 +65,10 @@ impl Browser {
                 .ok()
         })
         .await;
-        let group = client.capabilities().and_then(|capabilities| {
-            let id = capabilities.get("goog:processID")?.as_i64()?;
-            i32::try_from(id).ok().map(Pid::from_raw)
-        });
+        let group = driver
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .map(Pid::from_raw);
         let browser = Self {
             client,
             driver,
@@ -227,8 +228,8 @@ impl Browser {
     pub(crate) async fn close(mut self) {
         if self.client.clone().close().await.is_ok() {
             self.group = None;
+            let _ = self.driver.kill().await;
         }
-        let _ = self.driver.kill().await;
     }
 }
 

@@ -18,16 +18,29 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_mins(1);
 
-async fn send(url: &str, method: Method, content_type: &str, body: impl Into<reqwest::Body>) -> Response {
-    let request = client().request(method, url).header("Content-Type", content_type);
+async fn send(
+    url: &str,
+    method: Method,
+    content_type: &str,
+    body: impl Into<reqwest::Body>,
+) -> Response {
+    let request = client()
+        .request(method, url)
+        .header("Content-Type", content_type);
     request.body(body).send().await.unwrap()
 }
 
 /// Problem details with the right status, a title and a sentence.
 async fn problem(response: Response, status: u16, what: &str) {
     assert_eq!(response.status().as_u16(), status, "{what}");
-    let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
-    assert!(kind.starts_with("application/problem+json"), "{what}: {kind}");
+    let kind = response.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        kind.starts_with("application/problem+json"),
+        "{what}: {kind}"
+    );
     let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
     assert_eq!(body["status"], status, "{what}: {body}");
     let detail = body["detail"].as_str().unwrap_or_default();
@@ -37,10 +50,16 @@ async fn problem(response: Response, status: u16, what: &str) {
 /// A page with the right status.
 async fn page(response: Response, status: u16, what: &str) {
     let found = response.status().as_u16();
-    let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+    let kind = response.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     let body = response.text().await.unwrap();
     assert_eq!(found, status, "{what}: {body}");
-    assert!(kind.starts_with("text/html") && body.contains("</html>"), "{what}: {kind}");
+    assert!(
+        kind.starts_with("text/html") && body.contains("</html>"),
+        "{what}: {kind}"
+    );
 }
 
 #[tokio::test]
@@ -61,7 +80,11 @@ async fn every_bad_request_to_the_api_is_a_problem() {
         ("no body", b"", 400),
         ("not JSON", b"hello", 400),
         ("unknown field", br#"{"message": "a", "mood": "b"}"#, 422),
-        ("repeated field", br#"{"message": "a", "message": "b"}"#, 422),
+        (
+            "repeated field",
+            br#"{"message": "a", "message": "b"}"#,
+            422,
+        ),
         ("a number", br#"{"message": 1}"#, 422),
         ("an array as text", br#"{"message": ["a"]}"#, 422),
         ("nothing", b"{}", 422),
@@ -69,19 +92,63 @@ async fn every_bad_request_to_the_api_is_a_problem() {
         ("null", b"null", 422),
     ];
     for (what, body, status) in cases {
-        problem(send(&url, Method::POST, json, body.to_vec()).await, status, what).await;
+        problem(
+            send(&url, Method::POST, json, body.to_vec()).await,
+            status,
+            what,
+        )
+        .await;
     }
     let good = r#"{"message": "a"}"#;
-    problem(send(&url, Method::POST, "text/plain", good).await, 415, "wrong content type").await;
-    problem(send(&url, Method::DELETE, json, "").await, 405, "wrong method").await;
-    problem(send(&format!("{}/api/nothing", sender.url()), Method::GET, json, "").await, 404, "unknown path").await;
-    problem(send(&format!("{url}/42"), Method::GET, json, "").await, 400, "not an id").await;
+    problem(
+        send(&url, Method::POST, "text/plain", good).await,
+        415,
+        "wrong content type",
+    )
+    .await;
+    problem(
+        send(&url, Method::DELETE, json, "").await,
+        405,
+        "wrong method",
+    )
+    .await;
+    problem(
+        send(
+            &format!("{}/api/nothing", sender.url()),
+            Method::GET,
+            json,
+            "",
+        )
+        .await,
+        404,
+        "unknown path",
+    )
+    .await;
+    problem(
+        send(&format!("{url}/42"), Method::GET, json, "").await,
+        400,
+        "not an id",
+    )
+    .await;
     let unknown = format!("{url}/{}", uuid::Uuid::new_v4());
-    problem(send(&unknown, Method::GET, json, "").await, 404, "unknown id").await;
+    problem(
+        send(&unknown, Method::GET, json, "").await,
+        404,
+        "unknown id",
+    )
+    .await;
     let huge = format!(r#"{{"message": "{}"}}"#, "x".repeat(2 << 20));
-    problem(send(&url, Method::POST, json, huge).await, 413, "over 1 MiB").await;
+    problem(
+        send(&url, Method::POST, json, huge).await,
+        413,
+        "over 1 MiB",
+    )
+    .await;
     for key in ["", "a b", &"k".repeat(201), "ä"] {
-        let request = client().post(&url).header("Idempotency-Key", key.as_bytes()).header("Content-Type", json);
+        let request = client()
+            .post(&url)
+            .header("Idempotency-Key", key.as_bytes())
+            .header("Content-Type", json);
         problem(request.body(good).send().await.unwrap(), 400, "a bad key").await;
     }
     assert_eq!(world.count("select count(*) from sender.message").await, 0);
@@ -109,16 +176,58 @@ async fn every_bad_form_is_a_page() {
         ("an unknown field", "message=a&mood=b", 400),
     ];
     for (what, body, status) in cases {
-        page(send(&sender.url(), Method::POST, form, body.to_owned()).await, status, what).await;
+        page(
+            send(&sender.url(), Method::POST, form, body.to_owned()).await,
+            status,
+            what,
+        )
+        .await;
     }
-    page(send(&sender.url(), Method::POST, "text/plain", "message=a").await, 415, "wrong content type").await;
-    page(send(&sender.url(), Method::PUT, form, "").await, 405, "wrong method").await;
-    page(send(&format!("{}/nowhere", sender.url()), Method::GET, form, "").await, 404, "unknown path").await;
+    page(
+        send(&sender.url(), Method::POST, "text/plain", "message=a").await,
+        415,
+        "wrong content type",
+    )
+    .await;
+    page(
+        send(&sender.url(), Method::PUT, form, "").await,
+        405,
+        "wrong method",
+    )
+    .await;
+    page(
+        send(&format!("{}/nowhere", sender.url()), Method::GET, form, "").await,
+        404,
+        "unknown path",
+    )
+    .await;
     let huge = format!("message={}", "x".repeat(2 << 20));
-    page(send(&sender.url(), Method::POST, form, huge).await, 413, "over 1 MiB").await;
-    page(send(&format!("{}/received", receiver.url()), Method::POST, form, "").await, 405, "wrong method").await;
-    let odd = client().get(sender.url()).header("Cookie", b"unacked_session=\xff;;=;a".as_slice());
-    assert_eq!(odd.send().await.unwrap().status(), 200, "an odd cookie is no cookie");
+    page(
+        send(&sender.url(), Method::POST, form, huge).await,
+        413,
+        "over 1 MiB",
+    )
+    .await;
+    page(
+        send(
+            &format!("{}/received", receiver.url()),
+            Method::POST,
+            form,
+            "",
+        )
+        .await,
+        405,
+        "wrong method",
+    )
+    .await;
+    let odd = client()
+        .get(sender.url())
+        .header("Cookie", b"unacked_session=\xff;;=;a".as_slice());
+    assert_eq!(
+        odd.send().await.unwrap().status(),
+        200,
+        "an odd cookie is no cookie"
+    );
     assert_eq!(world.count("select count(*) from sender.message").await, 0);
     still_well(&world, &sender).await;
 }
@@ -136,12 +245,20 @@ async fn a_body_that_dribbles_is_answered_and_what_is_not_http_is_refused() {
         .unwrap();
     let mut answer = String::new();
     let read = slow.read_to_string(&mut answer);
-    tokio::time::timeout(LIMIT, read).await.expect("it does not wait for ever").unwrap();
+    tokio::time::timeout(LIMIT, read)
+        .await
+        .expect("it does not wait for ever")
+        .unwrap();
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     let mut noise = TcpStream::connect(&address).await.unwrap();
-    noise.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").await.unwrap();
+    noise
+        .write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = Vec::new();
-    let _ = tokio::time::timeout(LIMIT, noise.read_to_end(&mut answer)).await.expect("it is closed");
+    let _ = tokio::time::timeout(LIMIT, noise.read_to_end(&mut answer))
+        .await
+        .expect("it is closed");
     still_well(&world, &sender).await;
 }
 

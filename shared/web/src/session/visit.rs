@@ -28,6 +28,9 @@ struct Visitor {
     reference: Uuid,
     /// What a form of ours proves to be ours with.
     csrf: String,
+    /// That of the session before the reset, for the second click of a double click.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    earlier_csrf: Option<String>,
     started_at: DateTime<Utc>,
     seen_at: DateTime<Utc>,
     /// Something to say once, on the next page.
@@ -40,6 +43,7 @@ impl Visitor {
         Self {
             reference: Uuid::new_v4(),
             csrf: Uuid::new_v4().simple().to_string(),
+            earlier_csrf: None,
             started_at: now,
             seen_at: now,
             flash: None,
@@ -134,7 +138,13 @@ impl Visit {
 
     /// Whether a form has brought along the right proof.
     pub fn proves(&self, csrf: &str) -> bool {
-        self.csrf().is_some_and(|right| origin::equal(right, csrf))
+        self.visitor.as_ref().is_some_and(|visitor| {
+            let right = [Some(&visitor.csrf), visitor.earlier_csrf.as_ref()];
+            right
+                .into_iter()
+                .flatten()
+                .any(|right| origin::equal(right, csrf))
+        })
     }
 
     /// Says something once, on the next page of this session. False without a session.
@@ -211,17 +221,16 @@ impl Visit {
         let Some(session) = self.session.clone() else {
             return Err(no_reset());
         };
-        let old = self.reference();
         session.cycle_id().await.map_err(|_| no_reset())?;
-        self.visitor = Some(Visitor::new(clock::now()));
-        self.store().await;
-        if let Some(old) = old {
+        let old = self.visitor.replace(Visitor::new(clock::now()));
+        if let (Some(new), Some(old)) = (&mut self.visitor, old) {
+            new.earlier_csrf = Some(old.csrf);
             let redis = &self.sessions.redis;
+            let forget = redis.pool.del::<(), _>(redis.sent(old.reference));
             // Failing: it expires by itself.
-            let _ = redis
-                .ask("reset", redis.pool.del::<(), _>(redis.sent(old)))
-                .await;
+            let _ = redis.ask("reset", forget).await;
         }
+        self.store().await;
         Ok(())
     }
 

@@ -151,6 +151,24 @@ async fn a_reset_gives_a_new_id_and_leaves_nothing_of_the_old() {
 }
 
 #[tokio::test]
+async fn a_token_is_believed_until_the_second_reset() {
+    let site = TestSite::new().await;
+    let first = site.get("/", None).await;
+    let mut id = cookie(&first).unwrap();
+    let csrf = value(first).await["csrf"].as_str().unwrap().to_owned();
+    let proves =
+        async |id: &str| text(site.get(&format!("/proves/{csrf}"), Some(id)).await).await == "true";
+    assert!(proves(&id).await);
+    // The second of a double click has the new cookie and the token of the old page.
+    id = cookie(&site.ask(post("/reset", &id)).await).unwrap();
+    assert!(proves(&id).await);
+    id = cookie(&site.ask(post("/reset", &id)).await).unwrap();
+    assert!(!proves(&id).await);
+    let other = cookie(&site.get("/", None).await).unwrap();
+    assert!(!proves(&other).await);
+}
+
+#[tokio::test]
 async fn something_is_said_once() {
     let site = TestSite::new().await;
     let id = cookie(&site.get("/", None).await).unwrap();

@@ -140,6 +140,7 @@ fn routes(on_the_way: Arc<dyn Fn() + Send + Sync>) -> Router {
         .route("/look", get(look))
         .route("/count/{number}", post(count))
         .route("/reset", post(reset))
+        .route("/proves/{csrf}", get(proves))
         .route("/flash", post(flash))
         .route(
             "/away",
@@ -181,6 +182,10 @@ async fn count(Path(number): Path<i64>, visit: Visit) -> &'static str {
 
 async fn reset(mut visit: Visit) -> Result<&'static str, web::Error> {
     visit.reset().await.map(|()| "reset")
+}
+
+async fn proves(Path(csrf): Path<String>, visit: Visit) -> Json<bool> {
+    Json(visit.proves(&csrf))
 }
 
 async fn flash(mut visit: Visit) -> Json<Value> {
