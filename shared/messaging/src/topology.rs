@@ -223,10 +223,18 @@ async fn bind(channel: &Channel, name: &'static str) -> Result<(), Error> {
 /// Turns the broker's 406 into an error that says what to do.
 fn explain(result: Result<(), Error>, what: impl FnOnce() -> String) -> Result<(), Error> {
     match result {
-        Err(error) if code(&error) == Some(406) => Err(Error::Incompatible {
-            what: what(),
-            difference: error.to_string(),
-        }),
+        Err(error) if code(&error) == Some(406) => {
+            let said = error.to_string();
+            let difference = said
+                .rsplit("PRECONDITION_FAILED - ")
+                .next()
+                .unwrap_or(&said)
+                .to_owned();
+            Err(Error::Incompatible {
+                what: what(),
+                difference,
+            })
+        }
         result => result,
     }
 }
