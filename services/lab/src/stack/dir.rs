@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
+use daemon::node;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::ports::{self, Reserved};
@@ -199,6 +200,12 @@ impl LabDir {
     /// The nth place of a service: the one of last time, with other ports where those are taken.
     pub fn place(&self, service: &str, nth: usize) -> Result<Place> {
         let mut kept = self.kept();
+        let taken: Vec<String> = kept
+            .nodes
+            .values()
+            .flatten()
+            .map(|place| place.name.clone())
+            .collect();
         let places = kept.nodes.entry(service.to_owned()).or_default();
         if let Some(place) = places.get(nth)
             && self.reserve(place.port)
@@ -209,7 +216,7 @@ impl LabDir {
         let (port, ops) = (self.free_port()?, self.free_port()?);
         let name = match places.get(nth) {
             Some(place) => place.name.clone(),
-            None => fresh_name(service, places),
+            None => fresh_name(service, &taken),
         };
         let place = Place { name, port, ops };
         places.truncate(nth);
@@ -255,10 +262,18 @@ pub fn tag(path: &Path) -> String {
     format!("{hash:08x}")
 }
 
-fn fresh_name(service: &str, places: &[Place]) -> String {
+/// A name that is new, in a colour that no more nodes have than any other.
+fn fresh_name(service: &str, taken: &[String]) -> String {
+    let with = |colour| {
+        taken
+            .iter()
+            .filter(|name| node::colour(name) == colour)
+            .count()
+    };
+    let fewest = (1..=8).map(with).min().unwrap_or(0);
     loop {
         let name = format!("{service}-{:04x}", rand::random::<u16>());
-        if places.iter().all(|place| place.name != name) {
+        if with(node::colour(&name)) == fewest && !taken.contains(&name) {
             return name;
         }
     }
@@ -302,6 +317,20 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn eight_nodes_have_eight_colours() {
+        let mut taken: Vec<String> = Vec::new();
+        for n in 0..8 {
+            taken.push(fresh_name(
+                if n < 3 { "sender" } else { "receiver" },
+                &taken,
+            ));
+        }
+        let mut colours: Vec<u8> = taken.iter().map(|name| node::colour(name)).collect();
+        colours.sort_unstable();
+        assert_eq!(colours, [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
 
     fn fresh() -> PathBuf {
         std::env::temp_dir().join(format!("lab-dir-{:08x}", rand::random::<u32>()))
