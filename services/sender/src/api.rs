@@ -24,12 +24,15 @@ use web::{Error, Site, json::JsonBody};
 use crate::{
     app::App,
     message::{self, MessageRow},
-    submit::{Accepted, Submission, SubmitError, Text},
+    submit::{Accepted, Submission, SubmitError},
+    text::Text,
 };
 
 /// Messages in one request.
 const MESSAGES_MAX: usize = 1_000;
 const KEY: &str = "idempotency-key";
+/// Where the gateway puts a key of its own; it keeps a client from setting it.
+const GATEWAY_KEY: &str = "x-gateway-key";
 const KEY_MAX: usize = 200;
 const RUN: &str = "x-run";
 const RUN_MAX: usize = 64;
@@ -130,9 +133,15 @@ async fn one(
     found.map(Json).ok_or_else(none)
 }
 
-/// The key of a request; a fresh one where the client gave none.
+/// The key of a request; where the client gave none the gateway's, which stays the same when it
+/// tries another node, or a fresh one.
 pub(crate) fn header_key(headers: &HeaderMap) -> Result<String, Error> {
-    Ok(header(headers, KEY, KEY_MAX)?.unwrap_or_else(|| Uuid::new_v4().to_string()))
+    for name in [KEY, GATEWAY_KEY] {
+        if let Some(key) = header(headers, name, KEY_MAX)? {
+            return Ok(key);
+        }
+    }
+    Ok(Uuid::new_v4().to_string())
 }
 
 fn header(headers: &HeaderMap, name: &str, max: usize) -> Result<Option<String>, Error> {
@@ -287,5 +296,20 @@ mod tests {
         for wrong in [&[""][..], &["a b"], &["123456789"], &["a", "b"]] {
             assert!(with(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_gateways_key_counts_where_the_client_gave_none() {
+        let with = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            header_key(&headers)
+        };
+        assert_eq!(with(&[(GATEWAY_KEY, "g")]).unwrap(), "g");
+        assert_eq!(with(&[(GATEWAY_KEY, "g"), (KEY, "k")]).unwrap(), "k");
+        assert!(with(&[(GATEWAY_KEY, "g"), (KEY, "")]).is_err());
+        assert_ne!(with(&[]).unwrap(), with(&[]).unwrap());
     }
 }

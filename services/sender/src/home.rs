@@ -1,11 +1,7 @@
 //! The page: a form to write a message with, and the newest messages.
 //!
-//! A form is answered with a redirect, so that a reload sends nothing. The page carries a key in a
-//! hidden field, so that the same form sent twice, by a double click or after an error, is one
-//! message; edited after "back" it is another one, because the text is part of the key.
-//!
-//! Between two lines: die after the message is stored and before the redirect: the browser shows an
-//! error; sending the form again learns that it was accepted, and counts it for the session.
+//! What the form sends is [`crate::form`]'s business; where it is refused, the page is drawn again
+//! with what was typed.
 
 use std::time::Duration;
 
@@ -13,8 +9,8 @@ use askama::Template;
 use axum::{
     Router,
     extract::{RawQuery, State},
-    http::{HeaderMap, StatusCode, header::RETRY_AFTER},
-    response::{IntoResponse, Redirect, Response},
+    http::{StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
     routing::get,
 };
 use daemon::database::within;
@@ -23,17 +19,15 @@ use uuid::Uuid;
 use web::{
     Error, Site,
     chrome::{Chrome, Tab},
-    form::FormBody,
-    origin::{Origin, origin},
     session::{Figures, Visit},
     show::{NodeName, When, Written, number},
 };
 
 use crate::{
-    api::header_key,
     app::App,
+    form,
     message::{self, MessageRow},
-    submit::{Submission, SubmitError, TEXT_MAX, Text},
+    text::TEXT_MAX,
 };
 
 pub const MEANINGS: &[(&str, &str)] = &[
@@ -57,7 +51,7 @@ const SHOWN: i64 = 20;
 const LIMIT: Duration = Duration::from_secs(3);
 
 pub fn routes() -> Router<App> {
-    Router::new().route("/", get(show).post(send))
+    Router::new().route("/", get(show).post(form::send))
 }
 
 /// Something to say once, on the next page.
@@ -89,10 +83,10 @@ struct Page {
 }
 
 /// The form, with what was typed where that was not accepted.
-struct Form {
-    key: Uuid,
-    text: String,
-    error: Option<String>,
+pub(crate) struct Form {
+    pub(crate) key: Uuid,
+    pub(crate) text: String,
+    pub(crate) error: Option<String>,
 }
 
 enum Said {
@@ -144,113 +138,7 @@ async fn show(
     draw(&app, &site, &visit, rows, form, flash).await
 }
 
-async fn send(
-    State(app): State<App>,
-    site: Site,
-    headers: HeaderMap,
-    mut visit: Visit,
-    body: FormBody,
-) -> Result<Response, Error> {
-    // Without this, a foreign page could start a session here, in place of the reader's own.
-    if origin(&headers) == Origin::Foreign {
-        return Err(Error::forbidden(
-            "Messages are only accepted from this site's own page.",
-        ));
-    }
-    let fields = body.fields(&["message", "key"])?;
-    // Browsers end the lines of a form as mail does.
-    let typed = fields.need("message")?.replace("\r\n", "\n");
-    let key = fields.get("key").and_then(|key| Uuid::try_parse(key).ok());
-    let again = |error: String| Form {
-        key: key.unwrap_or_else(Uuid::new_v4),
-        text: typed.clone(),
-        error: Some(error),
-    };
-    let text = match Text::parse(&typed) {
-        Ok(text) => text,
-        Err(error) => {
-            let (form, rows) = (again(error.to_string()), newest(&app, &site).await);
-            let page = draw(&app, &site, &visit, rows, form, None).await?;
-            return Ok(with_status(page, StatusCode::UNPROCESSABLE_ENTITY));
-        }
-    };
-    visit.start().await;
-    let submission = Submission {
-        key: match key {
-            Some(key) => Uuid::new_v5(&key, text.as_str().as_bytes()).to_string(),
-            None => header_key(&headers)?,
-        },
-        texts: vec![text],
-        session: visit.reference(),
-        run: None,
-    };
-    let accepted = match app
-        .submit(submission)
-        .await
-        .map(|accepted| accepted.into_iter().next())
-    {
-        Ok(Some(accepted)) => accepted,
-        Ok(None) => return Err(Error::internal(anyhow::anyhow!("nothing was answered"))),
-        Err(error) => return refuse(&app, &site, &visit, &error, again(spoken(&error))).await,
-    };
-    visit.count_sent(accepted.number).await;
-    let node = (!accepted.repeated).then(|| app.node.name.clone());
-    let flash = Flash::Accepted {
-        number: accepted.number,
-        node,
-        repeated: accepted.repeated,
-    };
-    Ok(if visit.flash(&flash).await {
-        Redirect::to("/").into_response()
-    } else {
-        Redirect::to(&format!("/?accepted={}", accepted.number)).into_response()
-    })
-}
-
-/// The page again, with what was typed and under the same key: sending it once more is safe.
-async fn refuse(
-    app: &App,
-    site: &Site,
-    visit: &Visit,
-    error: &SubmitError,
-    form: Form,
-) -> Result<Response, Error> {
-    let rows = newest(app, site).await;
-    let mut page = draw(app, site, visit, rows, form, None).await?;
-    let error = Error::from(error.clone());
-    if let Some(seconds) = error.retry_after() {
-        page.headers_mut().insert(RETRY_AFTER, seconds.into());
-    }
-    Ok(with_status(page, error.status()))
-}
-
-/// What a person reads, who knows nothing of keys.
-fn spoken(error: &SubmitError) -> String {
-    match error {
-        SubmitError::KeyReused => "This form was already sent, with another text.".to_owned(),
-        SubmitError::Full { max } => {
-            let max = number(i64::try_from(*max).unwrap_or(i64::MAX));
-            format!("{max} messages wait already; please try again in a while.")
-        }
-        SubmitError::Away => {
-            "The database is away, so the message was not accepted. Please send it again in a \
-             moment."
-                .to_owned()
-        }
-        SubmitError::Unknown => {
-            "Whether the message was accepted is not known. Please send it again: it will not be \
-             there twice."
-                .to_owned()
-        }
-    }
-}
-
-fn with_status(mut page: Response, status: StatusCode) -> Response {
-    *page.status_mut() = status;
-    page
-}
-
-async fn newest(app: &App, site: &Site) -> Result<Vec<MessageRow>, Error> {
+pub(crate) async fn newest(app: &App, site: &Site) -> Result<Vec<MessageRow>, Error> {
     site.need_database()?;
     Ok(within(LIMIT, message::newest(&app.database.pool, SHOWN)).await?)
 }
@@ -274,7 +162,7 @@ fn accepted_in(query: &str, rows: &[MessageRow]) -> Option<Flash> {
     })
 }
 
-async fn draw(
+pub(crate) async fn draw(
     app: &App,
     site: &Site,
     visit: &Visit,

@@ -33,49 +33,20 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::message::{self, Earlier, NewMessage, Stored};
+use crate::{
+    message::{self, Earlier, NewMessage, Stored},
+    text::Text,
+};
 
-/// Longest text, in characters.
-pub const TEXT_MAX: usize = 10_000;
-/// Most submissions in one commit.
-const GROUP: usize = 256;
+/// Most submissions that may wait for a commit.
+const WAITING: usize = 256;
+/// Most messages in one commit, unless one submission alone has more: it must be done well within
+/// [`STORE_LIMIT`].
+const GROUP: usize = 2_000;
 /// Within this many rows of the limit it is always looked at exactly: a count is a second old or more.
 const FEW: u64 = 10_000;
 /// How long a client waits for the database before it hears that it is away.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
-
-/// A text that may be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text(String);
-
-/// Why a text may not be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TextError {
-    #[error("The message is empty.")]
-    Empty,
-    #[error("The message has {chars} characters; at most {TEXT_MAX} are allowed.")]
-    TooLong { chars: usize },
-    #[error("The message has a NUL character, which cannot be stored.")]
-    Nul,
-}
-
-impl Text {
-    /// Trims and checks it.
-    pub fn parse(text: &str) -> Result<Self, TextError> {
-        let text = text.trim();
-        let chars = text.chars().count();
-        match () {
-            () if text.is_empty() => Err(TextError::Empty),
-            () if chars > TEXT_MAX => Err(TextError::TooLong { chars }),
-            () if text.contains('\0') => Err(TextError::Nul),
-            () => Ok(Self(text.to_owned())),
-        }
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// One request: one or several messages under one idempotency key.
 #[derive(Debug, Clone)]
@@ -141,17 +112,18 @@ pub struct Store {
 
 /// Both ends.
 pub(crate) fn submissions() -> (Submissions, Committer<Submission, Answer>) {
-    let (group, committer) = group_commit(GROUP);
+    let (group, committer) = group_commit(WAITING);
     (Submissions(group), committer)
 }
 
 impl Store {
     /// Stores submissions until nobody can hand any in.
     pub(crate) async fn run(self, mut submissions: Committer<Submission, Answer>) {
-        while let Some((group, answers)) = submissions.next(GROUP).await {
+        let messages = |submission: &Submission| submission.texts.len();
+        while let Some((group, answers)) = submissions.next_weighed(GROUP, messages).await {
             let results = match self.store(&group).await {
                 Ok(results) => results,
-                // Something about one of them, or a lock: each alone.
+                // Something about one of them: each alone.
                 Err(error @ (StoreError::Database(_) | StoreError::Crowded)) if group.len() > 1 => {
                     info!(%error, submissions = group.len(), "a group failed, each is tried alone");
                     let mut results = Vec::with_capacity(group.len());
@@ -183,7 +155,7 @@ impl Store {
         let name = "submit.before_commit";
         if let Err(injected) = self.fail_points.hit(name).await {
             // Nothing may be left to chance: say what was done, not what was meant.
-            let _ = tx.rollback().await;
+            let _ = tokio::time::timeout(STORE_LIMIT, tx.rollback()).await;
             return Err(StoreError::Away(injected.to_string()));
         }
         if rows.is_empty() {
@@ -290,7 +262,8 @@ impl Store {
             answers.push(Ok(accepted));
         }
         if !rows.is_empty() {
-            outbox::append(&mut tx, &rows, lease)
+            self.handover
+                .append(&mut tx, &rows, lease)
                 .await
                 .map_err(StoreError::before_commit)?;
         }
@@ -372,6 +345,7 @@ impl Store {
             accepted_at: stored.accepted_at,
             node: self.node.clone(),
             run: submission.run.clone(),
+            attempts: 0,
             body: message.to_body(),
         }
     }
@@ -440,20 +414,6 @@ impl StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_text_is_trimmed_and_checked() {
-        assert_eq!(Text::parse("  hi\n").unwrap().as_str(), "hi");
-        assert_eq!(Text::parse(" \t\n"), Err(TextError::Empty));
-        assert_eq!(Text::parse("a\0b"), Err(TextError::Nul));
-        assert!(Text::parse(&"ä".repeat(TEXT_MAX)).is_ok());
-        assert_eq!(
-            Text::parse(&"ä".repeat(TEXT_MAX + 1)),
-            Err(TextError::TooLong {
-                chars: TEXT_MAX + 1
-            })
-        );
-    }
 
     #[test]
     fn a_key_stands_for_the_same_texts_only() {

@@ -50,6 +50,8 @@ impl<T, R> Group<T, R> {
 /// The loop's side.
 pub struct Committer<T, R> {
     entries: mpsc::Receiver<Entry<T, R>>,
+    /// Taken, and too heavy for the group it was taken for: the first of the next.
+    left_over: Option<Entry<T, R>>,
 }
 
 /// One answer slot for each item of a group, in the items' order.
@@ -73,9 +75,31 @@ impl<T, R> Committer<T, R> {
     /// Waits for at least one item and takes all that wait, `most` at a time. `None` when every
     /// [`Group`] is gone.
     pub async fn next(&mut self, most: usize) -> Option<(Vec<T>, Answers<R>)> {
-        let mut entries = Vec::new();
-        if self.entries.recv_many(&mut entries, most).await == 0 {
-            return None;
+        self.next_weighed(most, |_| 1).await
+    }
+
+    /// As [`Committer::next`], where the weights of a group's items add up to `most` at most; an item
+    /// that is heavier travels alone.
+    pub async fn next_weighed(
+        &mut self,
+        most: usize,
+        weight: impl Fn(&T) -> usize,
+    ) -> Option<(Vec<T>, Answers<R>)> {
+        let first = match self.left_over.take() {
+            Some(entry) => entry,
+            None => self.entries.recv().await?,
+        };
+        let mut weighs = weight(&first.item);
+        let mut entries = vec![first];
+        while weighs < most
+            && let Ok(entry) = self.entries.try_recv()
+        {
+            weighs = weighs.saturating_add(weight(&entry.item));
+            if weighs > most {
+                self.left_over = Some(entry);
+                break;
+            }
+            entries.push(entry);
         }
         let (items, answers) = entries.into_iter().map(|e| (e.item, e.answer)).unzip();
         Some((items, Answers(answers)))
@@ -85,7 +109,11 @@ impl<T, R> Committer<T, R> {
 /// Makes the two sides; at most `capacity` items wait, further callers wait for room.
 pub fn group_commit<T, R>(capacity: usize) -> (Group<T, R>, Committer<T, R>) {
     let (sender, receiver) = mpsc::channel(capacity);
-    (Group { entries: sender }, Committer { entries: receiver })
+    let committer = Committer {
+        entries: receiver,
+        left_over: None,
+    };
+    (Group { entries: sender }, committer)
 }
 
 #[cfg(test)]
@@ -134,5 +162,21 @@ mod tests {
             answers.send(vec![]);
         };
         let _ = tokio::join!(group.commit(1), commit);
+    }
+
+    #[tokio::test]
+    async fn a_group_is_not_heavier_than_it_may_be_and_nothing_is_left_behind() {
+        let (group, mut committer) = group_commit::<usize, usize>(16);
+        let callers =
+            futures::future::join_all([3, 4, 9, 50, 1, 1].map(|weight| group.commit(weight)));
+        let commits = async {
+            for expected in [vec![3, 4], vec![9], vec![50], vec![1, 1]] {
+                let (items, answers) = committer.next_weighed(10, |weight| *weight).await.unwrap();
+                assert_eq!(items, expected);
+                answers.send(items);
+            }
+        };
+        let (answers, ()) = tokio::join!(callers, commits);
+        assert_eq!(answers, [Ok(3), Ok(4), Ok(9), Ok(50), Ok(1), Ok(1)]);
     }
 }

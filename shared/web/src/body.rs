@@ -1,35 +1,73 @@
-//! The body of a request, whole, and of the right type.
+//! The body of a request: read whole before anybody answers, and of the right type.
+//!
+//! A client reads the answer when it has written its body, and a connection that is closed while it
+//! still writes may take the answer along. So a body is read to its end also where the answer is
+//! known before, and what is too large is thrown away as it comes, up to a bound. How long that may
+//! take is the server's business: it ends a body that does not come with an error.
+
+use std::{future::poll_fn, pin::Pin};
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
+    body::{Body, Bytes, HttpBody, to_bytes},
     extract::Request,
     http::{HeaderMap, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
 
 use crate::error::Error;
 
 /// How large a body may be. The gateway refuses a byte more than 1 MiB; a little above it here, so
 /// that it is the gateway that refuses, before it has passed on anything.
-pub(crate) const BODY_MAX: usize = 1024 * 1024 + 64 * 1024;
+const BODY_MAX: usize = 1024 * 1024 + 64 * 1024;
+/// How much of a body that is too large is read, so that its sender hears why. After that the answer
+/// is given and the connection closed, whether the answer arrives or not.
+const READ_MAX: usize = 8 * 1024 * 1024;
 
-/// Reads the body, if it is said to be of this media type.
-pub(crate) async fn read(request: Request, media: &'static str) -> Result<Bytes, Error> {
-    check_type(request.headers(), media)?;
-    collect(request.into_body()).await
+/// The layer that reads the body, whoever answers then; one that is too large goes no further.
+pub(crate) async fn read_whole(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match whole(body).await {
+        Ok(body) => next.run(Request::from_parts(head, body.into())).await,
+        Err(error) => error.into_response(),
+    }
 }
 
-async fn collect(body: Body) -> Result<Bytes, Error> {
-    to_bytes(body, BODY_MAX).await.map_err(|error| {
-        let mut cause: Option<&dyn std::error::Error> = Some(&error);
-        while let Some(error) = cause {
-            // The name of the type that the limiting layer gives is not public everywhere.
-            if error.to_string().contains("length limit exceeded") {
-                return Error::too_large();
-            }
-            cause = error.source();
+async fn whole(mut body: Body) -> Result<Bytes, Error> {
+    if body.size_hint().lower() > READ_MAX as u64 {
+        return Err(Error::too_large());
+    }
+    let (mut kept, mut length) = (Vec::new(), 0);
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(_) if length > BODY_MAX => break,
+            Err(_) => return Err(Error::incomplete()),
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        length += data.len();
+        if length > READ_MAX {
+            break;
         }
-        Error::incomplete()
-    })
+        if length > BODY_MAX {
+            kept = Vec::new();
+        } else {
+            kept.extend_from_slice(&data);
+        }
+    }
+    if length > BODY_MAX {
+        return Err(Error::too_large());
+    }
+    Ok(kept.into())
+}
+
+/// The body, if it is said to be of this media type.
+pub(crate) async fn read(request: Request, media: &'static str) -> Result<Bytes, Error> {
+    check_type(request.headers(), media)?;
+    let body = to_bytes(request.into_body(), BODY_MAX).await;
+    body.map_err(|_| Error::incomplete())
 }
 
 /// A charset, where one is named, must be UTF-8; other parameters do not matter.

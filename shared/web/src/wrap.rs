@@ -4,19 +4,17 @@ use std::any::Any;
 
 use axum::{
     Extension, Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::Request,
     http::{HeaderValue, Uri, header},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::get,
 };
-use tower_http::{
-    catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, set_header::SetResponseHeaderLayer,
-};
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use crate::{
     accept::wants_json,
-    body::BODY_MAX,
+    body,
     chrome::{Chrome, Tab},
     error::Error,
     session,
@@ -36,9 +34,8 @@ pub fn wrap(routes: Router, site: Site) -> Router {
         .fallback(async || Error::not_found())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(sessions)
-        // Not axum's own limit, which a handler that reads the body as a stream gets around.
-        .layer(DefaultBodyLimit::disable())
-        .layer(RequestBodyLimitLayer::new(BODY_MAX))
+        // Before the session, which a request that is too large does not cost.
+        .layer(from_fn(body::read_whole))
         .layer(from_fn(answer_errors))
         .layer(from_fn(session::watch_outage))
         .layer(Extension(site))

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use reqwest::{Method, Response};
 use serde_json::Value;
 use testkit::Process;
@@ -71,8 +72,9 @@ async fn every_bad_request_to_the_api_is_a_problem() {
     let url = format!("{}/api/messages", sender.url());
     let json = "application/json";
     let long = format!(r#"{{"message": "{}"}}"#, "x".repeat(10_001));
-    let cases: [(&str, &[u8], u16); 14] = [
+    let cases: [(&str, &[u8], u16); 15] = [
         ("empty text", br#"{"message": ""}"#, 422),
+        ("nothing seen", br#"{"message": "\u200b\ufeff"}"#, 422),
         ("spaces", br#"{"message": " \t\n "}"#, 422),
         ("too long", long.as_bytes(), 422),
         ("NUL", br#"{"message": "a\u0000b"}"#, 422),
@@ -164,8 +166,9 @@ async fn every_bad_form_is_a_page() {
     ready(&receiver).await;
     let form = "application/x-www-form-urlencoded";
     let long = format!("message={}", "x".repeat(10_001));
-    let cases: [(&str, &str, u16); 9] = [
+    let cases: [(&str, &str, u16); 10] = [
         ("empty", "message=", 422),
+        ("nothing seen", "message=%E2%80%8B+%EF%BB%BF", 422),
         ("spaces", "message=+++", 422),
         ("absent", "", 400),
         ("too long", &long, 422),
@@ -229,6 +232,101 @@ async fn every_bad_form_is_a_page() {
         "an odd cookie is no cookie"
     );
     assert_eq!(world.count("select count(*) from sender.message").await, 0);
+    still_well(&world, &sender).await;
+}
+
+#[tokio::test]
+async fn a_key_of_the_form_that_is_none_is_told_and_the_form_can_be_used_again() {
+    let world = World::new().await;
+    let sender = world.sender("sender-1").start().await;
+    let _receiver = world.receiver("receiver-1").start().await;
+    ready(&sender).await;
+    let post = async |key: &str| {
+        let form = [("message", "typed text"), ("key", key)];
+        client()
+            .post(sender.url())
+            .form(&form)
+            .send()
+            .await
+            .unwrap()
+    };
+    let mut given = String::new();
+    for key in ["", "4711", "<b>"] {
+        let answer = post(key).await;
+        assert_eq!(answer.status(), 400, "{key}");
+        let page = answer.text().await.unwrap();
+        assert!(page.contains("not a UUID"), "{page}");
+        assert!(page.contains("typed text</textarea>"), "{page}");
+        let field = page.split_once("name=\"key\" value=\"").unwrap().1;
+        given = field.split_once('"').unwrap().0.to_owned();
+    }
+    assert_eq!(world.count("select count(*) from sender.message").await, 0);
+    let answer = post(&given).await;
+    assert_eq!(answer.status(), 200, "where the redirect leads");
+    world.drained(LIMIT).await.assert_exactly_once(1);
+}
+
+/// 50 times: whether an answer is lost on the way is a matter of luck.
+#[tokio::test]
+async fn a_body_that_is_refused_is_read_so_that_the_answer_arrives() {
+    let world = World::new().await;
+    let sender = world.sender("sender-1").start().await;
+    let _receiver = world.receiver("receiver-1").start().await;
+    ready(&sender).await;
+    let (json, form) = ("application/json", "application/x-www-form-urlencoded");
+    let at = |path: &str| format!("{}{path}", sender.url());
+    let cases = [
+        (Method::POST, at("/api/messages"), json, 2 << 20, 413),
+        (Method::POST, at("/"), form, 2 << 20, 413),
+        (Method::POST, at("/api/messages"), json, 7 << 20, 413),
+        (
+            Method::POST,
+            at("/api/messages"),
+            "text/plain",
+            1 << 20,
+            415,
+        ),
+        (Method::POST, at("/api/nothing"), json, 1 << 20, 404),
+        (Method::PUT, at("/api/messages"), json, 1 << 20, 405),
+    ];
+    let rounds = (0..50).flat_map(|round| cases.iter().map(move |case| (round, case)));
+    stream::iter(rounds)
+        .for_each_concurrent(4, |(round, (method, url, kind, size, status))| async move {
+            let answer = send(url, method.clone(), kind, "x".repeat(*size)).await;
+            assert_eq!(answer.status(), *status, "round {round}: {method} {url}");
+            assert!(answer.text().await.unwrap().contains(&status.to_string()));
+        })
+        .await;
+    still_well(&world, &sender).await;
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_cut_off() {
+    let world = World::new().await;
+    let sender = world.sender("sender-1").start().await;
+    let _receiver = world.receiver("receiver-1").start().await;
+    ready(&sender).await;
+    let address = sender.url().replace("http://", "");
+    for path in ["/api/messages", "/nowhere"] {
+        let mut endless = TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Transfer-Encoding: chunked\r\n\r\n"
+        );
+        endless.write_all(head.as_bytes()).await.unwrap();
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+        let mut written = 0_usize;
+        let cut = async {
+            while endless.write_all(chunk.as_bytes()).await.is_ok() {
+                written += chunk.len();
+            }
+        };
+        tokio::time::timeout(LIMIT, cut)
+            .await
+            .expect("it is not read for ever");
+        // What is read, and what the buffers of the system take.
+        assert!((8 << 20..64 << 20).contains(&written), "{path}: {written}");
+    }
     still_well(&world, &sender).await;
 }
 

@@ -1,13 +1,19 @@
 //! What a client reads when something is wrong. No Redis is there at all.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use axum::{
     body::{Body, Bytes},
     http::{HeaderValue, Request, StatusCode, header},
     response::Response,
 };
-use futures::stream;
+use futures::{Stream, StreamExt, stream};
 
 use crate::site::{TestSite, text, value};
 
@@ -83,6 +89,63 @@ async fn a_body_over_the_limit_is_refused_whether_or_not_its_length_is_said() {
             .unwrap()
             .contains("1 MiB")
     );
+}
+
+/// Kilobytes without end, and how many bytes of them were read.
+fn endless() -> (
+    impl Stream<Item = Result<Bytes, Infallible>>,
+    Arc<AtomicUsize>,
+) {
+    const KILOBYTE: &[u8] = &[b' '; 1024];
+    let read = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&read);
+    let stream = stream::repeat_with(move || {
+        count.fetch_add(KILOBYTE.len(), Ordering::Relaxed);
+        Ok(Bytes::from_static(KILOBYTE))
+    });
+    (stream, read)
+}
+
+#[tokio::test]
+async fn a_body_is_read_to_its_end_though_the_answer_is_known_before() {
+    let site = TestSite::on(NOWHERE, 60);
+    let answer = async |request: axum::http::request::Builder, kilobytes: usize| {
+        let (stream, read) = endless();
+        let body = Body::from_stream(stream.take(kilobytes));
+        let status = site.ask(request.body(body).unwrap()).await.status();
+        assert_eq!(read.load(Ordering::Relaxed), kilobytes * 1024, "{status}");
+        status
+    };
+    let json = |path| Request::post(path).header(header::CONTENT_TYPE, "application/json");
+    assert_eq!(answer(json("/nowhere"), 900).await, StatusCode::NOT_FOUND);
+    assert_eq!(
+        answer(Request::put("/form"), 900).await,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    assert_eq!(
+        answer(json("/form"), 900).await,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    );
+    for path in ["/api/echo", "/form", "/nowhere"] {
+        assert_eq!(
+            answer(json(path), 5_000).await,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_left_at_some_point() {
+    let site = TestSite::on(NOWHERE, 60);
+    let (stream, read) = endless();
+    let post = Request::post("/api/echo").header(header::CONTENT_TYPE, "application/json");
+    let answer = site
+        .ask(post.body(Body::from_stream(stream)).unwrap())
+        .await;
+    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let read = read.load(Ordering::Relaxed);
+    assert!((8 << 20..9 << 20).contains(&read), "{read}");
 }
 
 #[tokio::test]

@@ -1,0 +1,204 @@
+//! The gateway's rules with a real nginx before real senders: keys, retries, and what it says when
+//! no node answers.
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use reqwest::{RequestBuilder, Response};
+use serde_json::{Value, json};
+use testkit::{Process, wait_until};
+use tokio::process::{Child, Command};
+
+use crate::{
+    load::client,
+    world::{World, ready},
+};
+
+const LIMIT: Duration = Duration::from_mins(1);
+const COMMON: &str = include_str!("../../../../docker/nginx/gateway.conf");
+const LOCATIONS: &str = include_str!("../../../../docker/nginx/locations.conf");
+const NATIVE: &str = include_str!("../../../../docker/nginx/native.conf.template");
+
+/// An nginx of the test's own. One process, which goes with the test.
+struct Gateway {
+    _nginx: Child,
+    folder: PathBuf,
+    url: String,
+}
+
+impl Gateway {
+    async fn before(senders: &[&Process]) -> Self {
+        let name = format!("unacked-gateway-{}", uuid::Uuid::new_v4().simple());
+        let folder = std::env::temp_dir().join(name);
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let nodes: Vec<String> = senders
+            .iter()
+            .map(|sender| format!("server {} max_fails=0;", &sender.url()["http://".len()..]))
+            .collect();
+        let settings = NATIVE
+            .replace("@PORT@", &address.port().to_string())
+            .replace("@SENDERS@", &nodes.join("\n"))
+            .replace("@RECEIVERS@", "server 127.0.0.1:9 down;")
+            // Nodes that do not answer are what is tested.
+            .replace("error_log stderr warn;", "error_log stderr crit;");
+        std::fs::create_dir(&folder).unwrap();
+        for (file, text) in [
+            ("gateway.conf", COMMON),
+            ("locations.conf", LOCATIONS),
+            ("nginx.conf", &settings),
+        ] {
+            std::fs::write(folder.join(file), text).unwrap();
+        }
+        let program = lab::stack::install::find("nginx").expect("nginx is installed");
+        let nginx = Command::new(program)
+            .args(["-e", "stderr", "-g", "master_process off;"])
+            .args(["-c", "nginx.conf", "-p"])
+            .arg(&folder)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let gateway = Self {
+            _nginx: nginx,
+            folder,
+            url: format!("http://{address}"),
+        };
+        wait_until("the gateway to answer", LIMIT, async || {
+            client().get(format!("{}/lab", gateway.url)).send().await
+        })
+        .await;
+        gateway
+    }
+
+    fn post(&self, text: &str) -> RequestBuilder {
+        let url = format!("{}/api/messages", self.url);
+        client().post(url).json(&json!({ "message": text }))
+    }
+
+    fn form(&self, text: &str) -> RequestBuilder {
+        client().post(&self.url).form(&[("message", text)])
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+async fn body(request: RequestBuilder, status: u16) -> Value {
+    let text = page(request, status).await;
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"))
+}
+
+async fn page(request: RequestBuilder, status: u16) -> String {
+    let response: Response = request.send().await.unwrap();
+    let found = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    assert_eq!(found, status, "{text}");
+    text
+}
+
+#[tokio::test]
+async fn keys_pass_the_gateway_as_they_are_and_a_request_without_one_has_its_own() {
+    let world = World::new().await;
+    let sender = world.sender("sender-1").start().await;
+    ready(&sender).await;
+    let gateway = Gateway::before(&[&sender]).await;
+    let key = "Idempotency-Key";
+    let first = body(gateway.post("a").header(key, "mine"), 202).await;
+    let again = body(gateway.post("a").header(key, "mine"), 202).await;
+    assert_eq!(first["message_id"], again["message_id"]);
+    assert_eq!(again["repeated"], true);
+    // As from a sender alone.
+    for address in [&gateway.url, &sender.url()] {
+        let post = || {
+            let url = format!("{address}/api/messages");
+            client().post(url).json(&json!({"message": "a"}))
+        };
+        for request in [
+            post().header(key, ""),
+            post().header(key, "a").header(key, "b"),
+            post().header(key, "").header(key, "b"),
+            post().header(key, "a b"),
+        ] {
+            let problem = body(request, 400).await;
+            let detail = problem["detail"].as_str().unwrap_or_default();
+            assert!(detail.contains("idempotency-key"), "{address}: {problem}");
+        }
+    }
+    // Two requests are two messages, whatever a client claims.
+    for _ in 0..2 {
+        let request = gateway.post("b").header("X-Gateway-Key", "theirs");
+        assert_eq!(body(request, 202).await["repeated"], false);
+    }
+    let theirs = "select count(*) from sender.message where idempotency_key = 'theirs'";
+    assert_eq!(world.count(theirs).await, 0);
+    assert_eq!(world.count("select count(*) from sender.message").await, 3);
+}
+
+#[tokio::test]
+async fn a_post_without_a_key_that_is_tried_on_two_nodes_counts_once() {
+    let world = World::new().await;
+    let dies = world
+        .sender("sender-1")
+        .env("FAIL_POINTS", "submit.after_commit=crash@1")
+        .start()
+        .await;
+    let lives = world.sender("sender-2").start().await;
+    ready(&dies).await;
+    ready(&lives).await;
+    let gateway = Gateway::before(&[&dies, &lives]).await;
+    let mut repeated = 0;
+    for n in 0..3 {
+        let receipt = body(gateway.post(&format!("message {n}")), 202).await;
+        repeated += i32::from(receipt["repeated"] == true);
+    }
+    assert_eq!(repeated, 1, "the one that the first node took along");
+    assert_eq!(world.count("select count(*) from sender.message").await, 3);
+}
+
+#[tokio::test]
+async fn what_no_node_got_was_not_accepted_and_what_one_got_is_unknown() {
+    let world = World::new().await;
+    let mut one = world.sender("sender-1").start().await;
+    let mut other = world.sender("sender-2").start().await;
+    ready(&one).await;
+    ready(&other).await;
+    let gateway = Gateway::before(&[&one, &other]).await;
+    // The gateway keeps connections to both, which are broken by the time it uses them again.
+    for _ in 0..4 {
+        body(gateway.post("accepted"), 202).await;
+    }
+    one.kill().await;
+    other.kill().await;
+    for _ in 0..3 {
+        let problem = body(gateway.post("lost"), 502).await;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(
+            detail.contains("Nothing was accepted") && !detail.contains("not known"),
+            "{problem}"
+        );
+        let page = page(gateway.form("lost"), 502).await;
+        assert!(page.contains("Nothing was accepted"), "{page}");
+    }
+    let page = page(client().get(&gateway.url), 502).await;
+    assert!(!page.contains("accepted"), "nothing was sent: {page}");
+    assert_eq!(world.count("select count(*) from sender.message").await, 4);
+
+    other.set_env("FAIL_POINTS", "submit.after_commit=crash@1");
+    other.start_again().await;
+    ready(&other).await;
+    let keyed = || gateway.post("taken along").header("Idempotency-Key", "k");
+    let problem = body(keyed(), 502).await;
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(
+        detail.contains("not known") && !detail.contains("Nothing was accepted"),
+        "{problem}"
+    );
+    other.wait(LIMIT).await.unwrap();
+    one.start_again().await;
+    ready(&one).await;
+    assert_eq!(body(keyed(), 202).await["repeated"], true);
+}
