@@ -1,9 +1,11 @@
 //! What can be said on the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
+use crate::load::cli::LoadArgs;
 use crate::scale;
 use crate::stack::node::Service;
 use crate::test::stages::Stage;
@@ -13,7 +15,6 @@ use crate::up::Up;
 ///
 /// Start with `cargo lab up` and open the address that it prints. It needs no setup: PostgreSQL, Redis, RabbitMQ and
 /// nginx are started as private copies on free loopback ports, with their data in .lab, apart from any that run already.
-/// `lab sender` and `lab receiver` are the services themselves, as `up` starts them.
 #[derive(Debug, Parser)]
 #[command(
     name = "lab",
@@ -31,6 +32,19 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    #[command(flatten)]
+    Deed(Deed),
+    /// Be one sender, as `up` starts them: `lab sender --help` lists its settings
+    #[command(disable_help_flag = true)]
+    Sender(Settings),
+    /// Be one receiver, as `up` starts them: `lab receiver --help` lists its settings
+    #[command(disable_help_flag = true)]
+    Receiver(Settings),
+}
+
+/// What is done to a stack, or to the project.
+#[derive(Debug, Subcommand)]
+pub enum Deed {
     /// Start everything and stay until Ctrl-C
     ///
     /// Settings of the services are handed on from the environment: `WORK_DELAY_MAX_MS=0 cargo lab up` starts receivers
@@ -51,6 +65,11 @@ pub enum Command {
         #[arg(required = true, value_name = "NAME=N", value_parser = scale::parse)]
         nodes: Vec<(Service, usize)>,
     },
+    /// Offer messages to the gateway on a schedule, and record what each client was told
+    ///
+    /// The schedule does not slow down when the system does: latency counts from when a request was due. A request is
+    /// repeated with the same key until it has an answer for good. The record is in runs/ID of the stack's folder.
+    Load(Box<LoadArgs>),
     /// Remove all data of the stack
     Reset {
         /// Do not ask
@@ -75,4 +94,46 @@ pub enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+}
+
+/// What belongs to the service, which reads it itself.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// Its flags
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "SETTING"
+    )]
+    pub all: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_lists_the_services() {
+        let help = Cli::command().render_help().to_string();
+        for service in ["  sender ", "  receiver "] {
+            assert!(help.contains(service), "{help}");
+        }
+        assert!(!help.contains("  servers "), "{help}");
+    }
+
+    #[test]
+    fn a_service_gets_all_that_stands_behind_it() {
+        let line = ["lab", "--lab-dir", "x", "sender", "--help", "--prefetch=3"];
+        let Command::Sender(settings) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("another command");
+        };
+        assert_eq!(settings.all, ["--help", "--prefetch=3"]);
+    }
 }

@@ -38,10 +38,13 @@ pub async fn run(root: &Path) -> Result<()> {
 async fn left_behind(root: &Path) -> Result<()> {
     let begun = Instant::now();
     match clear_up(root).await {
-        0 => say::line("Nothing runs here."),
+        0 => say::line(format!("Nothing runs in {}.", root.display())),
         left => Steps::new(&say::tell).done(
             begun,
-            format!("ended {left} processes of a stack whose `lab up` was killed"),
+            format!(
+                "ended {} of a stack whose `lab up` was killed",
+                process::count(left)
+            ),
         ),
     }
     Ok(())

@@ -4,23 +4,29 @@
 
 pub mod cli;
 pub mod down;
+pub mod load;
 pub mod reset;
+pub mod run;
 pub mod say;
 pub mod scale;
 pub mod servers;
 pub mod services;
+pub mod settings;
 pub mod stack;
 pub mod status;
 pub mod test;
 pub mod up;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use daemon::WrongSetting;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Deed};
+use stack::node::Service;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
@@ -28,30 +34,58 @@ pub fn main() -> ExitCode {
     if let Some(code) = services::run(&arguments) {
         return code;
     }
-    match run(Cli::parse_from(arguments)) {
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, &arguments),
+    };
+    let deed = match cli.command {
+        Command::Deed(deed) => deed,
+        Command::Sender(settings) => return services::be(Service::Sender, settings.all),
+        Command::Receiver(settings) => return services::be(Service::Receiver, settings.all),
+    };
+    match run(cli.lab_dir, deed) {
         Ok(code) => code,
         Err(error) => {
             say::complain(format!("lab: {error:#}"));
-            ExitCode::FAILURE
+            if error.is::<say::Usage>() {
+                ExitCode::from(say::Usage::EXIT_CODE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode> {
-    let root = match cli.lab_dir {
+/// Clap says it well of what was typed, but names the flag when it was the environment.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let wrong = daemon::settings::wrong(error, Cli::command(), arguments);
+    if wrong.name().starts_with("LAB_") {
+        return wrong.report();
+    }
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::from(WrongSetting::EXIT_CODE)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
+    let root = match lab_dir {
         Some(root) => root,
         None => stack::dir::default_root()?,
     };
     let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
     let code = runtime.block_on(async {
-        let done = match cli.command {
-            Command::Up(up) => return up::run(root, up).await,
-            Command::Test { fast, stages } => return test::run(fast, &stages).await,
-            Command::Down => down::run(&root).await,
-            Command::Status { json } => status::run(&root, json).await,
-            Command::Scale { nodes } => scale::run(&root, &nodes).await,
-            Command::Reset { yes } => reset::run(&root, yes).await,
-            Command::Servers { dir } => servers::run(&dir).await,
+        let done = match deed {
+            Deed::Up(up) => return up::run(root, up).await,
+            Deed::Test { fast, stages } => return test::run(fast, &stages).await,
+            Deed::Down => down::run(&root).await,
+            Deed::Status { json } => status::run(&root, json).await,
+            Deed::Load(args) => load::cli::run(&root, &args).await,
+            Deed::Scale { nodes } => scale::run(&root, &nodes).await,
+            Deed::Reset { yes } => reset::run(&root, yes).await,
+            Deed::Servers { dir } => servers::run(&dir).await,
         };
         done.map(|()| ExitCode::SUCCESS)
     });

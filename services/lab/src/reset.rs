@@ -21,7 +21,8 @@ pub async fn run(root: &Path, yes: bool) -> Result<()> {
         root.display()
     );
     let Some(_lock) = dir::lock(&root)? else {
-        bail!("a stack runs here; `cargo lab down` stops it");
+        let down = dir::command(&root, "down");
+        bail!("a stack runs in {}; `{down}` stops it", root.display());
     };
     if !yes {
         ensure!(

@@ -3,7 +3,7 @@
 //! Results and progress go to standard output, complaints to standard error. Nobody reading (a closed pipe) is not
 //! an error: `lab up | head` must not take the stack down.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Formatter};
 use std::io::{Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,23 @@ pub fn line(text: impl Display) {
 pub fn complain(text: impl Display) {
     let _ = writeln!(stderr().lock(), "{text}");
 }
+
+/// What cannot be done as it was asked for: one line, and exit code 2, before anything was begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage(pub String);
+
+impl Usage {
+    /// The exit code.
+    pub const EXIT_CODE: u8 = 2;
+}
+
+impl Display for Usage {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
 
 /// Asks a question with the answer no as default.
 pub fn confirm(question: &str) -> std::io::Result<bool> {

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::say::{self, Steps};
@@ -18,6 +19,7 @@ use crate::stack::dir::{self, LabDir};
 use crate::stack::postgres::{self, Durability};
 use crate::stack::process;
 use crate::stack::servers::{Given, Servers, Which};
+use crate::stack::supervisor::Unit;
 
 /// The servers' folders: only processes in these may be ended as left-overs.
 const HOMES: [&str; 4] = ["postgres", "redis", "rabbitmq", "epmd"];
@@ -37,7 +39,9 @@ pub async fn run(root: &Path) -> Result<()> {
 
 async fn serve(dir: &LabDir, tasks: &mut JoinSet<()>) -> Result<()> {
     let given = Given::default();
-    let servers = Servers::prepare(dir, &given, Durability::OfProcess, false, tasks).await?;
+    let (news, _) = mpsc::unbounded_channel();
+    let durability = Durability::OfProcess;
+    let servers = Servers::prepare(dir, &given, durability, false, &news, tasks).await?;
     // progress is for people: standard output holds only the protocol
     let quiet = |_: &str| {};
     let steps = Steps::new(&quiet);
@@ -114,7 +118,7 @@ fn all(pid: Option<u32>, signal: Signal) -> Result<()> {
 
 fn describe(dir: &LabDir, servers: &Servers) -> Value {
     let (addresses, secrets) = (&servers.addresses, dir.secrets());
-    let pid = |which| servers.condition(which).pid;
+    let pid = |which| servers.unit(which).and_then(Unit::pid);
     json!({
         "postgres": {
             "url": addresses.database,

@@ -1,16 +1,14 @@
 //! `lab status`: what everything is doing, as a table for people or as JSON for scripts.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 
 use crate::say;
 use crate::stack::control::{self, Request};
 use crate::stack::dir::Place;
-use crate::stack::node::{self, Service};
+use crate::stack::node::Service;
 use crate::stack::supervisor::{Condition, Doing};
 
 /// What scripts and tests read. It holds passwords.
@@ -18,6 +16,9 @@ use crate::stack::supervisor::{Condition, Doing};
 pub struct Status {
     pub gateway: String,
     pub gateway_pid: Option<u32>,
+    pub gateway_state: Doing,
+    pub gateway_restarts: u32,
+    pub gateway_missing: Option<String>,
     pub postgres: ServerStatus,
     pub redis: ServerStatus,
     pub rabbitmq: RabbitMqStatus,
@@ -33,6 +34,8 @@ pub struct Program {
     pub pid: Option<u32>,
     pub state: Doing,
     pub restarts: u32,
+    /// Why it is not ready although it runs.
+    pub missing: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,8 +59,6 @@ pub struct NodeStatus {
     pub service: Service,
     pub address: String,
     pub ops: String,
-    /// Why it is not ready although it runs.
-    pub missing: Option<String>,
     #[serde(flatten)]
     pub program: Program,
 }
@@ -68,31 +69,19 @@ impl From<Condition> for Program {
             pid: now.pid,
             state: now.doing,
             restarts: now.restarts,
+            missing: now.missing,
         }
     }
 }
 
 impl NodeStatus {
-    /// Asks a node that runs whether it is ready now.
-    pub async fn look(service: Service, place: Place, mut program: Program) -> Self {
-        let mut missing = None;
-        if program.state == Doing::Ready {
-            missing = match timeout(Duration::from_secs(1), node::readiness(place.ops)).await {
-                Ok(Ok(why)) => why,
-                Ok(Err(_)) => Some("its port is closed".to_owned()),
-                Err(_) => Some("it does not answer".to_owned()),
-            };
-            if missing.is_some() {
-                program.state = Doing::Unready;
-            }
-        }
+    pub fn new(service: Service, place: Place, now: Condition) -> Self {
         Self {
             name: place.name,
             service,
             address: format!("http://127.0.0.1:{}", place.port),
             ops: format!("http://127.0.0.1:{}", place.ops),
-            missing,
-            program,
+            program: now.into(),
         }
     }
 }
@@ -117,7 +106,11 @@ fn table(status: &Status) -> String {
             .map(str::to_owned)
             .to_vec(),
     ];
-    let mut row = |name: &str, program: &Program, address: String| {
+    let mut row = |name: &str, program: &Program, url: &str| {
+        let address = match &program.missing {
+            Some(why) => format!("{}  ({why})", host(url)),
+            None => host(url),
+        };
         let pid = program
             .pid
             .map_or_else(|| "-".to_owned(), |pid| pid.to_string());
@@ -129,26 +122,22 @@ fn table(status: &Status) -> String {
             address,
         ]);
     };
-    row(
-        "PostgreSQL",
-        &status.postgres.program,
-        host(&status.postgres.url),
-    );
-    row("Redis", &status.redis.program, host(&status.redis.url));
-    row(
-        "RabbitMQ",
-        &status.rabbitmq.program,
-        host(&status.rabbitmq.amqp),
-    );
+    let (postgres, redis, rabbitmq) = (&status.postgres, &status.redis, &status.rabbitmq);
+    row("PostgreSQL", &postgres.program, &postgres.url);
+    row("Redis", &redis.program, &redis.url);
+    row("RabbitMQ", &rabbitmq.program, &rabbitmq.amqp);
     for node in &status.nodes {
-        let address = match &node.missing {
-            Some(why) => format!("{}  ({why})", host(&node.address)),
-            None => host(&node.address),
-        };
-        row(&node.name, &node.program, address);
+        row(&node.name, &node.program, &node.address);
     }
+    let gateway = Program {
+        pid: status.gateway_pid,
+        state: status.gateway_state,
+        restarts: status.gateway_restarts,
+        missing: status.gateway_missing.clone(),
+    };
+    row("gateway", &gateway, &status.gateway);
     let mut text = align(&rows);
-    text += "\n\nGateway        ";
+    text += "\n\nPages          ";
     text += &status.gateway;
     if let Some(management) = &status.rabbitmq.management {
         text += "/\nRabbitMQ's UI  http://";

@@ -12,16 +12,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::sleep;
 
 use crate::say::{self, Steps};
+use crate::settings;
 use crate::stack::control::{self, Control, Request};
 use crate::stack::dir::{self, LabDir};
 use crate::stack::install::{self, NGINX};
 use crate::stack::node::Service;
 use crate::stack::servers::Given;
-use crate::stack::{Plan, Stack, clear_up, ports};
+use crate::stack::supervisor::News;
+use crate::stack::{Plan, Stack, clear_up, ports, process};
 
 /// The most nodes of one service.
 pub const NODES_MAX: usize = 64;
@@ -54,6 +56,10 @@ pub fn count(text: &str) -> Result<usize, String> {
 
 /// Starts the stack, waits, stops it.
 pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Err(wrong) = settings::check(&up.given, &arguments) {
+        return Ok(wrong.report());
+    }
     let mut ends = Ends::new()?;
     dir::make_folder(&root, 0o711)?;
     let root = root.canonicalize()?;
@@ -67,8 +73,9 @@ pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
         let _ = lines.send(text.to_owned());
     };
     let steps = Steps::new(&tell);
+    let (news, mut told) = mpsc::unbounded_channel();
     let prepared = tokio::select! {
-        stack = prepare(&root, &up, &steps) => stack?,
+        stack = prepare(&root, &up, news, &steps) => stack?,
         () = ends.next() => bail!("interrupted"),
     };
     let stack = Arc::new(prepared);
@@ -79,7 +86,7 @@ pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
     ]);
     let work = async {
         stack.start(&plan, &steps).await?;
-        steps.note(welcome(&stack, &steps));
+        steps.note(welcome(&root, &stack, &steps));
         std::future::pending::<Result<()>>().await
     };
     let life = async {
@@ -101,9 +108,10 @@ pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
                 clear_up(&root).await;
             }
         }
-        let (time, root) = (say::seconds(begun.elapsed()), root.display());
+        let (time, reset) = (say::seconds(begun.elapsed()), dir::command(&root, "reset"));
+        let root = root.display();
         tell(&format!(
-            "Stopped in {time}. The data stay in {root}; `cargo lab reset` removes them."
+            "Stopped in {time}. The data stay in {root}; `{reset}` removes them."
         ));
         // the last line is still on its way to whoever asked for the end
         sleep(Duration::from_millis(50)).await;
@@ -111,6 +119,7 @@ pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
     };
     let result = tokio::select! {
         result = life => result,
+        () = pass_on(&mut told, &tell) => Ok(()),
         () = control.serve(&stack, &down, &lines) => Ok(()),
     };
     Ok(if result.is_ok() {
@@ -120,13 +129,16 @@ pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
     })
 }
 
-async fn prepare(root: &Path, up: &Up, steps: &Steps<'_>) -> Result<Stack> {
+async fn prepare(root: &Path, up: &Up, news: News, steps: &Steps<'_>) -> Result<Stack> {
     let begun = Instant::now();
     let left = clear_up(root).await;
     if left > 0 {
         steps.done(
             begun,
-            format!("ended {left} processes of an earlier stack that was killed"),
+            format!(
+                "ended {} of an earlier stack that was killed",
+                process::count(left)
+            ),
         );
     }
     if !ports::is_free(up.port) {
@@ -141,19 +153,29 @@ async fn prepare(root: &Path, up: &Up, steps: &Steps<'_>) -> Result<Stack> {
     install::ensure_installed(&needed, up.yes, steps).await?;
     let begun = Instant::now();
     let dir = LabDir::open(root)?;
-    let stack = Stack::prepare(dir, &up.given, up.port).await?;
+    let stack = Stack::prepare(dir, &up.given, up.port, news).await?;
     if begun.elapsed() > Duration::from_millis(500) {
         steps.done(begun, "data folders made");
     }
     Ok(stack)
 }
 
-fn welcome(stack: &Stack, steps: &Steps<'_>) -> String {
+/// Says which programs ended by themselves, for as long as the stack lives.
+async fn pass_on(told: &mut mpsc::UnboundedReceiver<String>, tell: say::Tell<'_>) {
+    while let Some(news) = told.recv().await {
+        tell(&news);
+    }
+    std::future::pending::<()>().await;
+}
+
+fn welcome(root: &Path, stack: &Stack, steps: &Steps<'_>) -> String {
     format!(
         "ready after {}\n\n{}\nCtrl-C stops everything and keeps the data.\n\
-         In another terminal: cargo lab status, cargo lab scale receiver=5\n",
+         In another terminal: {}, {}\n",
         steps.total(),
-        stack.places()
+        stack.pages(),
+        dir::command(root, "status"),
+        dir::command(root, "scale receiver=5"),
     )
 }
 
@@ -166,7 +188,10 @@ async fn already_running(root: &Path) -> String {
         .map(|pid| format!(" (pid {pid})"))
         .unwrap_or_default();
     format!(
-        "a stack already runs in this checkout{at}{by}; `cargo lab down` stops it, `cargo lab status` shows it"
+        "a stack already runs in {}{at}{by}; `{}` stops it, `{}` shows it",
+        root.display(),
+        dir::command(root, "down"),
+        dir::command(root, "status"),
     )
 }
 

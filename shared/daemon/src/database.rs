@@ -104,7 +104,10 @@ async fn answers(limit: Duration, connection: &mut PgConnection) -> Result<bool,
 }
 
 /// Checks the URL without ever repeating it: it holds a password.
-fn connect_options(url: &str, application: &str) -> Result<PgConnectOptions, WrongSetting> {
+pub(crate) fn connect_options(
+    url: &str,
+    application: &str,
+) -> Result<PgConnectOptions, WrongSetting> {
     let wrong = |right: String| WrongSetting::secret("DATABASE_URL", right);
     let shape = "postgres://ROLE:PASSWORD@HOST:PORT/DATABASE";
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {

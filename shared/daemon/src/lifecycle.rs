@@ -79,7 +79,8 @@ impl Lifecycle {
     )]
     pub fn fail(&self, error: anyhow::Error) {
         let code = if let Some(wrong) = error.downcast_ref::<WrongSetting>() {
-            complain(&wrong.to_string());
+            let arguments: Vec<_> = std::env::args_os().collect();
+            let _ = wrong.clone().as_given(&arguments).report();
             WrongSetting::EXIT_CODE
         } else {
             tracing::error!("failed: {error:#}");

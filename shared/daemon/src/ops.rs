@@ -1,5 +1,5 @@
-//! The second port, for those who run the process: health, metrics and, when the lab is on, the
-//! fail points. The gateway never routes to it.
+//! The second port, for those who run the process: health, metrics and, when the lab is on, fail
+//! points and knobs. The gateway never routes to it.
 //!
 //! `/health/live` says that the process can answer at all; it asks nothing of anybody, so that
 //! nobody restarts a node because its database is away. `/health/ready` is 503 while a part that
@@ -14,7 +14,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use chaos::{FailPointStatus, FailPoints, WrongFailPoint};
+use chaos::{
+    FailPointStatus, FailPoints, Knobs, WrongFailPoint,
+    knobs::{Change, Settings},
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 
@@ -27,14 +30,25 @@ pub struct OpsState {
     pub node: Arc<Node>,
     /// How the parts are.
     pub parts: Parts,
-    /// The parts that the service cannot do without.
-    pub ready_needs: &'static [&'static str],
+    /// What the service says of itself.
+    pub told: Told,
     /// The numbers, see [`crate::metrics_handle`].
     pub metrics: PrometheusHandle,
     /// The fail points.
     pub fail_points: FailPoints,
     /// Whether `/ops` exists.
     pub lab_ops: bool,
+}
+
+/// What a service says of itself on its second port.
+#[derive(Clone, Default)]
+pub struct Told {
+    /// The parts that it cannot do without.
+    pub ready_needs: &'static [&'static str],
+    /// Names of the guarantees that are off.
+    pub without: Vec<&'static str>,
+    /// The knobs of its work, if it has some.
+    pub knobs: Option<Knobs>,
 }
 
 /// The routes of the second port.
@@ -45,6 +59,10 @@ pub fn router(state: OpsState) -> Router {
         .route("/metrics", get(metrics));
     if state.lab_ops {
         router = router.route("/ops/fail-points", get(fail_points).put(put_fail_points));
+        if let Some(knobs) = state.told.knobs.clone() {
+            let routes = get(get_knobs).put(put_knobs);
+            router = router.route("/ops/knobs", routes.with_state(knobs));
+        }
     }
     router.with_state(state)
 }
@@ -59,7 +77,7 @@ async fn live(State(ops): State<OpsState>) -> Json<serde_json::Value> {
 }
 
 async fn ready(State(ops): State<OpsState>) -> Response {
-    let ready = ops.parts.usable(ops.ready_needs);
+    let ready = ops.parts.usable(ops.told.ready_needs);
     let status = if ready {
         StatusCode::OK
     } else {
@@ -70,6 +88,7 @@ async fn ready(State(ops): State<OpsState>) -> Response {
         "node": ops.node.name,
         "service": ops.node.service,
         "parts": ops.parts.states(),
+        "without": ops.told.without,
     });
     (status, Json(body)).into_response()
 }
@@ -98,6 +117,26 @@ async fn put_fail_points(
     Ok(Json(ops.fail_points.status()))
 }
 
+async fn get_knobs(State(knobs): State<Knobs>) -> Json<Settings> {
+    Json(knobs.now())
+}
+
+/// The body is JSON and names what it changes.
+async fn put_knobs(
+    State(knobs): State<Knobs>,
+    wanted: String,
+) -> Result<Json<Settings>, (StatusCode, String)> {
+    let refused = |why: String| (StatusCode::UNPROCESSABLE_ENTITY, format!("{why}\n"));
+    // An array would do for a structure too, as long as its fields are in order.
+    if !wanted.trim_start().starts_with('{') {
+        return Err(refused("right is a JSON object".to_owned()));
+    }
+    let change: Change = serde_json::from_str(&wanted).map_err(|e| refused(e.to_string()))?;
+    let settings = knobs.change(&change).map_err(|e| refused(e.to_string()))?;
+    tracing::warn!(knobs = wanted, "knobs were turned");
+    Ok(Json(settings))
+}
+
 #[cfg(test)]
 mod tests {
     use axum::{
@@ -114,7 +153,10 @@ mod tests {
         OpsState {
             node: Arc::new(NodeArgs::default().node("sender").unwrap()),
             parts: Parts::new(),
-            ready_needs: &["postgres"],
+            told: Told {
+                ready_needs: &["postgres"],
+                ..Told::default()
+            },
             metrics: metrics_handle(),
             fail_points: FailPoints::default(),
             lab_ops,
@@ -172,6 +214,52 @@ mod tests {
             ask(&state, "PUT", "/ops/fail-points", "x=crash").await.0,
             422
         );
+    }
+
+    #[tokio::test]
+    async fn guarantees_that_are_off_are_told_with_the_health() {
+        let mut state = state(false);
+        let without = async |state: &OpsState| -> Value {
+            let (_, body) = ask(state, "GET", "/health/ready", "").await;
+            serde_json::from_str::<Value>(&body).unwrap()["without"].clone()
+        };
+        assert_eq!(without(&state).await, json!([]));
+        state.told.without = vec!["inbox"];
+        assert_eq!(without(&state).await, json!(["inbox"]));
+    }
+
+    #[tokio::test]
+    async fn knobs_are_turned_from_outside_one_at_a_time_and_nonsense_turns_none() {
+        let mut state = state(true);
+        assert_eq!(ask(&state, "GET", "/ops/knobs", "").await.0, 404);
+        let settings = Settings {
+            delay_min_ms: 0,
+            delay_max_ms: 100,
+            fail_one_in: 0,
+            failure_action: chaos::knobs::FailureAction::Nack,
+        };
+        state.told.knobs = Some(Knobs::new(settings).unwrap());
+        let turn = r#"{"failure_action": "drop", "delay_min_ms": 7}"#;
+        assert_eq!(ask(&state, "PUT", "/ops/knobs", turn).await.0, 200);
+        let expected = r#"{"delay_min_ms":7,"delay_max_ms":100,"fail_one_in":0,"failure_action":"drop"}"#;
+        let now = ask(&state, "GET", "/ops/knobs", "").await;
+        assert_eq!(now, (StatusCode::OK, expected.to_owned()));
+        for (nonsense, said) in [
+            ("", "right is a JSON object"),
+            ("[1, 2]", "right is a JSON object"),
+            ("{", "EOF while parsing"),
+            (r#"{"speed": 3}"#, "unknown field `speed`"),
+            (r#"{"fail_one_in": null}"#, "invalid type: null"),
+            (r#"{"fail_one_in": -1}"#, "invalid value"),
+            (r#"{"failure_action": "explode"}"#, "unknown variant"),
+            (r#"{"delay_min_ms": 101}"#, "more than delay_max_ms"),
+            (r#"{"fail_one_in": 1} x"#, "trailing characters"),
+        ] {
+            let (status, why) = ask(&state, "PUT", "/ops/knobs", nonsense).await;
+            assert_eq!(status, 422, "{nonsense}");
+            assert!(why.contains(said), "{nonsense}: {why}");
+        }
+        assert_eq!(ask(&state, "GET", "/ops/knobs", "").await, now);
     }
 
     #[tokio::test]

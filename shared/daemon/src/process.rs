@@ -9,12 +9,12 @@ use tokio::net::TcpListener;
 
 use crate::{
     WrongSetting,
-    database::{Database, DatabaseArgs},
+    database::{self, Database, DatabaseArgs},
     http,
     lifecycle::{Lifecycle, run_process},
     metrics_handle, monitor,
     node::{Node, NodeArgs},
-    ops,
+    ops::{self, Told},
     parts::Parts,
     redis::{self, RedisArgs, fred::clients::Pool},
     telemetry::{self, TelemetryArgs},
@@ -35,7 +35,7 @@ pub struct ProcessArgs {
     /// Seconds that a stop may take before what is still running is given up
     #[arg(long, env = "SHUTDOWN_SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub shutdown_secs: u64,
-    /// Offer fail points on the ops port
+    /// Offer fail points and knobs on the ops port
     #[arg(long, env = "LAB_OPS", default_value_t = false, action = clap::ArgAction::Set)]
     pub lab_ops: bool,
     /// Fail points armed from the start, such as `settle.before_ack=crash@3`
@@ -63,6 +63,23 @@ pub struct Process {
 }
 
 impl ProcessArgs {
+    /// Looks at the settings as [`ProcessArgs::begin`] does, and opens nothing.
+    ///
+    /// # Errors
+    /// A setting that cannot be used.
+    pub fn check(&self, service: &'static str) -> Result<(), WrongSetting> {
+        let node = self.node.node(service)?;
+        telemetry::filter(&self.telemetry)?;
+        self.fail_points()?;
+        database::connect_options(&self.database.database_url, &node.name)?;
+        redis::config(&self.redis).map(drop)
+    }
+
+    fn fail_points(&self) -> Result<FailPoints, WrongSetting> {
+        FailPoints::parse(&self.fail_points)
+            .map_err(|error| WrongSetting::because("FAIL_POINTS", error.to_string()))
+    }
+
     /// Begins the log and opens what is needed, whether or not the servers are there. Must be called
     /// in a runtime.
     ///
@@ -73,8 +90,7 @@ impl ProcessArgs {
         telemetry::init(&self.telemetry, &node)?;
         let parts = Parts::new();
         Ok(Process {
-            fail_points: FailPoints::parse(&self.fail_points)
-                .map_err(|error| WrongSetting::because("FAIL_POINTS", error.to_string()))?,
+            fail_points: self.fail_points()?,
             database: self.database.open(&node, &parts)?,
             redis: redis::connect(&self.redis)?,
             node,
@@ -102,24 +118,30 @@ impl ProcessArgs {
 }
 
 impl Process {
-    /// Watches Postgres and Redis, and serves health, metrics and, with `LAB_OPS`, fail points. The
-    /// process is ready when the parts of `ready_needs` are usable.
-    pub fn watch_and_tell(
-        &self,
-        ops_listener: TcpListener,
-        ready_needs: &'static [&'static str],
-        lifecycle: &Lifecycle,
-    ) {
+    /// Watches Postgres and Redis, and serves health, metrics and, with `LAB_OPS`, fail points and
+    /// knobs. The process is ready when the parts that it needs are usable.
+    pub fn watch_and_tell(&self, ops_listener: TcpListener, told: Told, lifecycle: &Lifecycle) {
         monitor::watch_database(&self.database, lifecycle);
         monitor::watch_redis(&self.redis, &self.parts.part("redis"), lifecycle);
         let router: Router = ops::router(ops::OpsState {
             node: Arc::clone(&self.node),
             parts: self.parts.clone(),
-            ready_needs,
+            told,
             metrics: metrics_handle(),
             fail_points: self.fail_points.clone(),
             lab_ops: self.lab_ops,
         });
         http::serve(ops_listener, router, lifecycle);
+    }
+
+    /// Ends the process at once when it is asked to stop, whatever it has begun: the unsafe
+    /// alternative to [`Lifecycle::finish`].
+    pub fn end_at_once(&self, lifecycle: &Lifecycle) {
+        let stopping = lifecycle.stopping();
+        lifecycle.spawn("sudden end", async move {
+            stopping.cancelled().await;
+            tracing::warn!("ending at once, as the settings say");
+            std::process::exit(0);
+        });
     }
 }

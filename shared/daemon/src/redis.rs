@@ -49,14 +49,22 @@ impl std::fmt::Debug for RedisArgs {
     }
 }
 
-/// Clients that connect in the background, now and whenever the connection was lost. Must be
-/// called on a runtime.
-pub fn connect(args: &RedisArgs) -> Result<Pool, WrongSetting> {
-    let wrong = || WrongSetting::secret("REDIS_URL", "redis://:PASSWORD@HOST:PORT/NUMBER");
+fn wrong() -> WrongSetting {
+    WrongSetting::secret("REDIS_URL", "redis://:PASSWORD@HOST:PORT/NUMBER")
+}
+
+/// Checks the URL without ever repeating it: it holds a password.
+pub(crate) fn config(args: &RedisArgs) -> Result<Config, WrongSetting> {
     if !args.redis_url.starts_with("redis://") {
         return Err(wrong());
     }
-    let mut config = Config::from_url_centralized(&args.redis_url).map_err(|_| wrong())?;
+    Config::from_url_centralized(&args.redis_url).map_err(|_| wrong())
+}
+
+/// Clients that connect in the background, now and whenever the connection was lost. Must be
+/// called on a runtime.
+pub fn connect(args: &RedisArgs) -> Result<Pool, WrongSetting> {
+    let mut config = config(args)?;
     config.fail_fast = false;
     let performance = PerformanceConfig {
         default_command_timeout: COMMAND_LIMIT,

@@ -1,6 +1,21 @@
 //! Settings that are wrong, and how to say so: one line that names the setting, exit code 2.
+//!
+//! A setting is named as it was given: by its flag where that is on the command line, and else by
+//! its environment variable.
 
-use std::{borrow::Cow, ffi::OsString, io::Write, process::ExitCode};
+use std::{
+    borrow::Cow,
+    error::Error,
+    ffi::OsString,
+    io::Write,
+    num::{IntErrorKind, ParseIntError},
+    process::ExitCode,
+};
+
+use clap::{
+    Arg, Command,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 /// A setting with a value that cannot be used.
 ///
@@ -9,7 +24,7 @@ use std::{borrow::Cow, ffi::OsString, io::Write, process::ExitCode};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("wrong setting {name}{shown}: {why}", shown = shown(self.value.as_deref()))]
 pub struct WrongSetting {
-    name: &'static str,
+    name: Cow<'static, str>,
     value: Option<String>,
     why: String,
 }
@@ -29,7 +44,7 @@ impl WrongSetting {
         right: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self {
-            name,
+            name: name.into(),
             value: Some(value.into()),
             why: format!("right is {}", right.into()),
         }
@@ -38,24 +53,42 @@ impl WrongSetting {
     /// As [`WrongSetting::new`], for a value that must not be printed.
     pub fn secret(name: &'static str, right: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            name,
+            name: name.into(),
             value: None,
             why: format!("right is {}", right.into()),
         }
     }
 
     /// `name` does not do, because of this; for what shows only later, or needs a sentence.
-    pub fn because(name: &'static str, why: impl Into<String>) -> Self {
+    pub fn because(name: impl Into<Cow<'static, str>>, why: impl Into<String>) -> Self {
         Self {
-            name,
+            name: name.into(),
             value: None,
             why: why.into(),
         }
     }
 
-    /// The setting's name as an environment variable.
-    pub fn name(&self) -> &'static str {
-        self.name
+    /// The same, of a setting that people know by another name.
+    #[must_use]
+    pub fn called(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The setting's name as an environment variable, or as a flag where it was given as one.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Names the flag where these arguments hold it: each variable has the flag of its name.
+    #[must_use]
+    pub fn as_given(self, arguments: &[OsString]) -> Self {
+        let flag = self.name.to_lowercase().replace('_', "-");
+        if given(&flag, arguments) {
+            self.called(format!("--{flag}"))
+        } else {
+            self
+        }
     }
 
     /// Prints the line on standard error and gives the exit code.
@@ -84,10 +117,10 @@ pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
 pub fn parse_from<P: clap::Parser>(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<P, ExitCode> {
-    P::try_parse_from(arguments).map_err(|error| {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    P::try_parse_from(&arguments).map_err(|error| {
         if error.use_stderr() {
-            complain(&one_line(&error));
-            ExitCode::from(WrongSetting::EXIT_CODE)
+            wrong(&error, P::command(), &arguments).report()
         } else {
             let _ = error.print();
             ExitCode::SUCCESS
@@ -95,10 +128,113 @@ pub fn parse_from<P: clap::Parser>(
     })
 }
 
+/// What clap complains about when it reads these arguments and the environment.
+pub fn wrong(error: &clap::Error, mut command: Command, arguments: &[OsString]) -> WrongSetting {
+    // Arguments know their names only then.
+    command.build();
+    let command = &command;
+    let named = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(name)) => vec![name.clone()],
+        Some(ContextValue::Strings(names)) => names.clone(),
+        _ => Vec::new(),
+    };
+    let found = |name: &String| {
+        find(command, name).map_or_else(|| name.clone(), |arg| name_of(arg, arguments))
+    };
+    let name = named.iter().map(found).collect::<Vec<_>>().join(", ");
+    match error.kind() {
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let mut about = named.iter().filter_map(|name| find(command, name));
+            let hidden = about.any(Arg::is_hide_env_values_set);
+            let value = match error.get(ContextKind::InvalidValue) {
+                Some(ContextValue::String(value)) if !hidden => Some(value.clone()),
+                _ => None,
+            };
+            WrongSetting {
+                value,
+                ..WrongSetting::because(name, why(error))
+            }
+        }
+        ErrorKind::MissingRequiredArgument => WrongSetting::because(name, "not set"),
+        ErrorKind::UnknownArgument => {
+            WrongSetting::because(name, "there is no such setting; --help lists them")
+        }
+        ErrorKind::InvalidUtf8 => {
+            let name = unreadable(command).unwrap_or_else(|| "of the command line".to_owned());
+            WrongSetting::because(name, "right is text in UTF-8")
+        }
+        _ if name.is_empty() => WrongSetting::because("on the command line", one_line(error)),
+        _ => WrongSetting::because(name, one_line(error)),
+    }
+}
+
+/// Why a value does not do, for people who know no Rust.
+fn why(error: &clap::Error) -> String {
+    if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue)
+        && !values.is_empty()
+    {
+        return format!("right is {}", values.join(" or "));
+    }
+    let Some(source) = error.source() else {
+        return "a value is missing".to_owned();
+    };
+    match source
+        .downcast_ref::<ParseIntError>()
+        .map(ParseIntError::kind)
+    {
+        Some(IntErrorKind::PosOverflow | IntErrorKind::NegOverflow) => {
+            "the number is too large".to_owned()
+        }
+        Some(_) => "right is a whole number, not negative".to_owned(),
+        None => source.to_string(),
+    }
+}
+
+/// The argument that clap calls by this name, which is its flag with what stands behind it.
+fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+    command
+        .get_arguments()
+        .find(|arg| arg.to_string() == name)
+        .or_else(|| {
+            command
+                .get_subcommands()
+                .find_map(|command| find(command, name))
+        })
+}
+
+/// The flag where it is on the command line, and else the variable.
+fn name_of(arg: &Arg, arguments: &[OsString]) -> String {
+    let flag = arg.get_long().unwrap_or_default();
+    match arg.get_env() {
+        Some(variable) if !given(flag, arguments) => variable.to_string_lossy().into_owned(),
+        _ if flag.is_empty() => arg.to_string(),
+        _ => format!("--{flag}"),
+    }
+}
+
+fn given(flag: &str, arguments: &[OsString]) -> bool {
+    let is_flag = |argument: &OsString| {
+        let rest = argument.to_str().and_then(|text| text.strip_prefix("--"));
+        rest.is_some_and(|rest| rest.split('=').next() == Some(flag))
+    };
+    arguments.iter().any(is_flag)
+}
+
+/// The first variable that is not UTF-8: clap does not tell which one it was.
+fn unreadable(command: &Command) -> Option<String> {
+    let wrong = |arg: &&Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.to_str().is_none())
+    };
+    let variable = command.get_arguments().find(wrong)?.get_env()?;
+    Some(variable.to_string_lossy().into_owned())
+}
+
 /// Clap's complaint without usage, hints and line breaks.
-pub fn one_line(error: &clap::Error) -> String {
+fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    let complaint = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let complaint = text.split("\n\nUsage:").next().unwrap_or(text);
     let complaint = complaint
         .split("\n\nFor more information")
         .next()
@@ -108,41 +244,111 @@ pub fn one_line(error: &clap::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 
     #[derive(Debug, Parser)]
     struct Settings {
-        #[arg(long, env = "DAEMON_TEST_PREFETCH", default_value_t = 16)]
+        /// PATH is a variable that is set wherever tests run, and no number anywhere.
+        #[arg(long, env = "PATH", default_value_t = 16)]
         prefetch: u16,
         #[arg(long, env = "DAEMON_TEST_URL")]
         url: String,
+        #[arg(long, env = "DAEMON_TEST_ROUNDS", default_value_t = 1,
+              value_parser = clap::value_parser!(u16).range(1..=2000))]
+        rounds: u16,
+        #[arg(long, env = "DAEMON_TEST_SECURE", default_value_t = false, action = clap::ArgAction::Set)]
+        secure: bool,
+        #[arg(
+            long,
+            env = "DAEMON_TEST_SECRET",
+            default_value_t = 1,
+            hide_env_values = true
+        )]
+        secret: u16,
     }
 
     fn complaint(arguments: &[&str]) -> String {
-        one_line(&Settings::try_parse_from(arguments).unwrap_err())
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        let error = Settings::try_parse_from(&arguments).unwrap_err();
+        wrong(&error, Settings::command(), &arguments).to_string()
     }
 
     #[test]
-    fn a_complaint_is_one_line_that_names_the_setting() {
-        let missing = complaint(&["it"]);
-        assert!(
-            missing.contains("--url") && !missing.contains('\n'),
-            "{missing}"
+    fn a_flag_is_named_by_the_flag() {
+        let good = ["it", "--url", "x", "--prefetch", "1"];
+        for (more, said) in [
+            (
+                ["--rounds", "0"],
+                "wrong setting --rounds \"0\": 0 is not in 1..=2000",
+            ),
+            (
+                ["--rounds=many", ""],
+                "wrong setting --rounds \"many\": right is a whole number, not negative",
+            ),
+            (
+                ["--rounds=-1", ""],
+                "wrong setting --rounds \"-1\": -1 is not in 1..=2000",
+            ),
+            (
+                ["--secure", "yes"],
+                "wrong setting --secure \"yes\": right is true or false",
+            ),
+            (
+                ["--loud", "1"],
+                "wrong setting --loud: there is no such setting; --help lists them",
+            ),
+            (
+                ["--secret", "hunter2"],
+                "wrong setting --secret: right is a whole number, not negative",
+            ),
+        ] {
+            let more = more.into_iter().filter(|word| !word.is_empty());
+            let arguments: Vec<&str> = good.into_iter().chain(more).collect();
+            assert_eq!(complaint(&arguments), said);
+        }
+        assert_eq!(
+            complaint(&["it", "--url", "x", "--prefetch"]),
+            "wrong setting --prefetch \"\": a value is missing"
         );
-        let wrong = complaint(&["it", "--url", "x", "--prefetch", "many"]);
+    }
+
+    #[test]
+    fn a_variable_is_named_by_the_variable() {
+        let said = complaint(&["it", "--url", "x"]);
+        assert!(said.starts_with("wrong setting PATH \""), "{said}");
+        let missing = complaint(&["it", "--prefetch", "1"]);
+        assert_eq!(missing, "wrong setting DAEMON_TEST_URL: not set");
+    }
+
+    #[test]
+    fn any_other_complaint_is_one_line_without_its_own_heading() {
+        let twice = complaint(&["it", "--url", "x", "--prefetch", "1", "--url", "y"]);
         assert!(
-            wrong.contains("--prefetch") && wrong.contains("many"),
-            "{wrong}"
+            twice.starts_with("wrong setting --url: the argument '--url <URL>' cannot"),
+            "{twice}"
         );
-        assert!(!wrong.contains('\n') && !wrong.contains("Usage"), "{wrong}");
+        assert!(!twice.contains('\n') && !twice.contains("Usage"), "{twice}");
     }
 
     #[test]
     fn right_settings_are_read() {
-        let settings = Settings::try_parse_from(["it", "--url", "x"]).unwrap();
-        assert_eq!((settings.prefetch, settings.url.as_str()), (16, "x"));
+        let settings = Settings::try_parse_from(["it", "--url", "x", "--prefetch", "1"]).unwrap();
+        assert_eq!(
+            (settings.prefetch, settings.rounds, settings.secret),
+            (1, 1, 1)
+        );
+        assert_eq!((settings.url.as_str(), settings.secure), ("x", false));
+    }
+
+    #[test]
+    fn what_a_process_finds_wrong_later_is_named_as_it_was_given() {
+        let wrong = WrongSetting::secret("REDIS_URL", "a URL");
+        let by_flag = ["it", "--redis-url=x"].map(OsString::from);
+        assert_eq!(wrong.clone().as_given(&by_flag).name(), "--redis-url");
+        let by_variable = ["it", "--redis-url-prefix", "x"].map(OsString::from);
+        assert_eq!(wrong.as_given(&by_variable).name(), "REDIS_URL");
     }
 
     #[test]

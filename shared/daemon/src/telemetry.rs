@@ -45,15 +45,19 @@ pub enum LogFormat {
 const QUIET: &str =
     "sqlx::postgres::notice=warn,tower_sessions=off,tower_sessions_core=off,fred=off,lapin=off";
 
-/// Starts logging. Where a log is already set up, as in tests, that one stays.
-pub fn init(args: &TelemetryArgs, node: &Node) -> Result<(), WrongSetting> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{}", args.log)).map_err(|_| {
+pub(crate) fn filter(args: &TelemetryArgs) -> Result<EnvFilter, WrongSetting> {
+    EnvFilter::try_new(format!("{QUIET},{}", args.log)).map_err(|_| {
         WrongSetting::new(
             "LOG",
             &args.log,
             "a tracing filter, for example info,sqlx=debug",
         )
-    })?;
+    })
+}
+
+/// Starts logging. Where a log is already set up, as in tests, that one stays.
+pub fn init(args: &TelemetryArgs, node: &Node) -> Result<(), WrongSetting> {
+    let filter = filter(args)?;
     let terminal = std::io::stderr().is_terminal();
     let json = match args.log_format {
         LogFormat::Auto => !terminal,

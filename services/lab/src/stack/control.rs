@@ -18,8 +18,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, broadcast, mpsc};
 
-use super::dir::{tag, write_secret};
-use super::{Plan, Stack};
+use super::dir::{self, tag, write_secret};
+use super::{Plan, Stack, process};
 use crate::say::{self, Steps};
 
 /// What can be asked of a running stack.
@@ -107,7 +107,7 @@ fn short_folder() -> Result<PathBuf> {
         return Ok(folder);
     }
     let folder = PathBuf::from(format!("/tmp/unacked-{}", nix::unistd::geteuid()));
-    super::dir::make_folder(&folder, 0o700)?;
+    dir::make_folder(&folder, 0o700)?;
     fs::set_permissions(&folder, Permissions::from_mode(0o700))
         .with_context(|| format!("{} belongs to somebody else", folder.display()))?;
     Ok(folder)
@@ -137,7 +137,7 @@ async fn answer(
     };
     match request {
         Request::Status => {
-            let status = serde_json::to_value(stack.status().await)?;
+            let status = serde_json::to_value(Box::pin(stack.status()).await)?;
             send(&mut output, &Answer::Done(status)).await
         }
         Request::Scale { nodes } => scale(&mut output, stack, &nodes).await,
@@ -187,28 +187,59 @@ async fn send(output: &mut OwnedWriteHalf, answer: &Answer) -> Result<()> {
 /// Asks the stack of a folder, passing on what it says. Fails when none runs there.
 pub async fn ask(root: &Path, request: &Request, tell: say::Tell<'_>) -> Result<Value> {
     let Some(stream) = connect(root).await else {
-        bail!(
-            "no stack runs in {}; `cargo lab up` starts one",
-            root.display()
-        );
+        bail!("{}", absence(root));
     };
+    match converse(stream, request, tell).await? {
+        Some(value) => Ok(value),
+        // it ended before it could say so
+        None if matches!(request, Request::Down) => Ok(Value::Null),
+        None => bail!("{}", absence(root)),
+    }
+}
+
+/// The answer, or nothing when the stack ends before it is complete.
+async fn converse(
+    stream: UnixStream,
+    request: &Request,
+    tell: say::Tell<'_>,
+) -> Result<Option<Value>> {
     let (input, mut output): (OwnedReadHalf, OwnedWriteHalf) = stream.into_split();
     let mut line = serde_json::to_string(request)?;
     line.push('\n');
-    output.write_all(line.as_bytes()).await?;
+    if output.write_all(line.as_bytes()).await.is_err() {
+        return Ok(None);
+    }
     let mut lines = BufReader::new(input).lines();
-    while let Some(line) = lines.next_line().await? {
+    while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str(&line)? {
             Answer::Say(text) => tell(&text),
-            Answer::Done(value) => return Ok(value),
+            Answer::Done(value) => return Ok(Some(value)),
             Answer::Error(why) => bail!("{why}"),
         }
     }
-    match request {
-        // it ended before it could say so
-        Request::Down => Ok(Value::Null),
-        _ => bail!("the stack ended before it answered"),
+    Ok(None)
+}
+
+/// Why nobody answers for the stack of a folder, and what to do.
+fn absence(root: &Path) -> String {
+    let root = dir::real(root);
+    if let Some(pid) = dir::holder(&root) {
+        let down = dir::command(&root, "down");
+        return format!(
+            "the stack in {} is starting or stopping (pid {pid}); `{down}` stops it",
+            root.display()
+        );
     }
+    let left = super::left_over(&root).len();
+    if left == 0 {
+        let up = dir::command(&root, "up");
+        return format!("no stack runs in {}; `{up}` starts one", root.display());
+    }
+    let (these, down) = (process::count(left), dir::command(&root, "down"));
+    format!(
+        "the `lab up` of {} was killed and left {these} running; `{down}` ends what it left",
+        root.display()
+    )
 }
 
 /// A connection to the stack of a folder, if one runs there.

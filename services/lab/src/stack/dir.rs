@@ -82,6 +82,34 @@ pub fn default_root() -> Result<PathBuf> {
     Ok(checkout.unwrap_or(&here).join(".lab"))
 }
 
+/// How to say a `lab` command about the stack in this folder, to be pasted into a shell.
+pub fn command(root: &Path, rest: &str) -> String {
+    let root = real(root);
+    if default_root().is_ok_and(|default| real(&default) == root) {
+        return format!("cargo lab {rest}");
+    }
+    format!(
+        "cargo lab --lab-dir {} {rest}",
+        quoted(&root.to_string_lossy())
+    )
+}
+
+/// The path that a process of the stack knows, also of a folder that is not there yet.
+pub fn real(root: &Path) -> PathBuf {
+    root.canonicalize()
+        .or_else(|_| std::path::absolute(root))
+        .unwrap_or_else(|_| root.to_owned())
+}
+
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.,+@:".contains(c);
+    if path.chars().all(plain) {
+        path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    }
+}
+
 /// Whether a folder holds nothing but a stack: what `reset` may remove.
 pub fn made_here(root: &Path) -> bool {
     let empty = fs::read_dir(root).is_ok_and(|mut entries| {
@@ -306,9 +334,10 @@ pub fn write_secret(path: &Path, text: &str) -> Result<()> {
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map(Some)
-            .with_context(|| format!("{} is damaged; `lab reset` starts afresh", path.display())),
+        Ok(text) => serde_json::from_slice(&text).map(Some).with_context(|| {
+            let reset = command(path.parent().unwrap_or(path), "reset");
+            format!("{} is damaged; `{reset}` starts afresh", path.display())
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
@@ -330,6 +359,17 @@ mod tests {
         let mut colours: Vec<u8> = taken.iter().map(|name| node::colour(name)).collect();
         colours.sort_unstable();
         assert_eq!(colours, [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn a_command_names_the_folder_unless_it_is_the_usual_one() {
+        let usual = default_root().unwrap();
+        assert_eq!(command(&usual, "down"), "cargo lab down");
+        assert_eq!(
+            command(Path::new("/nowhere/.lab"), "up"),
+            "cargo lab --lab-dir /nowhere/.lab up"
+        );
+        assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
     }
 
     fn fresh() -> PathBuf {

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -16,7 +17,7 @@ use tokio::time::sleep;
 
 use super::dir::{LabDir, write_secret};
 use super::process::{self, MARKER};
-use super::supervisor::{Condition, Program, Unit};
+use super::supervisor::{Condition, News, Program, Unit};
 
 const COMMON: &str = include_str!("../../../../docker/nginx/gateway.conf");
 const LOCATIONS: &str = include_str!("../../../../docker/nginx/locations.conf");
@@ -48,6 +49,7 @@ impl Gateway {
         dir: &LabDir,
         program: PathBuf,
         port: u16,
+        news: &News,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self> {
         let home = dir.folder("gateway")?;
@@ -64,7 +66,7 @@ impl Gateway {
         Ok(Self {
             home,
             port,
-            unit: Unit::new(nginx, true, tasks),
+            unit: Unit::new(nginx, true, news, tasks),
         })
     }
 
@@ -106,6 +108,11 @@ impl Gateway {
 
     pub fn condition(&self) -> Condition {
         self.unit.condition()
+    }
+
+    /// What it is doing now, asked if it is said to be ready.
+    pub async fn look(&self) -> Condition {
+        self.unit.look().await
     }
 
     pub fn url(&self) -> String {
@@ -166,9 +173,14 @@ impl Program for Nginx {
     }
 
     async fn answers(&self) -> Result<()> {
-        TcpStream::connect(("127.0.0.1", self.port))
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))
             .await
             .context("no connection")?;
+        // nginx refuses this method itself: the answer says nothing about nodes, and it costs them nothing
+        stream.write_all(b"TRACE / HTTP/1.0\r\n\r\n").await?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await?;
+        ensure!(&answer == b"HTTP/", "it does not speak HTTP");
         Ok(())
     }
 

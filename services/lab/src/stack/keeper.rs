@@ -4,21 +4,28 @@
 //! seconds, and again after half a second once it ran well for a while. Programs get a process group of their own, so
 //! that the terminal's Ctrl-C reaches only `lab`, which then stops them in order.
 //!
+//! Whoever started the stack is told of each death and of the restart after it; of restarts that fail one after the
+//! other only once.
+//!
 //! What can go wrong between two lines: a program dies before it ever answered. Then the order to start it fails with
 //! the end of its log, and it is not tried again: wrong settings do not heal. A program that ends with
 //! [`WRONG_SETTINGS`] is never tried again.
 
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::process;
-use super::supervisor::{Condition, Doing, Order, Program};
+use super::supervisor::{Condition, Doing, News, Order, Program};
 
 /// The exit code of a service whose settings are wrong.
 pub const WRONG_SETTINGS: i32 = 2;
@@ -29,16 +36,21 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const RAN_WELL: Duration = Duration::from_secs(20);
 /// A larger log is put aside at the next start; one older log is kept.
 const LOG_MAX: u64 = 20_000_000;
+/// What is shown of a long last line.
+const LINE_MAX: usize = 300;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Who keeps one program running.
 #[derive(Debug)]
 pub struct Keeper<P> {
-    program: P,
+    program: Arc<P>,
     restart: bool,
     inbox: mpsc::Receiver<Order>,
     report: watch::Sender<Condition>,
+    news: News,
     pause: Duration,
+    /// Restarts in a row that ended before the program answered.
+    failures: u32,
 }
 
 /// Why a run of the program is over.
@@ -54,17 +66,20 @@ enum Over {
 impl<P: Program> Keeper<P> {
     /// With `restart` false the program is started only when told.
     pub fn new(
-        program: P,
+        program: Arc<P>,
         restart: bool,
         inbox: mpsc::Receiver<Order>,
         report: watch::Sender<Condition>,
+        news: News,
     ) -> Self {
         Self {
             program,
             restart,
             inbox,
             report,
+            news,
             pause: PAUSE_MIN,
+            failures: 0,
         }
     }
 
@@ -86,6 +101,7 @@ impl<P: Program> Keeper<P> {
     async fn keep(&mut self, answer: oneshot::Sender<Result<()>>) -> std::ops::ControlFlow<()> {
         use std::ops::ControlFlow::{Break, Continue};
         let mut answer = Some(answer);
+        let mut death = None;
         loop {
             self.set(Doing::Starting, None);
             let begun = Instant::now();
@@ -93,12 +109,18 @@ impl<P: Program> Keeper<P> {
                 Ok(child) => child,
                 Err(error) => {
                     self.set(Doing::Failed, None);
-                    if let Some(answer) = answer {
-                        drop(answer.send(Err(error)));
+                    match answer {
+                        Some(answer) => drop(answer.send(Err(error))),
+                        None => self.tell(format!("cannot be started again: {error:#}")),
                     }
                     return Continue(());
                 }
             };
+            if let Some(status) = death.take() {
+                let restarts = self.report.borrow().restarts;
+                let how = ended(status);
+                self.tell(format!("ended ({how}), started again (restart {restarts})"));
+            }
             let status = match self.attend(child, &mut answer).await {
                 Over::Told => {
                     self.set(Doing::Stopped, None);
@@ -107,6 +129,7 @@ impl<P: Program> Keeper<P> {
                 Over::Abandoned => return Break(()),
                 Over::Died(status) => status,
             };
+            let served = self.report.borrow().doing == Doing::Ready;
             self.clear_up().await;
             let refuses = status.code() == Some(WRONG_SETTINGS);
             let over = answer.is_some() || refuses || !self.restart;
@@ -123,9 +146,19 @@ impl<P: Program> Keeper<P> {
                 let words = self.last_words(if refuses { 1 } else { 12 });
                 let error = anyhow!("{} {}{words}", self.program.name(), how(status));
                 drop(answer.send(Err(error)));
+            } else if refuses && self.restart {
+                let line = last_line(&self.program.log());
+                self.tell(format!(
+                    "refuses its settings and is not started again: {line}"
+                ));
             }
             if over {
                 return Continue(());
+            }
+            if served {
+                death = Some(status);
+            } else {
+                self.tell_of_failure(status);
             }
             if begun.elapsed() > RAN_WELL {
                 self.pause = PAUSE_MIN;
@@ -189,11 +222,15 @@ impl<P: Program> Keeper<P> {
                     Err(_) => return Over::Abandoned,
                 },
                 order = self.inbox.recv() => order,
-                answers = look(&self.program), if !ready => {
+                answers = look(&*self.program), if !ready => {
                     match answers {
                         Ok(()) => {
                             ready = true;
                             self.set(Doing::Ready, child.id());
+                            if std::mem::take(&mut self.failures) > 0 {
+                                let restarts = self.report.borrow().restarts;
+                                self.tell(format!("is ready again (restart {restarts})"));
+                            }
                             if let Some(answer) = answer.take() {
                                 drop(answer.send(Ok(())));
                             }
@@ -287,6 +324,22 @@ impl<P: Program> Keeper<P> {
         }
     }
 
+    /// It ended before it was ready. Tried again and again, it would end for the same reason: said once.
+    fn tell_of_failure(&mut self, status: ExitStatus) {
+        self.failures += 1;
+        if self.failures == 1 {
+            let (how, line) = (ended(status), last_line(&self.program.log()));
+            self.tell(format!(
+                "ended ({how}) before it was ready and is tried again, which is not told each time. Its last words: {line}"
+            ));
+        }
+    }
+
+    fn tell(&self, what: impl std::fmt::Display) {
+        // nobody needs to listen
+        let _ = self.news.send(format!("{} {what}", self.program.name()));
+    }
+
     fn set(&self, doing: Doing, pid: Option<u32>) {
         self.report.send_modify(|now| {
             now.doing = doing;
@@ -304,8 +357,32 @@ async fn look<P: Program>(program: &P) -> Result<()> {
     }
 }
 
+/// The last line of a log, of a JSON line only its message.
+fn last_line(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    let line = line.unwrap_or("none").trim();
+    let message = serde_json::from_str::<Value>(line)
+        .ok()
+        .and_then(|line| Some(line["message"].as_str()?.to_owned()));
+    let words = message.unwrap_or_else(|| line.to_owned());
+    if words.chars().count() > LINE_MAX {
+        words.chars().take(LINE_MAX).chain(['…']).collect()
+    } else {
+        words
+    }
+}
+
+fn ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "nobody knows how".to_owned(),
+    }
+}
+
 fn how(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(WRONG_SETTINGS), _) => "refuses its settings".to_owned(),
         (Some(code), _) => format!("ended with code {code} before it answered"),

@@ -9,19 +9,22 @@ pub mod dir;
 pub mod gateway;
 pub mod install;
 pub mod keeper;
+pub mod links;
 pub mod node;
 pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod rabbitmq;
 pub mod redis;
+pub mod scene;
 pub mod servers;
+pub mod strike;
 pub mod supervisor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -30,23 +33,39 @@ use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
 use crate::say::Steps;
-use crate::status::{NodeStatus, Program, RabbitMqStatus, ServerStatus, Status};
+use crate::status::{NodeStatus, RabbitMqStatus, ServerStatus, Status};
 use dir::{LabDir, Place};
 use gateway::Gateway;
 use install::NGINX;
+use links::Links;
 use node::{Node, Service};
 use postgres::Durability;
-use servers::{Given, Servers, Which};
-use supervisor::{Doing, Unit};
+use scene::Scene;
+use servers::{Addresses, Given, Servers, Which};
+use strike::Target;
+use supervisor::{Doing, News, Unit};
 
 /// How many nodes of each service.
 pub type Plan = BTreeMap<Service, usize>;
+
+/// What a stack may have beside the usual.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A proxy between each node and each server.
+    pub faults: bool,
+    /// Settings of the nodes, which go before those of the environment.
+    pub settings: BTreeMap<String, String>,
+    /// The program that nodes are; without it this very one.
+    pub program: Option<PathBuf>,
+}
 
 /// A node with the one who keeps it running.
 #[derive(Debug, Clone)]
 struct Running {
     place: Place,
     unit: Unit,
+    /// With `lab up --faults`.
+    links: Option<Arc<Links>>,
 }
 
 type Nodes = BTreeMap<Service, Vec<Running>>;
@@ -57,37 +76,58 @@ pub struct Stack {
     dir: LabDir,
     servers: Servers,
     gateway: Gateway,
+    options: Options,
     nodes: Mutex<Nodes>,
+    /// What must stay dead until it is released.
+    held: Mutex<BTreeSet<Target>>,
+    /// The experiment that the nodes belong to, if they do.
+    scene: Mutex<Option<Scene>>,
     /// Held while nodes come or go, so that two scalings follow each other.
     changing: tokio::sync::Mutex<()>,
     /// Set before the last nodes are stopped: none may come after that.
     closed: AtomicBool,
+    news: News,
     tasks: Mutex<JoinSet<()>>,
 }
 
 impl Stack {
     /// Writes settings and makes data folders; nothing runs yet.
-    pub async fn prepare(dir: LabDir, given: &Given, port: u16) -> Result<Self> {
+    pub async fn prepare(
+        dir: LabDir,
+        given: &Given,
+        port: u16,
+        options: Options,
+        news: News,
+    ) -> Result<Self> {
         let mut tasks = JoinSet::new();
-        let servers = Servers::prepare(&dir, given, Durability::Full, true, &mut tasks).await?;
-        let gateway = Gateway::prepare(&dir, install::path(&NGINX)?, port, &mut tasks)?;
+        let servers =
+            Servers::prepare(&dir, given, Durability::Full, true, &news, &mut tasks).await?;
+        let gateway = Gateway::prepare(&dir, install::path(&NGINX)?, port, &news, &mut tasks)?;
         Ok(Self {
             dir,
             servers,
             gateway,
+            options,
             nodes: Mutex::default(),
+            held: Mutex::default(),
+            scene: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
+            news,
             tasks: Mutex::new(tasks),
         })
     }
 
-    /// Starts everything, in order.
-    pub async fn start(&self, plan: &Plan, steps: &Steps<'_>) -> Result<()> {
+    /// Starts the servers and prepares the database.
+    pub async fn start_servers(&self, steps: &Steps<'_>) -> Result<()> {
         if let Some(folder) = postgres_elsewhere(&self.dir) {
             steps.note(format!("PostgreSQL's data are in {}", folder.display()));
         }
-        self.servers.start(&self.dir, steps).await?;
+        self.servers.start(&self.dir, steps).await
+    }
+
+    /// Starts nodes and then the gateway; the servers must run.
+    pub async fn start_nodes(&self, plan: &Plan, steps: &Steps<'_>) -> Result<()> {
         let _changing = self.changing.lock().await;
         self.grow(plan, steps).await?;
         let begun = Instant::now();
@@ -104,24 +144,37 @@ impl Stack {
         let grown = self.grow(plan, steps).await;
         let leaving = shrink(&mut self.nodes(), plan);
         // also after a failure: the nodes that did start belong behind the gateway
-        let (senders, receivers) = (self.ports(Service::Sender), self.ports(Service::Receiver));
-        let routed = self.gateway.route(&senders, &receivers).await;
+        let routed = self.route().await;
         stop_nodes(leaving, steps).await;
         grown.and(routed)
     }
 
     async fn grow(&self, plan: &Plan, steps: &Steps<'_>) -> Result<()> {
+        let servers = self.addresses()?;
+        let settings = self.settings();
+        let program = self.options.program.clone();
+        let program = program.unwrap_or_else(process::own_program);
         for (service, count) in plan {
             for nth in self.ports(*service).len()..*count {
                 let place = self.dir.place(service.name(), nth)?;
-                let addresses = &self.servers.addresses;
-                let node = Node::new(&self.dir, *service, place.clone(), addresses)?;
+                let links = if self.options.faults {
+                    Some(Arc::new(Links::start(&servers).await?))
+                } else {
+                    None
+                };
+                let seen = match &links {
+                    Some(links) => links.through(&servers),
+                    None => servers.clone(),
+                };
+                let (name, settings) = (place.clone(), settings.clone());
+                let node = Node::new(&self.dir, *service, name, seen, settings, program.clone())?;
                 let mut nodes = self.nodes();
                 ensure!(!self.closed.load(Ordering::SeqCst), "the stack is stopping");
                 let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
                 let running = Running {
                     place,
-                    unit: Unit::new(node, true, &mut tasks),
+                    unit: Unit::new(node, true, &self.news, &mut tasks),
+                    links,
                 };
                 nodes.entry(*service).or_default().push(running);
             }
@@ -129,11 +182,14 @@ impl Stack {
         // a node that was given up gets another chance as well
         let idle =
             |node: &&Running| matches!(node.unit.condition().doing, Doing::Stopped | Doing::Failed);
+        let held = self.held().clone();
+        let free = |node: &&Running| !held.contains(&Target::Node(node.place.name.clone()));
         let wanted: Vec<Running> = self
             .nodes()
             .values()
             .flatten()
             .filter(idle)
+            .filter(free)
             .cloned()
             .collect();
         let starts = wanted.iter().map(|node| start_node(node, steps));
@@ -146,6 +202,55 @@ impl Stack {
 
     fn nodes(&self) -> MutexGuard<'_, Nodes> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeSet<Target>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn scene(&self) -> MutexGuard<'_, Option<Scene>> {
+        self.scene.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The servers as the nodes of now use them, but for proxies.
+    pub fn addresses(&self) -> Result<Addresses> {
+        let servers = &self.servers.addresses;
+        match &*self.scene() {
+            Some(scene) => scene.addresses(servers),
+            None => Ok(servers.clone()),
+        }
+    }
+
+    fn settings(&self) -> BTreeMap<String, String> {
+        let mut settings = self.options.settings.clone();
+        if let Some(scene) = &*self.scene() {
+            settings.extend(scene.settings.clone());
+        }
+        settings
+    }
+
+    /// The folder of the stack, with its secrets.
+    pub fn dir(&self) -> &LabDir {
+        &self.dir
+    }
+
+    /// Whether links can be hurt.
+    pub fn has_links(&self) -> bool {
+        self.options.faults
+    }
+
+    /// Where the nodes are, senders first.
+    pub fn places(&self) -> Vec<(Service, Place)> {
+        let nodes = self.nodes();
+        let all = nodes.iter().flat_map(|(service, nodes)| nodes.iter().map(|node| (*service, node)));
+        all.map(|(service, node)| (service, node.place.clone())).collect()
+    }
+
+    /// The proxies of a node, where there are some.
+    pub fn links(&self, name: &str) -> Option<Arc<Links>> {
+        let nodes = self.nodes();
+        let mut all = nodes.values().flatten();
+        all.find(|node| node.place.name == name)?.links.clone()
     }
 
     fn ports(&self, service: Service) -> Vec<u16> {
@@ -180,39 +285,52 @@ impl Stack {
         }
     }
 
-    /// What everything is doing now.
+    /// What everything is doing now. All that is said to be ready is asked, at the same time.
     pub async fn status(&self) -> Status {
-        let server = |which: Which, url: &str| ServerStatus {
-            url: url.to_owned(),
-            program: Program::from(self.servers.condition(which)),
-        };
-        let addresses = &self.servers.addresses;
         let nodes: Vec<(Service, Running)> = self
             .nodes()
             .iter()
             .flat_map(|(service, running)| running.iter().map(|node| (*service, node.clone())))
             .collect();
-        let looks = nodes.into_iter().map(|(service, node)| {
-            NodeStatus::look(service, node.place, Program::from(node.unit.condition()))
+        let looks = nodes.into_iter().map(|(service, node)| async move {
+            NodeStatus::new(service, node.place, node.unit.look().await)
         });
+        let (postgres, redis, rabbitmq, gateway, nodes) = tokio::join!(
+            self.servers.look(Which::Postgres),
+            self.servers.look(Which::Redis),
+            self.servers.look(Which::RabbitMq),
+            self.gateway.look(),
+            join_all(looks),
+        );
+        // a scene that could not be read was not made
+        let at = self.addresses().unwrap_or_else(|_| self.servers.addresses.clone());
         Status {
             gateway: self.gateway.url(),
-            gateway_pid: self.gateway.condition().pid,
-            postgres: server(Which::Postgres, &addresses.database),
-            redis: server(Which::Redis, &addresses.redis),
-            rabbitmq: RabbitMqStatus {
-                amqp: addresses.amqp.clone(),
-                management: addresses.management.clone(),
-                program: Program::from(self.servers.condition(Which::RabbitMq)),
+            gateway_pid: gateway.pid,
+            gateway_state: gateway.doing,
+            gateway_restarts: gateway.restarts,
+            gateway_missing: gateway.missing,
+            postgres: ServerStatus {
+                url: at.database,
+                program: postgres.into(),
             },
-            nodes: join_all(looks).await,
+            redis: ServerStatus {
+                url: at.redis,
+                program: redis.into(),
+            },
+            rabbitmq: RabbitMqStatus {
+                amqp: at.amqp,
+                management: at.management,
+                program: rabbitmq.into(),
+            },
+            nodes,
             dir: self.dir.root().to_owned(),
             pid: std::process::id(),
         }
     }
 
     /// Where to look, for the person who started it, without secrets.
-    pub fn places(&self) -> String {
+    pub fn pages(&self) -> String {
         let gateway = self.gateway.url();
         let broker = self
             .servers

@@ -1,9 +1,10 @@
 //! One running copy of a service: this very program, started again as `lab sender` or `lab receiver`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,7 +12,7 @@ use tokio::process::Command;
 
 use super::dir::{LabDir, Place};
 use super::postgres;
-use super::process::{self, MARKER};
+use super::process::MARKER;
 use super::servers::Addresses;
 use super::supervisor::Program;
 
@@ -43,26 +44,35 @@ pub struct Node {
     service: Service,
     place: Place,
     log: PathBuf,
-    database: String,
-    redis: String,
-    amqp: String,
+    servers: Addresses,
+    program: PathBuf,
+    settings: BTreeMap<String, String>,
 }
 
 impl Node {
-    pub fn new(dir: &LabDir, service: Service, place: Place, servers: &Addresses) -> Result<Self> {
+    /// `settings` go before those of the environment; `program` is this one, or the one that tests built.
+    pub fn new(
+        dir: &LabDir,
+        service: Service,
+        place: Place,
+        mut servers: Addresses,
+        settings: BTreeMap<String, String>,
+        program: PathBuf,
+    ) -> Result<Self> {
         let secrets = dir.secrets();
         let password = match service {
             Service::Sender => &secrets.sender,
             Service::Receiver => &secrets.receiver,
         };
+        servers.database = postgres::url_for(&servers.database, service.name(), password)?;
         Ok(Self {
             stack: dir.root().to_owned(),
             service,
             log: dir.log(&place.name),
             place,
-            database: postgres::url_for(&servers.database, service.name(), password)?,
-            redis: servers.redis.clone(),
-            amqp: servers.amqp.clone(),
+            servers,
+            program,
+            settings,
         })
     }
 }
@@ -73,20 +83,24 @@ impl Program for Node {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(process::own_program());
+        let mut command = Command::new(&self.program);
         // the caller's environment goes on to the services, but for what is ours to say
         command
             .arg0("lab")
             .arg(self.service.name())
             .env(MARKER, &self.stack)
-            .env_remove("RUST_BACKTRACE");
+            .env_remove("RUST_BACKTRACE")
+            // the client library reads the headers of a message by recursion: a hostile one, as large as a frame may
+            // be, would overflow the usual stack of 2 MiB and with it the process, again and again
+            .env("RUST_MIN_STACK", "134217728");
+        // its second port is for the lab, and listens on loopback only
+        command.env("LAB_OPS", "true").envs(&self.settings);
         command.env("NODE_NAME", &self.place.name);
         command.env("LISTEN", format!("127.0.0.1:{}", self.place.port));
         command.env("OPS_LISTEN", format!("127.0.0.1:{}", self.place.ops));
-        command.env("DATABASE_URL", &self.database);
-        command
-            .env("REDIS_URL", &self.redis)
-            .env("AMQP_URL", &self.amqp);
+        command.env("DATABASE_URL", &self.servers.database);
+        command.env("REDIS_URL", &self.servers.redis);
+        command.env("AMQP_URL", &self.servers.amqp);
         command
     }
 
@@ -113,7 +127,14 @@ impl Program for Node {
 
 /// Asks a node whether it is ready; if not, why.
 pub async fn readiness(ops: u16) -> Result<Option<String>> {
-    let answer = reqwest::get(format!("http://127.0.0.1:{ops}/health/ready")).await?;
+    let answer = reqwest::get(format!("http://127.0.0.1:{ops}/health/ready")).await;
+    let answer = answer.map_err(|error| {
+        if error.is_connect() {
+            anyhow!("its port is closed")
+        } else {
+            error.without_url().into()
+        }
+    })?;
     if answer.status().is_success() {
         return Ok(None);
     }

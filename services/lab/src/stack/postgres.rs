@@ -187,10 +187,7 @@ impl Program for Postgres {
             "postgres://postgres:{}@127.0.0.1:{}/postgres",
             self.password, self.port
         );
-        let mut connection = PgConnection::connect(&url).await?;
-        sqlx::query("select 1").execute(&mut connection).await?;
-        drop(connection.close().await);
-        Ok(())
+        answers(&url).await
     }
 
     fn log(&self) -> PathBuf {
@@ -209,6 +206,14 @@ impl Program for Postgres {
     fn home(&self) -> Option<&Path> {
         Some(&self.home)
     }
+}
+
+/// Asks a database once whether it serves.
+pub async fn answers(url: &str) -> Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    sqlx::query("select 1").execute(&mut connection).await?;
+    drop(connection.close().await);
+    Ok(())
 }
 
 /// Root cannot run it; anybody else runs it as themselves.
@@ -328,7 +333,7 @@ pub fn url_for(url: &str, role: &str, password: &str) -> Result<String> {
 }
 
 /// Undoes the percent signs of a URL.
-fn decode(text: &str) -> String {
+pub fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -143,6 +143,12 @@ pub fn own_program() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }
 
+/// `3 processes`
+pub fn count(processes: usize) -> String {
+    let s = if processes == 1 { "" } else { "es" };
+    format!("{processes} process{s}")
+}
+
 /// Ends processes, softly first, and comes back when none is left (or none could be ended within the limit).
 pub async fn end(processes: &[Process], softly: Duration) {
     for (how, limit) in [

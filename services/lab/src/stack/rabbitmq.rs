@@ -208,6 +208,13 @@ fn cookie(path: &Path, secret: &str) -> Result<()> {
     Ok(())
 }
 
+/// Asks a broker once whether it serves.
+pub async fn answers(url: &str) -> Result<()> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    drop(connection.close(200, "looked".into()).await);
+    Ok(())
+}
+
 impl Program for RabbitMq {
     fn name(&self) -> String {
         "RabbitMQ".to_owned()
@@ -222,15 +229,15 @@ impl Program for RabbitMq {
         TcpStream::connect(("127.0.0.1", self.ports.amqp))
             .await
             .context("no connection")?;
-        let connection = Connection::connect(&self.amqp(), ConnectionProperties::default()).await?;
-        drop(connection.close(200, "looked".into()).await);
-        let overview = reqwest::get(format!("{}/api/overview", self.management())).await?;
+        let overview = reqwest::get(format!("{}/api/overview", self.management())).await;
+        let overview = overview.map_err(reqwest::Error::without_url)?;
         ensure!(
             overview.status().is_success(),
             "the management API says {}",
             overview.status()
         );
-        Ok(())
+        // last: while a broker hangs, each unanswered greeting costs a thread of the client
+        answers(&self.amqp()).await
     }
 
     fn log(&self) -> PathBuf {

@@ -5,11 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use reqwest::Url;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::dir::{LabDir, write_secret};
+use super::postgres::decode;
 use super::process::MARKER;
 use super::supervisor::Program;
 
@@ -66,7 +68,7 @@ impl Program for Redis {
     }
 
     async fn answers(&self) -> Result<()> {
-        ping(self.port, &self.password).await
+        answers(&self.url()).await
     }
 
     fn log(&self) -> PathBuf {
@@ -78,13 +80,21 @@ impl Program for Redis {
     }
 }
 
-async fn ping(port: u16, password: &str) -> Result<()> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))
+/// Asks a Redis once whether it serves.
+pub async fn answers(url: &str) -> Result<()> {
+    let url: Url = url.parse().context("the URL cannot be read")?;
+    let host = url.host_str().unwrap_or("127.0.0.1");
+    let mut stream = TcpStream::connect((host, url.port().unwrap_or(6379)))
         .await
         .context("no connection")?;
-    stream
-        .write_all(format!("AUTH {password}\r\nPING\r\n").as_bytes())
-        .await?;
+    let (user, password) = (decode(url.username()), url.password().map(decode));
+    let login = match (&password, user.as_str()) {
+        (None, _) => String::new(),
+        (Some(password), "") => command(&["AUTH", password]),
+        (Some(password), user) => command(&["AUTH", user, password]),
+    };
+    let question = login + &command(&["PING"]);
+    stream.write_all(question.as_bytes()).await?;
     let mut answer = Vec::new();
     let mut part = [0; 256];
     while !answer.ends_with(b"+PONG\r\n") {
@@ -96,4 +106,24 @@ async fn ping(port: u16, password: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// As Redis reads it: words with their lengths, so that a password may hold anything.
+fn command(words: &[&str]) -> String {
+    let start = format!("*{}\r\n", words.len());
+    let word = |text: String, word: &&str| text + &format!("${}\r\n{word}\r\n", word.len());
+    words.iter().fold(start, word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_with_spaces_is_one_word() {
+        assert_eq!(
+            command(&["AUTH", "a ä"]),
+            "*2\r\n$4\r\nAUTH\r\n$4\r\na ä\r\n"
+        );
+    }
 }

@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use super::dir::LabDir;
 use super::install::{self, EPMD, INITDB, Needed, PSQL, RABBITMQ, REDIS};
 use super::postgres::{self, Durability, Postgres};
-use super::rabbitmq::RabbitMq;
-use super::redis::Redis;
-use super::supervisor::{Condition, Doing, Unit};
+use super::rabbitmq::{self, RabbitMq};
+use super::redis::{self, Redis};
+use super::supervisor::{Condition, Doing, News, Unit};
 use crate::say::Steps;
 
 /// Servers that run already and are to be used instead of private ones.
@@ -74,6 +74,17 @@ pub struct Addresses {
     pub management: Option<String>,
 }
 
+impl Addresses {
+    /// The URL that services use.
+    pub fn url(&self, which: Which) -> &str {
+        match which {
+            Which::Postgres => &self.database,
+            Which::Redis => &self.redis,
+            Which::RabbitMq => &self.amqp,
+        }
+    }
+}
+
 /// One of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -122,19 +133,20 @@ impl Servers {
         given: &Given,
         durability: Durability,
         restart: bool,
+        news: &News,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self> {
         let (database, postgres) = if let Some(url) = &given.database_url {
             (url.clone(), None)
         } else {
             let server = Postgres::prepare(dir, &install::path(&INITDB)?, durability).await?;
-            (server.url(), Some(Unit::new(server, restart, tasks)))
+            (server.url(), Some(Unit::new(server, restart, news, tasks)))
         };
         let (redis_url, redis) = if let Some(url) = &given.redis_url {
             (url.clone(), None)
         } else {
             let server = Redis::prepare(dir, install::path(&REDIS)?)?;
-            (server.url(), Some(Unit::new(server, restart, tasks)))
+            (server.url(), Some(Unit::new(server, restart, news, tasks)))
         };
         let (amqp, management, broker, rabbitmq, mapper) = if let Some(url) = &given.amqp_url {
             (url.clone(), given.management_url.clone(), None, None, None)
@@ -142,12 +154,12 @@ impl Servers {
             let (server, mapper) =
                 RabbitMq::prepare(dir, install::path(&RABBITMQ)?, install::path(&EPMD)?)?;
             let (amqp, management) = (server.amqp(), server.management());
-            let mapper = Unit::new(mapper, true, tasks);
+            let mapper = Unit::new(mapper, true, news, tasks);
             (
                 amqp,
                 Some(management),
                 Some(server.clone()),
-                Some(Unit::new(server, restart, tasks)),
+                Some(Unit::new(server, restart, news, tasks)),
                 Some(mapper),
             )
         };
@@ -216,14 +228,23 @@ impl Servers {
         self.broker.as_ref()
     }
 
-    /// What a server is doing; one that was given is taken as serving.
-    pub fn condition(&self, which: Which) -> Condition {
+    /// What a server is doing now; one that is said to be ready, or was given, is asked.
+    pub async fn look(&self, which: Which) -> Condition {
+        if let Some(unit) = self.unit(which) {
+            return unit.look().await;
+        }
         let given = Condition {
             doing: Doing::Ready,
             pid: None,
             restarts: 0,
+            missing: None,
         };
-        self.unit(which).map_or(given, Unit::condition)
+        let at = &self.addresses;
+        match which {
+            Which::Postgres => given.after(postgres::answers(&at.database)).await,
+            Which::Redis => given.after(redis::answers(&at.redis)).await,
+            Which::RabbitMq => given.after(rabbitmq::answers(&at.amqp)).await,
+        }
     }
 
     /// Stops what is ours, all at once; the port mapper last.

@@ -139,10 +139,17 @@ async fn wrong_settings_are_named_in_one_line_with_exit_code_2() {
             .env("OPS_LISTEN", "127.0.0.1:0");
         let (status, said) = program.env(name, value).output(LIMIT).await.unwrap();
         assert_eq!(status.code(), Some(2), "{name}: {said}");
-        let flag = name.to_lowercase().replace('_', "-");
-        let named = said.contains(name) || said.contains(&flag);
-        assert!(named && said.trim().lines().count() == 1, "{name}: {said}");
+        let start = format!("wrong setting {name}");
+        assert!(said.starts_with(&start), "{name}: {said}");
+        assert!(said.trim().lines().count() == 1, "{name}: {said}");
         assert!(!said.contains("secret"), "{name}: {said}");
+        let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
+        let program = world.receiver("receiver-1").arg(format!("{flag}={value}"));
+        let (status, said) = program.output(LIMIT).await.unwrap();
+        assert_eq!(status.code(), Some(2), "{flag}: {said}");
+        let start = format!("wrong setting {flag}");
+        assert!(said.starts_with(&start), "{flag}: {said}");
+        assert!(!said.contains("secret"), "{flag}: {said}");
     }
 }
 

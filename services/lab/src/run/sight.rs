@@ -1,0 +1,322 @@
+//! How a stack is seen from outside, by commands that only look.
+//!
+//! Where its gateway, its ledger, its broker and its nodes are: the native stack tells it over its control socket; any other is described by flags or the environment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use futures::future::join_all;
+use reqwest::{Client, Url};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::net::lookup_host;
+
+use super::Facts;
+use crate::say::Usage;
+use crate::stack::control::{self, Request};
+use crate::stack::dir::Secrets;
+use crate::stack::node::Service;
+use crate::stack::postgres;
+use crate::status::Status;
+
+const LIMIT: Duration = Duration::from_secs(3);
+const MESSAGES: &str = "messages";
+
+/// Where the parts of a stack are. It holds passwords.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    pub gateway: String,
+    /// The database, as the role that reads both schemas and writes nothing. Empty: not known.
+    pub auditor_url: String,
+    /// The broker's management API, with user and password.
+    pub management: Option<String>,
+    pub vhost: String,
+    pub nodes: Vec<NodeSight>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSight {
+    pub name: String,
+    pub service: Service,
+    /// URL of its second port.
+    pub ops: String,
+    /// URL of its first port.
+    pub address: String,
+}
+
+/// A stack that this program did not start.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "A stack that `lab up` did not start")]
+pub struct Elsewhere {
+    /// URL of its gateway
+    #[arg(long, env = "LAB_GATEWAY", value_name = "URL")]
+    pub gateway: Option<String>,
+    /// URL of its database, as a role that may read both schemas
+    #[arg(
+        long,
+        env = "LAB_AUDITOR_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub auditor_url: Option<String>,
+    /// URL of its broker's management API, with user and password
+    #[arg(
+        long,
+        env = "LAB_MANAGEMENT_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub management_url: Option<String>,
+    /// The vhost that it uses
+    #[arg(long, env = "LAB_VHOST", value_name = "NAME", default_value = "/")]
+    pub vhost: String,
+    /// Where its nodes are: a host name with the ops port and the first port; every address behind the name is a node
+    #[arg(
+        long,
+        env = "LAB_NODES",
+        value_name = "HOST:OPS:PORT",
+        value_delimiter = ','
+    )]
+    pub nodes: Vec<String>,
+}
+
+impl Sight {
+    /// Of a stack whose state is known.
+    pub fn of(status: &Status, secrets: &Secrets) -> Result<Self> {
+        let nodes = status.nodes.iter().map(|node| NodeSight {
+            name: node.name.clone(),
+            service: node.service,
+            ops: node.ops.clone(),
+            address: node.address.clone(),
+        });
+        Ok(Self {
+            gateway: status.gateway.clone(),
+            auditor_url: postgres::url_for(&status.postgres.url, "auditor", &secrets.auditor)?,
+            management: status.rabbitmq.management.clone(),
+            vhost: vhost_of(&status.rabbitmq.amqp)?,
+            nodes: nodes.collect(),
+        })
+    }
+
+    /// Of the native stack in this folder. None running there is wrong usage.
+    pub async fn native(root: &Path) -> Result<Self> {
+        let quiet = |_: &str| {};
+        let answer = control::ask(root, &Request::Status, &quiet).await;
+        let answer = answer.map_err(|error| Usage(format!("{error:#}")))?;
+        let status: Status =
+            serde_json::from_value(answer).context("the stack that runs is of another version")?;
+        let path = status.dir.join("secrets.json");
+        let secrets =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::of(&status, &serde_json::from_slice(&secrets)?)
+    }
+
+    /// The stack that flags or the environment describe; without them the native one.
+    pub async fn find(root: &Path, elsewhere: &Elsewhere) -> Result<Self> {
+        match &elsewhere.gateway {
+            Some(gateway) => Self::given(gateway, elsewhere).await,
+            None => Self::native(root).await,
+        }
+    }
+
+    /// Of a stack that is described; each address behind a host's name is asked who it is.
+    pub async fn given(gateway: &str, elsewhere: &Elsewhere) -> Result<Self> {
+        let url: Option<Url> = gateway.parse().ok();
+        if !url.is_some_and(|url| url.scheme() == "http" && url.has_host()) {
+            return Err(Usage(format!(
+                "{gateway:?} is no gateway: right is http://HOST:PORT"
+            ))
+            .into());
+        }
+        let mut nodes = Vec::new();
+        for place in &elsewhere.nodes {
+            nodes.extend(nodes_behind(place).await?);
+        }
+        Ok(Self {
+            gateway: gateway.trim_end_matches('/').to_owned(),
+            auditor_url: elsewhere.auditor_url.clone().unwrap_or_default(),
+            management: elsewhere.management_url.clone(),
+            vhost: elsewhere.vhost.clone(),
+            nodes,
+        })
+    }
+
+    /// What the stack is now, as far as it tells: for the record of a run.
+    pub async fn facts(&self) -> Facts {
+        let mut facts = Facts::default();
+        for node in &self.nodes {
+            let name = node.service.name().to_owned();
+            *facts.counts.entry(name).or_default() += 1;
+        }
+        facts.add(join_all(self.nodes.iter().map(tells)).await);
+        let overview = self.ask_broker(&["overview"]).await;
+        facts.broker_version = word(overview.as_ref(), "rabbitmq_version");
+        let queue = self.ask_broker(&["queues", &self.vhost, MESSAGES]).await;
+        facts.queue_type = word(queue.as_ref(), "type");
+        facts
+    }
+
+    async fn ask_broker(&self, path: &[&str]) -> Option<Value> {
+        let mut url: Url = self.management.as_ref()?.parse().ok()?;
+        url.path_segments_mut()
+            .ok()?
+            .pop_if_empty()
+            .push("api")
+            .extend(path);
+        let answer = Client::new().get(url).timeout(LIMIT).send().await.ok()?;
+        answer.error_for_status().ok()?.json().await.ok()
+    }
+}
+
+/// What a node says of its guarantees and of its work; nothing, if it does not answer.
+async fn tells(node: &NodeSight) -> (Value, Value) {
+    let get = async |path: &str| -> Value {
+        let request = Client::new().get(format!("{}{path}", node.ops));
+        match request.timeout(LIMIT).send().await {
+            // a node that is not ready says so with 503, and tells all the same
+            Ok(answer) => answer.json().await.unwrap_or_default(),
+            Err(_) => Value::Null,
+        }
+    };
+    tokio::join!(get("/health/ready"), get("/ops/knobs"))
+}
+
+impl Facts {
+    fn add(&mut self, told: Vec<(Value, Value)>) {
+        let mut without = BTreeSet::new();
+        for (health, knobs) in told {
+            let names = health["without"].as_array().into_iter().flatten();
+            without.extend(names.filter_map(|name| Some(name.as_str()?.to_owned())));
+            for (name, value) in knobs.as_object().into_iter().flatten() {
+                let value = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
+                self.settings.insert(name.clone(), value);
+            }
+        }
+        self.without = without.into_iter().collect();
+    }
+}
+
+fn word(answer: Option<&Value>, name: &str) -> Option<String> {
+    Some(answer?[name].as_str()?.to_owned())
+}
+
+/// The vhost that an AMQP URL names: all that stands behind the host, `/` without anything.
+fn vhost_of(amqp: &str) -> Result<String> {
+    let url: Url = amqp.parse().context("the broker's URL cannot be read")?;
+    Ok(match url.path().strip_prefix('/') {
+        None | Some("") => "/".to_owned(),
+        Some(name) => postgres::decode(name),
+    })
+}
+
+async fn nodes_behind(place: &str) -> Result<Vec<NodeSight>> {
+    let wrong = || Usage(format!("{place:?} is no node: right is HOST:OPS:PORT"));
+    let (host, ops, port) = parts(place).ok_or_else(wrong)?;
+    let found = lookup_host((host, ops)).await;
+    let found = found.map_err(|error| Usage(format!("nobody knows the host {host}: {error}")))?;
+    // one host may be listed once for each kind of socket
+    let addresses: BTreeMap<_, _> = found.map(|address| (address.ip(), address)).collect();
+    let mut nodes = Vec::new();
+    for mut address in addresses.into_values() {
+        let ops = format!("http://{address}");
+        address.set_port(port);
+        let live = who_is(&ops).await;
+        let live = live.with_context(|| format!("{place}: no node answers at {ops}"))?;
+        let field = |name: &str| live[name].as_str().unwrap_or_default().to_owned();
+        nodes.push(NodeSight {
+            name: field("node"),
+            service: Service::from_str(&field("service"), false)
+                .map_err(|_| Usage(format!("{ops} is neither a sender nor a receiver")))?,
+            ops,
+            address: format!("http://{address}"),
+        });
+    }
+    ensure!(!nodes.is_empty(), "{place}: the name has no address");
+    Ok(nodes)
+}
+
+async fn who_is(ops: &str) -> reqwest::Result<Value> {
+    let request = Client::new().get(format!("{ops}/health/live"));
+    let answer = request.timeout(LIMIT).send().await?;
+    answer.error_for_status()?.json().await
+}
+
+fn parts(place: &str) -> Option<(&str, u16, u16)> {
+    let (rest, port) = place.rsplit_once(':')?;
+    let (host, ops) = rest.rsplit_once(':')?;
+    Some((host, ops.parse().ok()?, port.parse().ok()?)).filter(|(host, _, _)| !host.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_vhost_is_what_stands_behind_the_host() {
+        for (url, vhost) in [
+            ("amqp://u:p@h:5672/%2f", "/"),
+            ("amqp://u:p@h:5672", "/"),
+            ("amqp://u:p@h:5672/", "/"),
+            ("amqp://u:p@h/test-1", "test-1"),
+        ] {
+            assert_eq!(vhost_of(url).unwrap(), vhost, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_a_host_and_two_ports() {
+        assert_eq!(parts("sender:9081:8081"), Some(("sender", 9081, 8081)));
+        for wrong in [
+            "sender",
+            "sender:9081",
+            ":1:2",
+            "sender:x:1",
+            "sender:1:99999",
+        ] {
+            assert_eq!(parts(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_the_nodes_tell_is_put_together() {
+        let mut facts = Facts::default();
+        let knobs = json!({"delay_max_ms": 0, "failure_action": "nack"});
+        facts.add(vec![
+            (json!({"without": ["inbox"]}), Value::Null),
+            (json!({"without": ["confirms", "inbox"]}), knobs),
+            (Value::Null, Value::Null),
+        ]);
+        assert_eq!(facts.without, ["confirms", "inbox"]);
+        let settings = [("delay_max_ms", "0"), ("failure_action", "nack")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(facts.settings, BTreeMap::from(settings));
+    }
+
+    #[tokio::test]
+    async fn a_gateway_is_an_address() {
+        for wrong in ["", "localhost:8080", "https://h", "http://", "ftp://h"] {
+            let error = Sight::given(wrong, &Elsewhere::default())
+                .await
+                .unwrap_err();
+            assert!(error.is::<Usage>(), "{wrong}: {error}");
+        }
+        let nothing = Elsewhere::default();
+        let sight = Sight::given("http://127.0.0.1:8080/", &nothing).await;
+        assert_eq!(sight.unwrap().gateway, "http://127.0.0.1:8080");
+    }
+
+    #[tokio::test]
+    async fn where_no_stack_runs_nothing_can_be_seen() {
+        let nowhere = std::env::temp_dir().join("lab-sight-nowhere");
+        let error = Sight::native(&nowhere).await.unwrap_err();
+        assert!(error.is::<Usage>(), "{error}");
+    }
+}
