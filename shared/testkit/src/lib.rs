@@ -14,7 +14,6 @@ mod broker;
 mod cleanup;
 mod database;
 mod process;
-mod proxy;
 mod servers;
 mod wait;
 

@@ -144,6 +144,8 @@ impl Program {
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
             .env("LISTEN", format!("127.0.0.1:{port}"))
             .env("OPS_LISTEN", format!("127.0.0.1:{ops_port}"))
+            // as every launcher of ours does
+            .env("RUST_MIN_STACK", "134217728")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             // Ctrl-C is for the test, whose end ends its children.
             .process_group(0);

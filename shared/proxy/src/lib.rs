@@ -1,10 +1,17 @@
 //! A TCP proxy that hurts what runs through it: cuts (with a reset or an end), freezes one
 //! direction while both sockets stay open, strands, refuses, delays.
 //!
-//! It knows no protocol, so a cut falls wherever it falls, in the middle of a frame too.
+//! One stands before one server, for as many clients as come. It knows no protocol, so a cut falls wherever it falls, in the middle of a frame too.
+
+#![warn(missing_docs)]
+
+mod url;
+
+pub use url::target;
+use url::through;
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -47,6 +54,7 @@ struct Mood {
     stranded: u64,
     refuse: bool,
     latency: Duration,
+    jitter: Duration,
 }
 
 impl Mood {
@@ -56,6 +64,16 @@ impl Mood {
             Direction::Down => self.frozen_down,
         };
         direction_frozen || number <= self.stranded
+    }
+
+    /// How long a piece is held back; `dice` is anything that differs from piece to piece.
+    fn delay(self, dice: u64) -> Duration {
+        // The finaliser of splitmix64: enough to look like chance, and no dependency.
+        let mut mixed = dice.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let share = f64::from((mixed >> 32) as u32) / f64::from(u32::MAX);
+        self.latency + self.jitter.mul_f64(share)
     }
 }
 
@@ -85,13 +103,16 @@ struct Shared {
 impl Proxy {
     /// A proxy on a free port of loopback before `target`, an `ADDRESS:PORT`. The target need not
     /// be there.
+    ///
+    /// # Errors
+    /// No port is to be had.
     #[expect(
         clippy::disallowed_methods,
-        reason = "tests have no Lifecycle; Drop ends the task"
+        reason = "it outlives whoever asked for it; Drop ends the task"
     )]
-    pub async fn to(target: impl Into<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("the proxy's own address");
+    pub async fn start(target: impl Into<String>) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             target: target.into(),
             mood: watch::Sender::new(Mood::default()),
@@ -102,21 +123,27 @@ impl Proxy {
             open: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
-        Self {
+        Ok(Self {
             address,
             shared,
             accepting,
-        }
+        })
+    }
+
+    /// As [`Proxy::start`], for tests.
+    ///
+    /// # Panics
+    /// If no port is to be had.
+    pub async fn to(target: impl Into<String>) -> Self {
+        Self::start(target).await.expect("a free port")
     }
 
     /// A proxy before the server that this URL names; [`Proxy::url`] then leads through it.
+    ///
+    /// # Panics
+    /// As [`Proxy::to`], and if the URL names no host.
     pub async fn before(url: &str) -> Self {
-        let url = reqwest::Url::parse(url).expect("a URL");
-        let (host, port) = (url.host_str(), url.port_or_known_default());
-        let (Some(host), Some(port)) = (host, port) else {
-            panic!("a proxy needs a URL with a host and a port");
-        };
-        Self::to(format!("{host}:{port}")).await
+        Self::to(target(url).expect("a URL with a host and a known port")).await
     }
 
     /// Where clients connect.
@@ -125,12 +152,11 @@ impl Proxy {
     }
 
     /// The same URL, but through the proxy.
+    ///
+    /// # Panics
+    /// If it names no host.
     pub fn url(&self, url: &str) -> String {
-        let mut url = reqwest::Url::parse(url).expect("a URL");
-        url.set_host(Some("127.0.0.1")).expect("a URL with a host");
-        url.set_port(Some(self.address.port()))
-            .expect("a URL with a port");
-        url.into()
+        through(url, self.address).expect("a URL with a host")
     }
 
     /// Resets all open connections, on both sides; says how many were open.
@@ -180,7 +206,22 @@ impl Proxy {
 
     /// Holds back each piece (up to 16 KiB) for this long, in each direction.
     pub fn latency(&self, latency: Duration) {
-        self.shared.mood.send_modify(|mood| mood.latency = latency);
+        self.slow(latency, Duration::ZERO);
+    }
+
+    /// Holds back each piece (up to 16 KiB), in each direction, for the latency and up to `jitter`
+    /// more, another time for each piece. Pieces keep their order.
+    pub fn slow(&self, latency: Duration, jitter: Duration) {
+        self.shared.mood.send_modify(|mood| {
+            mood.latency = latency;
+            mood.jitter = jitter;
+        });
+    }
+
+    /// Undoes everything: nothing is frozen, stranded, refused or slow any more. Connections that
+    /// were cut stay cut.
+    pub fn heal(&self) {
+        self.shared.mood.send_replace(Mood::default());
     }
 
     /// How many bytes went through in this direction.
@@ -196,6 +237,15 @@ impl Proxy {
     /// How many connections were ever made to us, refused ones included.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy")
+            .field("address", &self.address)
+            .field("target", &self.shared.target)
+            .finish_non_exhaustive()
     }
 }
 
@@ -289,11 +339,13 @@ async fn pump(
 ) -> io::Result<()> {
     let mut mood = shared.mood.subscribe();
     let mut chunk = vec![0; CHUNK];
+    let mut pieces = 0;
     loop {
         let length = from.read(&mut chunk).await?;
-        let latency = mood.borrow().latency;
-        if !latency.is_zero() {
-            sleep(latency).await;
+        pieces += 1;
+        let delay = mood.borrow().delay(number.rotate_left(32) ^ pieces);
+        if !delay.is_zero() {
+            sleep(delay).await;
         }
         // The sender lives as long as `shared`, so this never errs.
         let _ = mood.wait_for(|mood| !mood.frozen(direction, number)).await;
@@ -342,9 +394,17 @@ impl Drop for Open<'_> {
 )]
 mod tests {
     use super::*;
-    use crate::{wait_until, wait_until_eq};
 
     const LIMIT: Duration = Duration::from_secs(5);
+
+    async fn wait_until(what: &str, mut true_now: impl AsyncFnMut() -> bool) {
+        let waited = timeout(LIMIT, async {
+            while !true_now().await {
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "waited for {what}");
+    }
 
     /// A server that sends back what it gets, and a proxy before it.
     async fn echo() -> Proxy {
@@ -387,10 +447,7 @@ mod tests {
         assert_eq!(said(&mut client, "hello").await, "hello");
         assert_eq!((proxy.open(), proxy.accepted()), (1, 1));
         assert_eq!(proxy.bytes(Direction::Up), 5);
-        wait_until_eq("the way back", LIMIT, 5, async || {
-            proxy.bytes(Direction::Down)
-        })
-        .await;
+        wait_until("the way back", async || proxy.bytes(Direction::Down) == 5).await;
     }
 
     #[tokio::test]
@@ -405,7 +462,7 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(rest, "last");
-        wait_until_eq("no connection", LIMIT, 0, async || proxy.open()).await;
+        wait_until("no connection", async || proxy.open() == 0).await;
     }
 
     #[tokio::test]
@@ -416,7 +473,7 @@ mod tests {
         assert_eq!(proxy.cut_rst(), 1);
         let error = timeout(LIMIT, client.read_u8()).await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-        wait_until_eq("no connection", LIMIT, 0, async || proxy.open()).await;
+        wait_until("no connection", async || proxy.open() == 0).await;
     }
 
     #[tokio::test]
@@ -448,7 +505,7 @@ mod tests {
         said(&mut client, "hello").await;
         proxy.freeze(Direction::Down);
         client.write_all(b"kept").await.unwrap();
-        wait_until_eq("the way up", LIMIT, 9, async || proxy.bytes(Direction::Up)).await;
+        wait_until("the way up", async || proxy.bytes(Direction::Up) == 9).await;
         let early = timeout(Duration::from_millis(100), client.read_u8()).await;
         assert!(early.is_err(), "{early:?}");
         assert_eq!(proxy.open(), 1);
@@ -462,7 +519,7 @@ mod tests {
         proxy.freeze(Direction::Up);
         let mut client = client(&proxy).await;
         client.write_all(b"kept").await.unwrap();
-        wait_until_eq("a connection", LIMIT, 1, async || proxy.open()).await;
+        wait_until("a connection", async || proxy.open() == 1).await;
         assert_eq!(proxy.bytes(Direction::Up), 0);
         proxy.thaw();
         assert_eq!(heard(&mut client, 4).await, "kept");
@@ -520,6 +577,37 @@ mod tests {
         );
     }
 
+    #[test]
+    fn jitter_adds_another_time_to_each_piece_up_to_its_bound() {
+        let mood = Mood {
+            latency: Duration::from_millis(10),
+            jitter: Duration::from_millis(20),
+            ..Mood::default()
+        };
+        let delays: Vec<Duration> = (0..1_000).map(|piece| mood.delay(piece)).collect();
+        let (least, most) = (delays.iter().min().unwrap(), delays.iter().max().unwrap());
+        assert!(
+            (10..12).contains(&least.as_millis()) && (28..=30).contains(&most.as_millis()),
+            "{least:?} to {most:?}"
+        );
+        assert_eq!(Mood::default().delay(7), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn healed_nothing_is_held_back() {
+        let proxy = echo().await;
+        let mut client = client(&proxy).await;
+        said(&mut client, "hello").await;
+        proxy.strand();
+        proxy.freeze(Direction::Down);
+        proxy.refuse(true);
+        proxy.slow(LIMIT, LIMIT);
+        proxy.heal();
+        assert_eq!(said(&mut client, "back").await, "back");
+        let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(said(&mut new, "new").await, "new");
+    }
+
     #[tokio::test]
     async fn a_dropped_proxy_resets_its_connections() {
         let proxy = echo().await;
@@ -528,7 +616,7 @@ mod tests {
         let address = proxy.address();
         drop(proxy);
         assert!(timeout(LIMIT, client.read_u8()).await.unwrap().is_err());
-        wait_until("a closed port", LIMIT, async || {
+        wait_until("a closed port", async || {
             TcpStream::connect(address).await.is_err()
         })
         .await;
