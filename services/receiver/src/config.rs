@@ -1,7 +1,10 @@
 //! All settings of a receiver: `--help` is the reference.
 
-use daemon::process::ProcessArgs;
-use messaging::connection::BrokerArgs;
+use daemon::{WrongSetting, process::ProcessArgs};
+use messaging::{
+    connection::{Broker, BrokerArgs},
+    receive::retry::{RetryArgs, RetryBy},
+};
 use web::session::SessionArgs;
 
 use crate::process::WorkArgs;
@@ -13,7 +16,7 @@ pub struct Config {
     /// Address of the pages and the API
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8082")]
     pub listen: String,
-    /// Address of health, metrics and, with LAB_OPS, fail points; not for the public
+    /// Address of health, metrics and, with LAB_OPS, fail points and knobs; not for the public
     #[arg(long, env = "OPS_LISTEN", default_value = "127.0.0.1:9082")]
     pub ops_listen: String,
     #[command(flatten)]
@@ -26,11 +29,40 @@ pub struct Config {
     #[arg(long, env = "PREFETCH", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=2000))]
     pub prefetch: u16,
     /// Failures of the work after which a message is given up on
-    #[arg(long, env = "WORK_MAX_FAILURES", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, env = "WORK_MAX_FAILURES", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=800))]
     pub work_max_failures: u32,
-    /// How long a failed message is held before it goes back to the queue, at most, in milliseconds
-    #[arg(long, env = "RETRY_HOLD_MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
-    pub retry_hold_ms: u64,
+    /// Deliveries, beside those whose work failed, after which a message is given up on: it may be what kills receivers.
+    /// Lost connections count here, so a small number gives up on innocent ones
+    #[arg(long, env = "MAX_DELIVERIES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_deliveries: u32,
+    #[command(flatten)]
+    pub retry: RetryArgs,
     #[command(flatten)]
     pub process: ProcessArgs,
+}
+
+impl Config {
+    /// Looks at the settings as a start does, and starts nothing.
+    ///
+    /// # Errors
+    /// A setting that cannot be used.
+    pub fn check(&self) -> Result<(), WrongSetting> {
+        self.process.check("receiver")?;
+        self.work.knobs()?;
+        self.broker("receiver").map(drop)
+    }
+
+    /// The broker, for the node of this name.
+    pub(crate) fn broker(&self, node: &str) -> Result<Broker, WrongSetting> {
+        let without = &self.broker.without;
+        without
+            .check(self.broker.queue_type)
+            .map_err(|why| WrongSetting::because("WITHOUT", why))?;
+        let broker = Broker::new(&self.broker, node)
+            .map_err(|why| WrongSetting::because("AMQP_URL", why))?;
+        Ok(match self.retry.retry {
+            RetryBy::Requeue => broker,
+            RetryBy::Ladder => broker.with_ladder(self.retry.retry_ladder_ms.as_slice()),
+        })
+    }
 }

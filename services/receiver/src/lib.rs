@@ -14,19 +14,24 @@ pub mod received;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use axum::Router;
+use chaos::FailPoints;
 use daemon::{
-    WrongSetting, database::Database, lifecycle::Lifecycle, parts::Part, process::Process,
-    tally::Tally,
+    WrongSetting, database::Database, lifecycle::Lifecycle, ops::Told, parts::Part,
+    process::Process, tally::Tally,
 };
 use messaging::{
     connection::{Broker, Link},
+    guarantee::Guarantee,
     message::{KIND, Message},
     receive::{
         self,
         consumer::{Consumer, Deed},
         dead_letter::{self, Parking},
         history,
+        ladder::ladder,
+        manner::Manner,
         processor::{self, Policy},
+        retry::{Retry, RetryBy},
     },
     topology,
 };
@@ -34,9 +39,6 @@ use tokio::net::TcpListener;
 
 pub use app::App;
 pub use config::Config;
-
-/// Deliveries by the broker's count after which a message is given up on though its work never failed.
-const MAX_DELIVERIES: u32 = 100;
 
 /// Runs a receiver until a signal, and gives its exit code: 0 clean, 1 failed, 2 a wrong setting.
 pub fn main_with(config: &Config) -> ExitCode {
@@ -67,8 +69,9 @@ pub fn run(
         redis,
         ..
     } = process.clone();
-    let broker = Broker::new(&config.broker, &node.name)
-        .map_err(|why| WrongSetting::because("AMQP_URL", why))?;
+    let broker = config.broker(&node.name)?;
+    let without = &config.broker.without;
+    let knobs = config.work.knobs()?;
     let sessions = web::session::Sessions::new(redis, parts.part("redis"), &config.sessions)
         .with_prefix(&config.process.redis.redis_prefix);
     let pool = database.pool.clone();
@@ -76,20 +79,22 @@ pub fn run(
 
     let (history, recorder) = history::history(pool.clone(), node.name.clone());
     let work = Arc::new(process::Work {
-        args: config.work.clone(),
+        knobs: knobs.clone(),
+        poison_prefix: config.work.work_poison_prefix.clone(),
         node: node.name.clone(),
         tally: Arc::clone(&tally),
     });
     let policy = Policy {
         max_failures: config.work_max_failures,
-        max_deliveries: MAX_DELIVERIES,
-        retry_hold: Duration::from_millis(config.retry_hold_ms),
+        max_deliveries: config.max_deliveries,
+        retry: retry(config, &broker, &fail_points, lifecycle),
     };
     let (processor, committer) = processor::processor(
         pool.clone(),
         node.name.clone(),
         work,
         policy,
+        without,
         fail_points.clone(),
         history,
     );
@@ -98,7 +103,7 @@ pub fn run(
         broker.clone(),
         "consumer",
         topology::MESSAGES,
-        config.prefetch,
+        Manner::new(config.prefetch, without),
         fail_points.clone(),
         Arc::new(processor),
     );
@@ -113,7 +118,7 @@ pub fn run(
         broker,
         "dead letters",
         topology::DEAD,
-        dead_letter::PREFETCH,
+        Manner::safe(dead_letter::PREFETCH),
         fail_points.clone(),
         Arc::new(parking),
     );
@@ -146,16 +151,46 @@ pub fn run(
     consume(lifecycle, "consumer", database.clone(), consumer);
     consume(lifecycle, "dead letters", database, dead_letters);
 
-    process.watch_and_tell(ops_listener, &["postgres", "rabbitmq"], lifecycle);
+    let told = Told {
+        ready_needs: &["postgres", "rabbitmq"],
+        without: without.iter().map(Guarantee::name).collect(),
+        knobs: Some(knobs),
+    };
+    process.watch_and_tell(ops_listener, told, lifecycle);
+    if without.has(Guarantee::Drain) {
+        process.end_at_once(lifecycle);
+    }
+    without.tell();
     let router = Router::new().merge(received::routes()).with_state(app);
     let site = web::Site {
         node,
         parts,
         sessions,
         meanings: received::MEANINGS,
+        guarantees_off: without.warnings(),
     };
     daemon::http::serve(listener, web::wrap(router, site), lifecycle);
     Ok(())
+}
+
+/// How a failed message comes back. The ladder ends with the last delivery, which is after the stop.
+fn retry(
+    config: &Config,
+    broker: &Broker,
+    fail_points: &FailPoints,
+    lifecycle: &Lifecycle,
+) -> Retry {
+    match config.retry.retry {
+        RetryBy::Requeue => Retry::Requeue(Duration::from_millis(config.retry.retry_hold_ms)),
+        RetryBy::Ladder => {
+            let rungs = config.retry.retry_ladder_ms.clone();
+            let (ladder, climber) = ladder(broker.clone(), rungs, fail_points.clone());
+            lifecycle.spawn_once("ladder", async move {
+                climber.run().await.map_err(|error| final_error(&error))
+            });
+            Retry::Ladder(ladder)
+        }
+    }
 }
 
 /// An error that no new session can mend is a setting that does not fit the broker.

@@ -1,7 +1,7 @@
 //! All settings of a sender: `--help` is the reference.
 
-use daemon::process::ProcessArgs;
-use messaging::connection::BrokerArgs;
+use daemon::{WrongSetting, process::ProcessArgs};
+use messaging::connection::{Broker, BrokerArgs};
 use web::session::SessionArgs;
 
 /// Accepts messages over HTTP and publishes them to RabbitMQ
@@ -26,4 +26,24 @@ pub struct Config {
     pub publish_window: u16,
     #[command(flatten)]
     pub process: ProcessArgs,
+}
+
+impl Config {
+    /// Looks at the settings as a start does, and starts nothing.
+    ///
+    /// # Errors
+    /// A setting that cannot be used.
+    pub fn check(&self) -> Result<(), WrongSetting> {
+        self.process.check("sender")?;
+        self.broker("sender").map(drop)
+    }
+
+    /// The broker, for the node of this name.
+    pub(crate) fn broker(&self, node: &str) -> Result<Broker, WrongSetting> {
+        let without = &self.broker.without;
+        without
+            .check(self.broker.queue_type)
+            .map_err(|why| WrongSetting::because("WITHOUT", why))?;
+        Broker::new(&self.broker, node).map_err(|why| WrongSetting::because("AMQP_URL", why))
+    }
 }

@@ -1,16 +1,18 @@
 //! A sender: takes messages from people and programs, and sees them to the queue.
 //!
-//! [`submit`] accepts, [`messaging::send`] publishes; [`home`] is the page, [`api`] the API for
-//! programs, [`session`] the reset of a session. All state is in Postgres: a sender may die at any
-//! line, and any other takes over what it has accepted.
+//! [`submit`] accepts, [`messaging::send`] publishes; [`home`] is the page and [`form`] what it sends,
+//! [`api`] the API for programs, [`session`] the reset of a session. All state is in Postgres: a
+//! sender may die at any line, and any other takes over what it has accepted.
 
 pub mod api;
 pub mod app;
 pub mod config;
+pub mod form;
 pub mod home;
 pub mod message;
 pub mod session;
 pub mod submit;
+pub mod text;
 
 use std::{
     process::ExitCode,
@@ -22,10 +24,11 @@ use std::{
 };
 
 use axum::Router;
-use daemon::{WrongSetting, lifecycle::Lifecycle, parts::Part, process::Process};
+use daemon::{WrongSetting, lifecycle::Lifecycle, ops::Told, parts::Part, process::Process};
 use messaging::{
     bounded,
-    connection::{Broker, Link},
+    connection::Link,
+    guarantee::Guarantee,
     send::{
         self,
         outbox::{self, Depth},
@@ -68,8 +71,8 @@ pub fn run(
         redis,
         ..
     } = process.clone();
-    let broker = Broker::new(&config.broker, &node.name)
-        .map_err(|why| WrongSetting::because("AMQP_URL", why))?;
+    let broker = config.broker(&node.name)?;
+    let without = &config.broker.without;
     let sessions = web::session::Sessions::new(redis, parts.part("redis"), &config.sessions)
         .with_prefix(&config.process.redis.redis_prefix);
     let pool = database.pool.clone();
@@ -136,7 +139,16 @@ pub fn run(
     });
 
     // Without RabbitMQ or Redis a sender still accepts.
-    process.watch_and_tell(ops_listener, &["postgres"], lifecycle);
+    let told = Told {
+        ready_needs: &["postgres"],
+        without: without.iter().map(Guarantee::name).collect(),
+        knobs: None,
+    };
+    process.watch_and_tell(ops_listener, told, lifecycle);
+    if without.has(Guarantee::Drain) {
+        process.end_at_once(lifecycle);
+    }
+    without.tell();
     let router = Router::new()
         .merge(home::routes())
         .merge(session::routes())
@@ -147,6 +159,7 @@ pub fn run(
         parts,
         sessions,
         meanings: home::MEANINGS,
+        guarantees_off: without.warnings(),
     };
     daemon::http::serve(listener, web::wrap(router, site), lifecycle);
     Ok(())

@@ -1,5 +1,6 @@
 //! What a service can do to itself: named places on the road of a message where it can be made to
-//! crash, wait, err or stand still.
+//! crash, wait, err or stand still, and [`knobs`], the settings of simulated work that can be changed
+//! while it runs.
 //!
 //! The honest code says only `fail_points.hit("relay.after_publish").await?`; whether anything is
 //! armed there is none of its business. Nothing is armed unless `FAIL_POINTS` or the operations
@@ -10,9 +11,11 @@
 #![warn(missing_docs)]
 
 mod fail_points;
+pub mod knobs;
 mod plan;
 
 pub use fail_points::{FailPointStatus, FailPoints, Injected};
+pub use knobs::Knobs;
 pub use plan::{Action, Plan, WrongFailPoint};
 
 /// Every fail point there is, with the moment it stands for.

@@ -20,7 +20,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::Error;
+use crate::{
+    Error, Topology,
+    guarantee::{Guarantee, Without},
+    topology::Rung,
+};
 
 /// Deadline of one exchange with the broker that answers at once when all is well.
 pub const RPC_LIMIT: Duration = Duration::from_secs(5);
@@ -37,6 +41,11 @@ pub struct BrokerArgs {
     /// Seconds between heartbeats; a link silent for twice as long is dead
     #[arg(long, env = "HEARTBEAT_SECS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=60))]
     pub heartbeat_secs: u16,
+    /// Guarantees to switch off, with commas between them, to see what they protect from: outbox,
+    /// confirms, mandatory, persistence, ack-after-commit, inbox, dead-lettering, prefetch,
+    /// message-id, drain, reconsume, safe-dead-lettering, reject-publish, heartbeat
+    #[arg(long, env = "WITHOUT", default_value = "", hide_default_value = true)]
+    pub without: Without,
 }
 
 /// Quorum queues are replicated and count deliveries; classic queues do neither.
@@ -53,7 +62,8 @@ pub enum QueueType {
 pub struct Broker {
     uri: AMQPUri,
     node: String,
-    pub(crate) queue_type: QueueType,
+    pub(crate) topology: Topology,
+    pub(crate) without: Without,
 }
 
 impl Broker {
@@ -66,13 +76,21 @@ impl Broker {
         let mut uri: AMQPUri = args.amqp_url.parse().map_err(|_: String| {
             "not an AMQP URL like amqp://user:password@host:5672/vhost".to_owned()
         })?;
-        uri.query.heartbeat = Some(args.heartbeat_secs);
+        uri.query.heartbeat = Some(heartbeat(args));
         uri.query.connection_timeout = u64::try_from(RPC_LIMIT.as_millis()).ok();
         Ok(Self {
             uri,
             node: node.to_owned(),
-            queue_type: args.queue_type,
+            topology: Topology::new(args.queue_type, &args.without),
+            without: args.without.clone(),
         })
+    }
+
+    /// Declares these queues too.
+    #[must_use]
+    pub fn with_ladder(mut self, rungs: &[Rung]) -> Self {
+        self.topology = self.topology.with_ladder(rungs);
+        self
     }
 
     /// Opens a connection named "NODE ROLE", and gives its events too: the library hands each event
@@ -93,6 +111,15 @@ impl Broker {
         .await?;
         let events = connection.events_listener().boxed();
         Ok((connection, events))
+    }
+}
+
+/// Seconds. 0 asks for none, and gets what the broker suggests, 60 s: the library follows it.
+fn heartbeat(args: &BrokerArgs) -> u16 {
+    if args.without.has(Guarantee::Heartbeat) {
+        0
+    } else {
+        args.heartbeat_secs
     }
 }
 
@@ -262,6 +289,7 @@ mod tests {
             amqp_url: "http://user:secret@localhost".to_owned(),
             queue_type: QueueType::Quorum,
             heartbeat_secs: 10,
+            without: Without::default(),
         };
         let reason = Broker::new(&args, "n").err().unwrap();
         assert!(

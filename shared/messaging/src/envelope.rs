@@ -18,6 +18,11 @@ const NODE: &str = "x-lab-node";
 const RUN: &str = "x-lab-run";
 /// The header with the time of acceptance in microseconds (the property has seconds only).
 const ACCEPTED_US: &str = "x-lab-accepted-us";
+/// The header with the deliveries that the message had before it was last published: a queue counts
+/// its own only. Absent for none.
+const ATTEMPTS: &str = "x-lab-attempts";
+/// The header with the true message id, only where the property has another ([`Identity::NewEachTime`]).
+const ORIGIN: &str = "x-lab-origin";
 
 /// A message with all that travels along.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +37,29 @@ pub struct Envelope {
     pub node: String,
     /// The run it belongs to, if any.
     pub run: Option<String>,
+    /// Deliveries that it had before it was published this time; 0 but after a time on the ladder.
+    pub attempts: u32,
     /// JSON.
     pub body: Vec<u8>,
+}
+
+/// Where a classic queue keeps a message; a quorum queue keeps every message on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeliveryMode {
+    /// On disk: it outlives the broker.
+    Persistent,
+    /// In memory.
+    Transient,
+}
+
+/// What the property message-id holds, by which the receiver's inbox knows a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// The message's id, the same at every publish.
+    MadeOnce,
+    /// Another one at every publish, so that the inbox knows nothing again. The true id travels as a
+    /// header, for the ledger only.
+    NewEachTime,
 }
 
 /// Why a delivery is not a message of ours.
@@ -54,9 +80,8 @@ pub enum NotOurs {
 }
 
 impl Envelope {
-    /// The AMQP properties to publish it with: persistent, so that a classic queue keeps it over a
-    /// restart (a quorum queue does anyway).
-    pub(crate) fn properties(&self) -> BasicProperties {
+    /// The AMQP properties to publish it with.
+    pub(crate) fn properties(&self, mode: DeliveryMode, identity: Identity) -> BasicProperties {
         let mut headers = FieldTable::default();
         headers.insert(
             NODE.into(),
@@ -69,13 +94,27 @@ impl Envelope {
         if let Some(run) = &self.run {
             headers.insert(RUN.into(), AMQPValue::LongString(run.as_str().into()));
         }
+        if self.attempts > 0 {
+            headers.insert(ATTEMPTS.into(), AMQPValue::LongUInt(self.attempts));
+        }
+        let message_id = match identity {
+            Identity::MadeOnce => self.message_id,
+            Identity::NewEachTime => {
+                let id = self.message_id.to_string();
+                headers.insert(ORIGIN.into(), AMQPValue::LongString(id.into()));
+                Uuid::now_v7()
+            }
+        };
         BasicProperties::default()
-            .with_message_id(self.message_id.to_string().into())
+            .with_message_id(message_id.to_string().into())
             .with_type(self.kind.as_str().into())
             .with_app_id("unacked".into())
             .with_content_type("application/json".into())
             .with_timestamp(u64::try_from(self.accepted_at.timestamp()).unwrap_or_default())
-            .with_delivery_mode(2)
+            .with_delivery_mode(match mode {
+                DeliveryMode::Persistent => 2,
+                DeliveryMode::Transient => 1,
+            })
             .with_headers(headers)
     }
 
@@ -109,23 +148,41 @@ impl Envelope {
                 None => None,
                 Some(_) => Some(text(properties, RUN).ok_or(NotOurs::Header(RUN))?),
             },
+            attempts: attempts(properties),
             body: delivery.data.clone(),
         })
     }
 }
 
-/// The message id, if it is one that we could have made.
+/// The message's id, if it is one that we could have made.
 pub(crate) fn message_id(properties: &BasicProperties) -> Option<Uuid> {
+    match text(properties, ORIGIN) {
+        None => inbox_id(properties),
+        Some(origin) => Uuid::try_parse(&origin).ok(),
+    }
+}
+
+/// The id by which the inbox knows a message: the property, whatever the message's id is.
+pub(crate) fn inbox_id(properties: &BasicProperties) -> Option<Uuid> {
     Uuid::try_parse(properties.message_id().as_ref()?.as_str()).ok()
+}
+
+/// Deliveries before this publish.
+pub(crate) fn attempts(properties: &BasicProperties) -> u32 {
+    header(properties, ATTEMPTS).and_then(integer).unwrap_or(0)
 }
 
 /// How often the broker gave this message out before, by its own count; `None` where it does not
 /// count (classic queues), which is not the same as never. Quorum queues leave the header out at the
 /// first delivery and, from RabbitMQ 4.3 on, count acquisitions apart.
 pub(crate) fn earlier_deliveries(properties: &BasicProperties) -> Option<u32> {
-    let count = header(properties, "x-acquired-count")
-        .or_else(|| header(properties, "x-delivery-count"))?;
-    let count = match count {
+    header(properties, "x-acquired-count")
+        .or_else(|| header(properties, "x-delivery-count"))
+        .and_then(integer)
+}
+
+fn integer(value: &AMQPValue) -> Option<u32> {
+    let count = match value {
         AMQPValue::LongLongInt(n) => *n,
         AMQPValue::LongInt(n) => i64::from(*n),
         AMQPValue::LongUInt(n) => i64::from(*n),
@@ -164,6 +221,7 @@ mod tests {
             accepted_at: DateTime::from_timestamp_micros(1_790_000_000_123_456).unwrap(),
             node: "sender-7f3a".to_owned(),
             run: Some("r1".to_owned()),
+            attempts: 0,
             body: b"{}".to_vec(),
         }
     }
@@ -174,11 +232,37 @@ mod tests {
         delivery
     }
 
+    /// As published when all guarantees hold.
+    fn properties(envelope: &Envelope) -> BasicProperties {
+        envelope.properties(DeliveryMode::Persistent, Identity::MadeOnce)
+    }
+
     #[test]
     fn what_is_written_is_read() {
+        for attempts in [0, 7] {
+            let envelope = Envelope {
+                attempts,
+                ..envelope()
+            };
+            let delivery = delivered(properties(&envelope));
+            assert_eq!(delivery.properties.delivery_mode(), &Some(2));
+            assert_eq!(Envelope::read(&delivery, "message.v1"), Ok(envelope));
+        }
+    }
+
+    #[test]
+    fn the_inbox_knows_a_message_by_its_id_unless_each_publish_makes_a_new_one() {
         let envelope = envelope();
-        let delivery = delivered(envelope.properties());
-        assert_eq!(Envelope::read(&delivery, "message.v1"), Ok(envelope));
+        assert_eq!(inbox_id(&properties(&envelope)), Some(envelope.message_id));
+        let publish = || envelope.properties(DeliveryMode::Persistent, Identity::NewEachTime);
+        let (one, two) = (publish(), publish());
+        assert_ne!(inbox_id(&one), inbox_id(&two));
+        // The ledger knows it all the same.
+        for properties in [one, two] {
+            assert_eq!(message_id(&properties), Some(envelope.message_id));
+            let read = Envelope::read(&delivered(properties), "message.v1");
+            assert_eq!(read, Ok(envelope.clone()));
+        }
     }
 
     #[test]
@@ -187,15 +271,15 @@ mod tests {
             |properties| Envelope::read(&delivered(properties), "message.v1").unwrap_err();
         assert_eq!(foreign(BasicProperties::default()), NotOurs::NoId);
         assert_eq!(
-            foreign(envelope().properties().with_message_id("42".into())),
+            foreign(properties(&envelope()).with_message_id("42".into())),
             NotOurs::NoId
         );
         assert_eq!(
-            foreign(envelope().properties().with_type("note.v1".into())),
+            foreign(properties(&envelope()).with_type("note.v1".into())),
             NotOurs::Kind("note.v1".to_owned(), "message.v1")
         );
         assert_eq!(
-            foreign(envelope().properties().with_headers(FieldTable::default())),
+            foreign(properties(&envelope()).with_headers(FieldTable::default())),
             NotOurs::Header(ACCEPTED_US)
         );
     }

@@ -26,19 +26,28 @@ pub enum Error {
     /// that was lifted is not always told to channels that ran into it.
     #[error("the queue refused everything for {} s; a new channel may fare better", .0.as_secs())]
     OnlyRefused(Duration),
+    /// The process stops while the broker blocks publishing.
+    #[error("stopped while the broker blocks publishing")]
+    Blocked,
     /// The broker ended the consumer: its queue is gone, or its leader moved.
     #[error("the broker ended the consumer of queue {0:?}")]
     ConsumerEnded(&'static str),
+    /// A queue of the ladder is gone. The next session declares it again.
+    #[error("a queue of the ladder is gone")]
+    RungGone,
     /// The library said that an ack was not sent, so the delivery will come again.
     #[error("a delivery could not be settled: its channel is gone")]
     NotSettled,
+    /// A failure of the work was to be answered so.
+    #[error("the work failed, and drops the connection")]
+    Dropped,
     /// A fail point asked for it.
     #[error("injected at the fail point {0}")]
     Injected(&'static str),
     /// Something else declared an exchange or queue of ours differently. Trying again cannot help.
     #[error(
         "{what} exists on the broker with other properties ({difference}). \
-         Delete it, use another vhost in AMQP_URL, or set QUEUE_TYPE to what it was declared with"
+         Delete it, use another vhost in AMQP_URL, or set QUEUE_TYPE and WITHOUT to what it was declared with"
     )]
     Incompatible {
         /// The exchange or queue.

@@ -18,14 +18,17 @@
 //! [`connection`] says how a session with the broker starts and ends; every await on it has a deadline.
 #![warn(missing_docs)]
 
+mod arguments;
 pub mod connection;
 mod deadline;
 pub mod envelope;
 mod error;
+pub mod guarantee;
 pub mod message;
 pub mod receive;
 pub mod send;
 pub mod topology;
 
+pub use arguments::Topology;
 pub use deadline::bounded;
 pub use error::Error;

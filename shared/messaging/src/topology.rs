@@ -1,10 +1,13 @@
-//! The one place that knows exchanges, queues and bindings.
+//! The one place that declares exchanges, queues and bindings; [`crate::arguments`] has the properties
+//! of the queues.
 //!
 //! Declared at the start of every session: a broker that lost its data gets it back, and a queue
 //! that somebody declared differently is noticed before anything is published to it.
 //!
 //! ```text
 //! exchange messages ──▶ queue messages ──(given up on)──▶ exchange messages.dead ──▶ queue messages.dead
+//!        ▲
+//!        └──(time is over)── queue messages.retry.1000, messages.retry.5000, ..: the ladder, if there is one
 //! ```
 
 use std::time::Duration;
@@ -12,25 +15,19 @@ use std::time::Duration;
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 
 use crate::{
     Error,
-    connection::{QueueType, within},
+    arguments::{Topology, dead_arguments, messages_arguments, rung_arguments},
+    connection::within,
 };
 
 /// Exchange, queue and routing key of messages on their way.
 pub const MESSAGES: &str = "messages";
 /// Exchange, queue and routing key of messages given up on.
 pub const DEAD: &str = "messages.dead";
-
-/// The broker's own net under the receiver's counts: it gives up on the 1,001st return. Far above
-/// what lost connections add to the count of innocent messages, since the default of 4.x, 20, is not.
-const DELIVERY_LIMIT: i64 = 1_000;
-/// A dead letter is only ever returned by a crash or a cut. 4.0 would drop it after 20 of those;
-/// -1 means no limit from 4.0 on, but 3.10 drops at the first return, so: a number never reached.
-const DEAD_DELIVERY_LIMIT: i64 = 1_000_000;
 
 /// Held while something is created: an exclusive queue belongs to one connection and goes with it.
 const LOCK: &str = "messages.topology-lock";
@@ -41,6 +38,45 @@ const SETTLE: Duration = Duration::from_millis(1_500);
 /// How long to wait for another node that is creating.
 const LOCK_LIMIT: Duration = Duration::from_secs(15);
 
+/// Where a message is published to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub(crate) exchange: ShortString,
+    pub(crate) key: ShortString,
+}
+
+impl Route {
+    /// To the queue `messages`.
+    pub fn messages() -> Self {
+        Self {
+            exchange: MESSAGES.into(),
+            key: MESSAGES.into(),
+        }
+    }
+}
+
+/// One queue of the ladder: what is published to it comes back to `messages` after its time.
+///
+/// Its name says its time, since a queue's time cannot be changed: another setting is another queue,
+/// and what waits in the old one still comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rung(pub Duration);
+
+impl Rung {
+    /// Of the queue.
+    pub fn name(self) -> String {
+        format!("{MESSAGES}.retry.{}", self.0.as_millis())
+    }
+
+    /// Straight to the queue: every queue is bound to the exchange without a name.
+    pub fn route(self) -> Route {
+        Route {
+            exchange: "".into(),
+            key: self.name().into(),
+        }
+    }
+}
+
 /// Declares everything, or finds it as declared.
 ///
 /// Only one node at a time creates: RabbitMQ 3.10 answers every second round of concurrent
@@ -48,19 +84,24 @@ const LOCK_LIMIT: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// [`Error::Incompatible`] when something has other properties on the broker; else the link's.
-pub async fn declare(connection: &Connection, queue_type: QueueType) -> Result<(), Error> {
-    let lock = if exists(connection).await? {
+pub async fn declare(connection: &Connection, topology: &Topology) -> Result<(), Error> {
+    let lock = if exists(connection, &topology.ladder).await? {
         None
     } else {
         Some(lock(connection).await?)
     };
+    // Whoever held the lock before may have created it all.
+    let creates = lock.is_some() && !exists(connection, &topology.ladder).await?;
     let channel = within("open a channel", connection.create_channel()).await?;
     // Where dead letters go comes first: a queue whose dead-letter target is absent drops them.
     exchange(&channel, DEAD).await?;
     queue(&channel, DEAD, &dead_arguments()).await?;
     bind(&channel, DEAD).await?;
-    queue(&channel, MESSAGES, &messages_arguments(queue_type)).await?;
-    if lock.is_some() {
+    queue(&channel, MESSAGES, &messages_arguments(topology)).await?;
+    for rung in &topology.ladder {
+        queue(&channel, &rung.name(), &rung_arguments(topology, *rung)).await?;
+    }
+    if creates {
         tokio::time::sleep(SETTLE).await;
     }
     // Last, so that nothing is published to a queue that may still be forgotten.
@@ -79,14 +120,15 @@ pub async fn declare(connection: &Connection, queue_type: QueueType) -> Result<(
 }
 
 /// True if all of it is there, however it was declared: the exchange comes last.
-async fn exists(connection: &Connection) -> Result<bool, Error> {
+async fn exists(connection: &Connection, ladder: &[Rung]) -> Result<bool, Error> {
     // The broker closes the channel of a passive declaration that finds nothing.
     let channel = within("open a channel", connection.create_channel()).await?;
     let passive = QueueDeclareOptions {
         passive: true,
         ..Default::default()
     };
-    for name in [DEAD, MESSAGES] {
+    let rungs = ladder.iter().map(|rung| rung.name());
+    for name in [DEAD, MESSAGES].map(str::to_owned).into_iter().chain(rungs) {
         let found = channel.queue_declare(name.into(), passive, FieldTable::default());
         match within("look for a queue", found).await {
             Ok(_) => {}
@@ -139,40 +181,6 @@ async fn lock(connection: &Connection) -> Result<Channel, Error> {
         .unwrap_or(Err(waited_out))
 }
 
-/// Arguments of the queue `messages`, each with its reason.
-pub fn messages_arguments(queue_type: QueueType) -> Vec<(&'static str, AMQPValue)> {
-    let mut arguments = vec![
-        // what the receiver rejects goes to the dead letters instead of nowhere
-        ("x-dead-letter-exchange", text(DEAD)),
-        ("x-dead-letter-routing-key", text(DEAD)),
-    ];
-    match queue_type {
-        QueueType::Quorum => arguments.extend([
-            ("x-queue-type", text("quorum")),
-            ("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)),
-            // a dead letter leaves this queue only after its target has confirmed it ..
-            ("x-dead-letter-strategy", text("at-least-once")),
-            // .. which the broker does only together with this. There is no maximum length: dead
-            // letters that cannot leave count towards it, and publishers would be refused for ever.
-            ("x-overflow", text("reject-publish")),
-        ]),
-        QueueType::Classic => arguments.push(("x-queue-type", text("classic"))),
-    }
-    arguments
-}
-
-/// Arguments of the queue `messages.dead`: replicated whatever `messages` is, and without a
-/// dead-letter exchange of its own.
-pub fn dead_arguments() -> Vec<(&'static str, AMQPValue)> {
-    vec![
-        ("x-queue-type", text("quorum")),
-        (
-            "x-delivery-limit",
-            AMQPValue::LongLongInt(DEAD_DELIVERY_LIMIT),
-        ),
-    ]
-}
-
 async fn exchange(channel: &Channel, name: &'static str) -> Result<(), Error> {
     // durable: bindings of a durable queue must survive a restart with it
     let options = ExchangeDeclareOptions {
@@ -192,7 +200,7 @@ async fn exchange(channel: &Channel, name: &'static str) -> Result<(), Error> {
 
 async fn queue(
     channel: &Channel,
-    name: &'static str,
+    name: &str,
     arguments: &[(&'static str, AMQPValue)],
 ) -> Result<(), Error> {
     let mut table = FieldTable::default();
@@ -248,8 +256,4 @@ fn code(error: &Error) -> Option<u16> {
         },
         _ => None,
     }
-}
-
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
 }

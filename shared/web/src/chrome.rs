@@ -76,9 +76,12 @@ impl Chrome {
     pub fn new(site: &Site, tab: Tab, title: impl Into<String>) -> Self {
         let now = clock::now();
         let states = site.parts.states();
-        let banners = states
+        let off = site.guarantees_off.iter().map(guarantee_off);
+        let away = states
             .iter()
             .filter_map(|(name, state)| banner(site, name, state, now));
+        // What was done on purpose first: it may be the reason for the rest.
+        let banners = off.chain(away);
         Self {
             title: title.into(),
             tab,
@@ -111,6 +114,17 @@ impl Chrome {
             meaning: meaning.into(),
             why: None,
         });
+    }
+}
+
+fn guarantee_off((name, warning): &(&'static str, &'static str)) -> Banner {
+    Banner {
+        name: "",
+        bad: true,
+        what: format!("Guarantee off: {name}"),
+        since: None,
+        meaning: (*warning).to_owned(),
+        why: None,
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Site {
     pub sessions: Sessions,
     /// What it means for the reader of this service's pages that a part is away: name, sentence.
     pub meanings: &'static [(&'static str, &'static str)],
+    /// Guarantees that are switched off: name, what may happen.
+    pub guarantees_off: Vec<(&'static str, &'static str)>,
 }
 
 impl Site {

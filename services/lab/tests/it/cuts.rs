@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use messaging::send::outbox::claim;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sqlx::postgres::PgPoolOptions;
 use testkit::{Direction, wait_until};
+use uuid::Uuid;
 
 use crate::{
     load::{offer, post},
@@ -171,6 +174,58 @@ async fn a_sender_that_loses_both_links_after_claiming_lets_go_of_its_rows() {
 }
 
 #[tokio::test]
+async fn rows_of_a_commit_that_was_not_answered_are_published_though_the_session_lives() {
+    let world = World::new().await;
+    let program = world.sender("sender-1").env("LAB_OPS", true);
+    let sender = linked(&world, program, &world.database.sender_url).await;
+    let _receiver = world.receiver("receiver-1").start().await;
+    ready(&sender.node).await;
+    part(&sender.node, "rabbitmq", "up", LIMIT).await;
+    let point = "submit.before_commit";
+    sender.node.arm(&format!("{point}=park")).await.unwrap();
+    let url = sender.node.url();
+    let answer = post(&url, "k", "hello");
+    let cut = async {
+        wait_until("the commit to be near", LIMIT, async || {
+            Ok::<_, String>(sender.node.fail_point(point).await.unwrap().1 == 1)
+                .and_then(|parked| parked.then_some(()).ok_or("not yet".to_owned()))
+        })
+        .await;
+        // The commit goes out, and its answer does not come in.
+        sender.postgres.freeze(Direction::Down);
+        sender.node.arm("").await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(answer, cut);
+    assert_eq!(answer.unwrap().status, 503, "the outcome is unknown");
+    sender.postgres.thaw();
+    world.drained(LIMIT).await.assert_exactly_once(1);
+}
+
+#[tokio::test]
+async fn a_claim_takes_no_more_than_it_may_though_it_was_planned_for_an_empty_table() {
+    let world = World::new().await;
+    let sender = world.sender("sender-1").start().await;
+    ready(&sender).await;
+    drop(sender);
+    let admin = &world.database.admin;
+    let run = async |sql: &'static str| sqlx::query(sql).execute(admin).await.unwrap();
+    run("vacuum analyze sender.outbox").await;
+    let pool = PgPoolOptions::new().max_connections(1);
+    let pool = pool.connect(&world.database.sender_url).await.unwrap();
+    let lease = Uuid::new_v4();
+    // After five executions Postgres settles for a plan, made for what it knew then.
+    for _ in 0..7 {
+        assert!(claim(&pool, lease, 100).await.unwrap().is_empty());
+    }
+    run("insert into sender.outbox (message_id, kind, body, node, accepted_at)
+         select gen_random_uuid(), 'message.v1', '', 'n', now() from generate_series(1, 2000)")
+    .await;
+    assert_eq!(claim(&pool, lease, 100).await.unwrap().len(), 100);
+    let claimed = world.count("select count(*) from sender.outbox where lease is not null");
+    assert_eq!(claimed.await, 100);
+}
+
+#[tokio::test]
 async fn unroutable_messages_are_kept_shown_and_published_when_there_is_a_way() {
     let world = World::new().await;
     let sender = world.sender("sender-1").start().await;
@@ -225,7 +280,7 @@ async fn a_queue_that_refuses_makes_messages_wait_and_then_takes_them() {
     world.fill_up().await;
     // The policy takes effect a little later, and lets a few through.
     wait_until("a publish to be refused", LIMIT, async || {
-        post(&sender.url(), &uuid::Uuid::new_v4().to_string(), "x")
+        post(&sender.url(), &Uuid::new_v4().to_string(), "x")
             .await
             .unwrap();
         world

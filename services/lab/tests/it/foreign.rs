@@ -6,6 +6,8 @@ use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
 };
+use reqwest::Method;
+use serde_json::json;
 use testkit::wait_until;
 use uuid::Uuid;
 
@@ -100,6 +102,33 @@ async fn foreign_messages_are_parked_once_with_the_reason() {
             .await,
         rows
     );
+}
+
+/// The client library reads headers by recursion, on a thread of its own.
+#[tokio::test]
+async fn headers_that_are_nested_deeply_kill_nobody() {
+    let world = World::new().await;
+    let mut receiver = world.receiver("receiver-1").start().await;
+    ready(&receiver).await;
+    let mut deep = json!("the innermost");
+    for _ in 0..1_500 {
+        deep = json!({ "n": deep });
+    }
+    let path = ["exchanges", world.broker.vhost.as_str(), "messages", "publish"];
+    let message = json!({
+        "routing_key": "messages", "payload": "hello", "payload_encoding": "string",
+        "properties": {"headers": {"deep": deep}, "delivery_mode": 2},
+    });
+    let published = world.broker.manage(Method::POST, &path, Some(message));
+    assert_eq!(published.await.unwrap()["routed"], true);
+    wait_until("it to be parked", LIMIT, async || {
+        world
+            .count("select count(*) from receiver.dead_letter where reason like '%message id%'")
+            .await
+            == 1
+    })
+    .await;
+    assert!(receiver.ended().is_none(), "the receiver lives");
 }
 
 #[tokio::test]

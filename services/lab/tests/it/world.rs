@@ -31,7 +31,8 @@ impl World {
         Self::on(Servers::start(lab()).await).await
     }
 
-    async fn on(servers: Servers) -> Self {
+    /// On these.
+    pub(crate) async fn on(servers: Servers) -> Self {
         Self {
             database: Database::fresh(&servers).await,
             broker: Broker::vhost(&servers).await,

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
+    manner::{Answer, Manner},
     patience::Held,
     settle::{Settle, settle},
 };
@@ -56,7 +57,7 @@ pub struct Consumer<D> {
     broker: Broker,
     role: &'static str,
     queue: &'static str,
-    prefetch: u16,
+    manner: Manner,
     fail_points: FailPoints,
     link: watch::Sender<Link>,
     deed: Arc<D>,
@@ -68,7 +69,7 @@ impl<D: Deed> Consumer<D> {
         broker: Broker,
         role: &'static str,
         queue: &'static str,
-        prefetch: u16,
+        manner: Manner,
         fail_points: FailPoints,
         deed: Arc<D>,
     ) -> (Self, watch::Receiver<Link>) {
@@ -78,7 +79,7 @@ impl<D: Deed> Consumer<D> {
                 broker,
                 role,
                 queue,
-                prefetch,
+                manner,
                 fail_points,
                 link,
                 deed,
@@ -97,11 +98,11 @@ impl<D: Deed> Consumer<D> {
 
     async fn session(&self, stop: &CancellationToken) -> Result<(), Error> {
         let (connection, events) = self.broker.connect(self.role).await?;
-        topology::declare(&connection, self.broker.queue_type).await?;
+        topology::declare(&connection, &self.broker.topology).await?;
         let channel = within("open a channel", connection.create_channel()).await?;
         within(
             "prefetch",
-            channel.basic_qos(self.prefetch, BasicQosOptions::default()),
+            channel.basic_qos(self.manner.prefetch, BasicQosOptions::default()),
         )
         .await?;
         let consumer = channel.basic_consume(
@@ -124,9 +125,11 @@ impl<D: Deed> Consumer<D> {
     async fn consume(
         &self,
         channel: &Channel,
-        mut deliveries: lapin::Consumer,
+        consumer: lapin::Consumer,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
+        let tag = consumer.tag();
+        let mut deliveries = self.manner.deliveries(consumer, self.queue);
         let mut held = self.deed.held();
         let mut in_hand = FuturesUnordered::new();
         let in_hand_gauge = metrics::gauge!("unacked_deliveries_in_hand", "queue" => self.queue);
@@ -136,18 +139,17 @@ impl<D: Deed> Consumer<D> {
             in_hand_gauge.set(in_hand.len() as f64);
             tokio::select! {
                 Some(settled) = in_hand.next() => settled?,
-                delivery = deliveries.next(), if !paused => match delivery {
-                    Some(delivery) => in_hand.push(self.deliver(delivery?, stop)),
-                    None => return Err(Error::ConsumerEnded(self.queue)),
-                },
+                Some(delivery) = deliveries.next(), if !paused => {
+                    in_hand.push(self.deliver(delivery?, stop));
+                }
                 _ = held.changed() => {}
                 () = stop.cancelled() => break,
             }
         }
-        let cancel = channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default());
+        let cancel = channel.basic_cancel(tag, BasicCancelOptions::default());
         within("cancel the consumer", cancel).await?;
         while let Some(Some(Ok(delivery))) = deliveries.next().now_or_never() {
-            settle(&delivery, Settle::Requeue(Duration::ZERO)).await?;
+            settle(&delivery, Settle::Requeue(Duration::ZERO), stop).await?;
         }
         while let Some(settled) = in_hand.next().await {
             settled?;
@@ -175,15 +177,33 @@ impl<D: Deed> Consumer<D> {
                 metrics::counter!("unacked_messages_redelivered_total", "queue" => self.queue)
                     .increment(1);
             }
-            let answer = self.deed.deliver(&delivery, stop).await;
-            let name = "settle.before_ack";
-            self.fail_points
-                .hit(name)
-                .await
-                .map_err(|_| Error::Injected(name))?;
-            settle(&delivery, answer).await
+            match self.manner.answer {
+                Answer::AfterTheDeed => {
+                    let answer = self.deed.deliver(&delivery, stop).await;
+                    self.settle(&delivery, answer, stop).await
+                }
+                Answer::OnArrival => {
+                    self.settle(&delivery, Settle::Ack, stop).await?;
+                    self.deed.deliver(&delivery, stop).await;
+                    Ok(())
+                }
+            }
         }
         .instrument(span)
         .await
+    }
+
+    async fn settle(
+        &self,
+        delivery: &Delivery,
+        answer: Settle,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let name = "settle.before_ack";
+        self.fail_points
+            .hit(name)
+            .await
+            .map_err(|_| Error::Injected(name))?;
+        settle(delivery, answer, stop).await
     }
 }

@@ -88,9 +88,12 @@ impl Parking {
             Ok(envelope) => envelope.message_id.to_string(),
             Err(_) => fingerprint(delivery, &headers),
         };
-        sqlx::query(
-            "insert into dead_letter (fingerprint, message_id, kind, body, reason, attempts, headers, node)
-             values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing",
+        // Of two copies one may have been given up on while the other had its effect.
+        let parked = sqlx::query(
+            "insert into dead_letter (fingerprint, message_id, kind, body, reason, attempts, headers, node, run)
+             select $1, $2, $3, $4, $5, $6, $7, $8, $9
+              where not exists (select from inbox where message_id = $2)
+             on conflict do nothing",
         )
         .bind(fingerprint)
         .bind(ours.as_ref().ok().map(|envelope| envelope.message_id))
@@ -100,8 +103,13 @@ impl Parking {
         .bind(attempts)
         .bind(Value::Object(headers))
         .bind(&self.node)
+        .bind(ours.as_ref().ok().and_then(|envelope| envelope.run.as_deref()))
         .execute(&self.pool)
         .await?;
+        if parked.rows_affected() == 0 {
+            info!("a dead letter that is parked already, or has its effect");
+            return Ok(());
+        }
         info!(reason, "parked");
         metrics::counter!("unacked_messages_parked_total").increment(1);
         Ok(())

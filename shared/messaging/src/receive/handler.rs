@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use sqlx::{Postgres, Transaction};
+use uuid::Uuid;
 
+use super::settle::Settle;
 use crate::envelope::{Envelope, NotOurs};
 
 /// A message in hand.
@@ -11,6 +13,8 @@ use crate::envelope::{Envelope, NotOurs};
 pub struct Received<M> {
     /// All that travelled along.
     pub envelope: Envelope,
+    /// By what the inbox knows it: the message id, unless the guarantee `message-id` is off.
+    pub inbox_id: Uuid,
     /// The body, read.
     pub message: M,
     /// The how manieth delivery this is, from 1. Where the broker does not count: one more than the
@@ -28,8 +32,24 @@ pub struct Received<M> {
 pub enum Failure {
     /// Counted; the message goes back to the queue until it failed too often.
     Retry(String),
+    /// The same, in this way instead of the one that the settings say.
+    RetryBy(Settle, String),
     /// Counted; the message is given up on at once.
     Reject(String),
+    /// Counted, and acked though there is no effect: what no sound receiver does.
+    Swallow(String),
+}
+
+impl Failure {
+    /// In words.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Retry(reason)
+            | Self::RetryBy(_, reason)
+            | Self::Reject(reason)
+            | Self::Swallow(reason) => reason,
+        }
+    }
 }
 
 /// A kind of message and what is done with it.

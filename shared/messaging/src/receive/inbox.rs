@@ -6,6 +6,8 @@ use std::collections::HashSet;
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use crate::guarantee::{Guarantee, Without};
+
 /// What is known of a message before its work: one query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct Known {
@@ -15,12 +17,77 @@ pub struct Known {
     pub failures: i64,
 }
 
-/// Looks before the work, so that a duplicate costs none and is never given up on.
-pub async fn look(pool: &PgPool, message_id: Uuid) -> Result<Known, sqlx::Error> {
+/// What was stored: the first effect of the message, or nothing since it had one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admitted {
+    First,
+    Duplicate,
+}
+
+/// Whether anybody looks.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Inbox {
+    Kept,
+    /// Every delivery is taken for the first one of its message.
+    Ignored,
+}
+
+impl Inbox {
+    pub(super) fn new(without: &Without) -> Self {
+        if without.has(Guarantee::Inbox) {
+            Self::Ignored
+        } else {
+            Self::Kept
+        }
+    }
+
+    /// Looks before the work, so that a duplicate costs none and is never given up on.
+    pub(super) async fn look(
+        self,
+        pool: &PgPool,
+        inbox_id: Uuid,
+        message_id: Uuid,
+    ) -> Result<Known, sqlx::Error> {
+        let known = look(pool, inbox_id, message_id).await?;
+        Ok(match self {
+            Self::Kept => known,
+            Self::Ignored => Known {
+                admitted: false,
+                ..known
+            },
+        })
+    }
+
+    /// Says of each id whether this is its first effect, and remembers it.
+    pub(super) async fn admit(
+        self,
+        tx: &mut Transaction<'_, Postgres>,
+        ids: &[Uuid],
+    ) -> Result<Vec<Admitted>, sqlx::Error> {
+        match self {
+            Self::Kept => {
+                let mut new = admit(tx, ids).await?;
+                // The same id may be twice in one group: the first takes it.
+                let admitted = |id| {
+                    if new.remove(id) {
+                        Admitted::First
+                    } else {
+                        Admitted::Duplicate
+                    }
+                };
+                Ok(ids.iter().map(admitted).collect())
+            }
+            Self::Ignored => Ok(vec![Admitted::First; ids.len()]),
+        }
+    }
+}
+
+async fn look(pool: &PgPool, inbox_id: Uuid, message_id: Uuid) -> Result<Known, sqlx::Error> {
     sqlx::query_as(
         "select exists (select from inbox where message_id = $1) as admitted,
-                (select count(*) from failure where message_id = $1) as failures",
+                (select count(*) from failure where message_id = $2) as failures",
     )
+    .bind(inbox_id)
     .bind(message_id)
     .fetch_one(pool)
     .await
@@ -30,7 +97,7 @@ pub async fn look(pool: &PgPool, message_id: Uuid) -> Result<Known, sqlx::Error>
 ///
 /// Waits for a transaction that is writing the same id (the other's end decides), up to the lock
 /// timeout. Sorted, so that two groups with common ids cannot wait for each other.
-pub async fn admit(
+async fn admit(
     tx: &mut Transaction<'_, Postgres>,
     message_ids: &[Uuid],
 ) -> Result<HashSet<Uuid>, sqlx::Error> {

@@ -6,8 +6,11 @@ pub mod failure;
 pub mod handler;
 pub mod history;
 pub mod inbox;
+pub mod ladder;
+pub mod manner;
 pub mod patience;
 pub mod processor;
+pub mod retry;
 pub mod settle;
 
 /// The tables of the receiving half, for the service's own schema. Its versions do not clash with a

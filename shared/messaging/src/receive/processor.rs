@@ -5,7 +5,7 @@
 //! 3. Its work failed too often, or it was delivered suspiciously often: given up on, also when the
 //!    process died between counting the last failure and saying so.
 //! 4. The work.
-//! 5. A failure is committed, then the message goes back.
+//! 5. A failure is committed, then the message goes back ([`super::retry`]).
 //! 6. The inbox row and the effect are one commit, shared with whatever else finishes meanwhile; then
 //!    the ack.
 //!
@@ -35,35 +35,29 @@ use super::{
     failure::{self, FailedWork},
     handler::{Effect, Failure, Handler, Received},
     history::{Begun, Ending, History, VISIBLE_AFTER},
-    inbox,
+    inbox::{Admitted, Inbox},
     patience::{Fault, Held, Holding},
+    retry::Retry,
     settle::Settle,
 };
 use crate::{
     bounded,
     envelope::{self, Envelope, NotOurs},
+    guarantee::Without,
 };
 
 /// Most effects in one commit.
 const GROUP: usize = 500;
 
 /// How a processor treats messages that do not succeed.
-#[derive(Debug, Clone)]
 pub struct Policy {
     /// Failures of the work after which a message is given up on.
     pub max_failures: u32,
-    /// Deliveries by the broker's count after which a message is given up on though its work never
-    /// failed: the net for work that kills its process.
+    /// Deliveries by the broker's count, without those whose work failed, after which a message is
+    /// given up on: the net for work that kills its process.
     pub max_deliveries: u32,
-    /// How long a failed message is held before it goes back, half of it at random.
-    pub retry_hold: Duration,
-}
-
-/// What was stored: the first effect of the message, or nothing since it had one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Admitted {
-    First,
-    Duplicate,
+    /// How a failed message comes back.
+    pub retry: Retry,
 }
 
 type EffectGroup<H> = Group<Arc<Effect<H>>, Result<Admitted, Fault>>;
@@ -74,6 +68,7 @@ pub struct Processor<H: Handler> {
     node: String,
     handler: Arc<H>,
     policy: Policy,
+    inbox: Inbox,
     fail_points: FailPoints,
     holding: Holding,
     effects: EffectGroup<H>,
@@ -84,6 +79,7 @@ pub struct Processor<H: Handler> {
 pub struct EffectCommitter<H: Handler> {
     pool: PgPool,
     handler: Arc<H>,
+    inbox: Inbox,
     fail_points: FailPoints,
     effects: Committer<Arc<Effect<H>>, Result<Admitted, Fault>>,
 }
@@ -94,13 +90,16 @@ pub fn processor<H: Handler>(
     node: String,
     handler: Arc<H>,
     policy: Policy,
+    without: &Without,
     fail_points: FailPoints,
     history: History,
 ) -> (Processor<H>, EffectCommitter<H>) {
     let (group, effects) = group_commit(GROUP);
+    let inbox = Inbox::new(without);
     let committer = EffectCommitter {
         pool: pool.clone(),
         handler: Arc::clone(&handler),
+        inbox,
         fail_points: fail_points.clone(),
         effects,
     };
@@ -112,6 +111,7 @@ pub fn processor<H: Handler>(
             node,
             handler,
             policy,
+            inbox,
             fail_points,
             holding,
             effects,
@@ -159,6 +159,7 @@ impl<H: Handler> Deed for Processor<H> {
     async fn deliver(&self, delivery: &Delivery, stop: &CancellationToken) -> Settle {
         let earlier = envelope::earlier_deliveries(&delivery.properties);
         let attempt = earlier.map_or(1 + u32::from(delivery.redelivered), |n| n + 1);
+        let attempt = attempt.saturating_add(envelope::attempts(&delivery.properties));
         let begun = Begun {
             delivery_id: Uuid::now_v7(),
             message_id: envelope::message_id(&delivery.properties),
@@ -207,13 +208,14 @@ impl<H: Handler> Processor<H> {
             }
         };
         let id = envelope.message_id;
-        let look = self
-            .holding
-            .until_done("look", stop, || bounded(inbox::look(&self.pool, id)))
-            .await;
-        let known = match look {
+        let inbox_id = envelope::inbox_id(&delivery.properties).unwrap_or(id);
+        let look = || bounded(self.inbox.look(&self.pool, inbox_id, id));
+        let known = match self.holding.until_done("look", stop, look).await {
             Ok(known) => known,
-            Err(Some(why)) => return self.failed(id, attempt, Failure::Retry(why)).await,
+            Err(Some(why)) => {
+                let failure = Failure::Retry(why);
+                return self.failed(&envelope, attempt, failure, stop).await;
+            }
             Err(None) => return Decision::not_begun(),
         };
         if known.admitted {
@@ -225,10 +227,13 @@ impl<H: Handler> Processor<H> {
         if failures >= self.policy.max_failures {
             return Decision::give_up(format!("its work failed {failures} times"));
         }
-        if attempt > self.policy.max_deliveries {
-            warn!(attempt, "delivered suspiciously often, given up on");
+        if attempt.saturating_sub(failures) > self.policy.max_deliveries {
+            warn!(
+                attempt,
+                failures, "delivered suspiciously often, given up on"
+            );
             return Decision::give_up(format!(
-                "it was delivered {attempt} times and never settled"
+                "it was delivered {attempt} times, and its work failed only {failures} times"
             ));
         }
         if stop.is_cancelled() {
@@ -240,14 +245,18 @@ impl<H: Handler> Processor<H> {
         let redelivered = delivery.redelivered;
         let received = Received {
             envelope,
+            inbox_id,
             message,
             attempt,
             redelivered,
             came_in,
         };
         match self.handler.work(&received).await {
-            Ok(output) => self.store(Effect { received, output }).await,
-            Err(failure) => self.failed(id, attempt, failure).await,
+            Ok(output) => self.store(Effect { received, output }, stop).await,
+            Err(failure) => {
+                self.failed(&received.envelope, attempt, failure, stop)
+                    .await
+            }
         }
     }
 
@@ -257,7 +266,7 @@ impl<H: Handler> Processor<H> {
         Ok((envelope, message))
     }
 
-    async fn store(&self, effect: Effect<H>) -> Decision {
+    async fn store(&self, effect: Effect<H>, stop: &CancellationToken) -> Decision {
         let effect = Arc::new(effect);
         let offer = || async {
             let answer = self.effects.commit(Arc::clone(&effect)).await;
@@ -283,25 +292,27 @@ impl<H: Handler> Processor<H> {
                 Decision::ack(Ending::Duplicate)
             }
             Err(why) => {
-                let why = why.unwrap_or_default();
-                let id = received.envelope.message_id;
-                self.failed(id, received.attempt, Failure::Retry(why)).await
+                let failure = Failure::Retry(why.unwrap_or_default());
+                let (envelope, attempt) = (&received.envelope, received.attempt);
+                self.failed(envelope, attempt, failure, stop).await
             }
         }
     }
 
-    /// Counts a failure of the work, then decides whether the message goes back or is given up on.
-    async fn failed(&self, message_id: Uuid, attempt: u32, failure: Failure) -> Decision {
-        let (reason, retry) = match failure {
-            Failure::Retry(reason) => (reason, true),
-            Failure::Reject(reason) => (reason, false),
-        };
+    /// Counts a failure of the work, then decides whether the message comes back or is given up on.
+    async fn failed(
+        &self,
+        envelope: &Envelope,
+        attempt: u32,
+        failure: Failure,
+        stop: &CancellationToken,
+    ) -> Decision {
         let failed = FailedWork {
             failure_id: Uuid::now_v7(),
-            message_id,
+            message_id: envelope.message_id,
             attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
             // Postgres cannot store NUL in text, and a reason may quote the message.
-            reason: reason.replace('\0', "\u{fffd}"),
+            reason: failure.reason().replace('\0', "\u{fffd}"),
         };
         metrics::counter!("unacked_work_failures_total").increment(1);
         let record = || bounded(failure::record(&self.pool, &self.node, &failed));
@@ -315,24 +326,27 @@ impl<H: Handler> Processor<H> {
             // A failure that cannot be stored cannot be counted either; the broker's count remains.
             Err(_) => 0,
         };
-        if retry && count < self.policy.max_failures {
-            info!(
-                count,
-                reason = failed.reason,
-                "the work failed, back to the queue"
-            );
-            let pause = self
-                .policy
-                .retry_hold
-                .mul_f64(rand::random_range(0.5..=1.0));
-            return Decision {
-                settle: Settle::Requeue(pause),
-                ending: Ending::Failed,
-                cause: Some(failed.reason),
-            };
+        let too_often = count >= self.policy.max_failures;
+        let settle = match failure {
+            Failure::Swallow(_) => Settle::Ack,
+            Failure::Retry(_) if !too_often => {
+                self.policy
+                    .retry
+                    .again(envelope, attempt, count, stop)
+                    .await
+            }
+            Failure::RetryBy(settle, _) if !too_often => settle,
+            Failure::Retry(_) | Failure::RetryBy(..) | Failure::Reject(_) => {
+                warn!(count, reason = failed.reason, "given up on");
+                return Decision::give_up(failed.reason);
+            }
+        };
+        info!(count, reason = failed.reason, ?settle, "the work failed");
+        Decision {
+            settle,
+            ending: Ending::Failed,
+            cause: Some(failed.reason),
         }
-        warn!(count, reason = failed.reason, "given up on");
-        Decision::give_up(failed.reason)
     }
 }
 
@@ -364,22 +378,8 @@ impl<H: Handler> EffectCommitter<H> {
     /// The inbox rows and the effects of those that are new, in one commit.
     async fn commit(&self, effects: &[Arc<Effect<H>>]) -> Result<Vec<Admitted>, sqlx::Error> {
         let mut tx = self.pool.begin().await?;
-        let ids: Vec<Uuid> = effects
-            .iter()
-            .map(|e| e.received.envelope.message_id)
-            .collect();
-        let mut new = inbox::admit(&mut tx, &ids).await?;
-        // The same id may be twice in one group: the first takes it.
-        let admitted: Vec<Admitted> = ids
-            .iter()
-            .map(|id| {
-                if new.remove(id) {
-                    Admitted::First
-                } else {
-                    Admitted::Duplicate
-                }
-            })
-            .collect();
+        let ids: Vec<Uuid> = effects.iter().map(|e| e.received.inbox_id).collect();
+        let admitted = self.inbox.admit(&mut tx, &ids).await?;
         let first: Vec<&Effect<H>> = effects
             .iter()
             .zip(&admitted)

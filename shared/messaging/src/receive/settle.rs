@@ -10,34 +10,53 @@ use lapin::{
     options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{Error, connection::within};
 
 /// What becomes of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settle {
-    /// It is dealt with: its effect is committed, was committed before, or it is parked.
+    /// It is dealt with: its effect is committed, was committed before, it is parked, or it waits on
+    /// the ladder.
     Ack,
     /// Its work failed, or was never started: back to the queue, after this pause.
     Requeue(Duration),
+    /// The same in another way, by basic.reject.
+    RequeueByReject,
+    /// The same by ending the session: everything in hand comes again, here or elsewhere.
+    DropConnection,
     /// It is given up on: to the dead letters.
     DeadLetter,
 }
 
-/// Sends the answer.
+/// Sends the answer; a pause before it ends at `stop`.
 ///
 /// # Errors
 /// The answer was not sent, or nobody knows; the session must end.
-pub async fn settle(delivery: &Delivery, settle: Settle) -> Result<(), Error> {
+pub async fn settle(
+    delivery: &Delivery,
+    settle: Settle,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
     let sent = match settle {
         Settle::Ack => within("ack", delivery.acker.ack(BasicAckOptions::default())).await?,
         Settle::Requeue(pause) => {
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
             let options = BasicNackOptions {
                 requeue: true,
                 multiple: false,
             };
             within("nack", delivery.acker.nack(options)).await?
         }
+        Settle::RequeueByReject => {
+            let options = BasicRejectOptions { requeue: true };
+            within("reject", delivery.acker.reject(options)).await?
+        }
+        Settle::DropConnection => return Err(Error::Dropped),
         Settle::DeadLetter => {
             within(
                 "reject",
@@ -52,7 +71,9 @@ pub async fn settle(delivery: &Delivery, settle: Settle) -> Result<(), Error> {
     }
     metrics::counter!(match settle {
         Settle::Ack => "unacked_messages_acknowledged_total",
-        Settle::Requeue(_) => "unacked_messages_requeued_total",
+        Settle::Requeue(_) | Settle::RequeueByReject | Settle::DropConnection => {
+            "unacked_messages_requeued_total"
+        }
         Settle::DeadLetter => "unacked_messages_dead_lettered_rejected_total",
     })
     .increment(1);

@@ -1,5 +1,6 @@
 //! The sending half: outbox, relay, publisher.
 
+mod manner;
 pub mod outbox;
 pub mod publisher;
 pub mod relay;

@@ -14,14 +14,59 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, Transaction, postgres::types::PgInterval};
 use uuid::Uuid;
 
-use crate::envelope::Envelope;
+use crate::{
+    envelope::Envelope,
+    guarantee::{Guarantee, Without},
+};
 
 /// How long a claim holds without being renewed.
 pub const LEASE: Duration = Duration::from_secs(10);
 
+/// Whether what is accepted is also an order to publish it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outbox {
+    /// It is a row, from the same commit on, until the broker has confirmed it.
+    Rows,
+    /// It is published from memory after the commit: what goes wrong there is lost.
+    MemoryOnly,
+}
+
+impl Outbox {
+    pub(crate) fn new(without: &Without) -> Self {
+        if without.has(Guarantee::Outbox) {
+            Self::MemoryOnly
+        } else {
+            Self::Rows
+        }
+    }
+
+    /// How many groups may wait for the publishers.
+    pub(crate) fn places(self) -> usize {
+        match self {
+            // further ones are left to be claimed
+            Self::Rows => 64,
+            // further ones would be lost, and that only because there is much to do
+            Self::MemoryOnly => 1_000_000,
+        }
+    }
+
+    /// See [`append`].
+    pub(crate) async fn append(
+        self,
+        tx: &mut Transaction<'_, Postgres>,
+        envelopes: &[Envelope],
+        lease: Option<Uuid>,
+    ) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Rows => append(tx, envelopes, lease).await,
+            Self::MemoryOnly => Ok(()),
+        }
+    }
+}
+
 /// Adds rows for `envelopes`, in the transaction that stores the messages themselves. With a `lease`
 /// they are held by that publisher session at once; without, they are free for any.
-pub async fn append(
+async fn append(
     tx: &mut Transaction<'_, Postgres>,
     envelopes: &[Envelope],
     lease: Option<Uuid>,
@@ -74,12 +119,15 @@ pub struct Claimed {
 
 /// Claims up to `most` free rows for the publisher session `lease`, the longest free first. Rows that
 /// another node is claiming at this moment are skipped, not waited for.
+///
+/// The inner select is an array on purpose: planned while the table was empty, a semi-join would
+/// run it, with its limit, once for every row.
 pub async fn claim(pool: &PgPool, lease: Uuid, most: usize) -> Result<Vec<Claimed>, sqlx::Error> {
     let rows: Vec<Row> = sqlx::query_as(
         "update outbox set lease = $1, free_at = clock_timestamp() + $2
-          where outbox_id in (
+          where outbox_id = any (array(
                 select outbox_id from outbox where free_at <= clock_timestamp()
-                 order by free_at limit $3 for update skip locked)
+                 order by free_at limit $3 for update skip locked))
          returning message_id, kind, body, node, run, accepted_at, tries",
     )
     .bind(lease)
@@ -96,6 +144,7 @@ pub async fn claim(pool: &PgPool, lease: Uuid, most: usize) -> Result<Vec<Claime
                 accepted_at: row.accepted_at,
                 node: row.node,
                 run: row.run,
+                attempts: 0,
                 body: row.body,
             },
             tries: row.tries,
@@ -103,13 +152,20 @@ pub async fn claim(pool: &PgPool, lease: Uuid, most: usize) -> Result<Vec<Claime
         .collect())
 }
 
-/// Holds everything that the session `lease` claimed for another [`LEASE`].
-pub async fn renew(pool: &PgPool, lease: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query("update outbox set free_at = clock_timestamp() + $2 where lease = $1")
-        .bind(lease)
-        .bind(interval(LEASE))
-        .execute(pool)
-        .await?;
+/// Holds these rows of the session `lease` for another [`LEASE`]. Rows that are being marked at this
+/// moment are left alone: they are about to go.
+pub async fn renew(pool: &PgPool, lease: Uuid, message_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update outbox set free_at = clock_timestamp() + $3
+          where outbox_id = any (array(
+                select outbox_id from outbox where message_id = any ($2) and lease = $1
+                   for update skip locked))",
+    )
+    .bind(lease)
+    .bind(message_ids)
+    .bind(interval(LEASE))
+    .execute(pool)
+    .await?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The only code that publishes: persistent, mandatory, confirmed.
+//! The only code that publishes: persistent, mandatory, confirmed ([`super::manner`]).
 //!
 //! A [`Publisher`] is one channel in confirm mode. It takes a batch, hands every message of it to the
 //! library, and waits for **all** confirms of the batch before it says anything (a barrier). That is
@@ -18,19 +18,20 @@ use std::{
 
 use chaos::FailPoints;
 use futures::{StreamExt, stream::FuturesUnordered};
-use lapin::{
-    Channel, Confirmation, Connection,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
-};
+use lapin::{Channel, Confirmation, Connection};
 use tokio::{sync::watch, time::MissedTickBehavior};
 use uuid::Uuid;
 
-use super::outbox::{Claimed, Outcome, Published};
+use super::{
+    manner::Manner,
+    outbox::{Claimed, Outcome, Published},
+};
 use crate::{
     Error,
     connection::{Link, within},
     envelope,
-    topology::MESSAGES,
+    guarantee::Without,
+    topology::Route,
 };
 
 /// No confirm for so long, while some are outstanding, ends the session: a channel opened while a
@@ -42,6 +43,8 @@ pub const CONFIRM_LIMIT: Duration = Duration::from_secs(30);
 /// One channel in confirm mode.
 pub struct Publisher {
     channel: Channel,
+    route: Route,
+    manner: Manner,
     link: watch::Receiver<Link>,
     fail_points: FailPoints,
 }
@@ -53,17 +56,18 @@ impl Publisher {
     /// The link's.
     pub async fn open(
         connection: &Connection,
+        route: Route,
+        without: &Without,
         link: watch::Receiver<Link>,
         fail_points: FailPoints,
     ) -> Result<Self, Error> {
         let channel = within("open a channel", connection.create_channel()).await?;
-        within(
-            "confirm mode",
-            channel.confirm_select(ConfirmSelectOptions::default()),
-        )
-        .await?;
+        let manner = Manner::new(without);
+        manner.prepare(&channel).await?;
         Ok(Self {
             channel,
+            route,
+            manner,
             link,
             fail_points,
         })
@@ -129,15 +133,11 @@ impl Publisher {
         let confirm = self
             .channel
             .basic_publish(
-                MESSAGES.into(),
-                MESSAGES.into(),
-                // mandatory: what no queue takes comes back instead of being confirmed and dropped
-                BasicPublishOptions {
-                    mandatory: true,
-                    immediate: false,
-                },
+                self.route.exchange.clone(),
+                self.route.key.clone(),
+                self.manner.options(),
                 &envelope.body,
-                envelope.properties(),
+                self.manner.properties(envelope),
             )
             .await?;
         let name = "relay.after_publish";

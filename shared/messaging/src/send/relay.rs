@@ -3,10 +3,11 @@
 //! A *publisher session* is one connection, two [`Publisher`]s in turn and one lease id. The accepting
 //! code hands its committed rows straight over while a session is open ([`Handover`]); everything else
 //! (rows of dead nodes, rows whose back-off is over, rows accepted while the broker was away) is
-//! claimed from the table. The lease is renewed only as long as the session is open.
+//! claimed from the table. The lease is renewed only as long as the session is open, and only for rows
+//! that are in hand: a row whose claim or commit was answered into the void becomes free again.
 //!
 //! What the broker said goes to a marker that outlives sessions and repeats a failed mark until it
-//! succeeds, so that a message confirmed while Postgres was away is not published again by this node.
+//! succeeds. Meanwhile this node claims nothing, since the rows that it would find first are those.
 //!
 //! Between two lines: die before the publish: the lease ends, another node publishes. Die between
 //! publish and confirm, or between confirm and mark: the same, and the broker has the message twice
@@ -14,15 +15,18 @@
 //! Postgres is away too, when its lease ends.
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashSet, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use chaos::FailPoints;
 use futures::{Stream, pin_mut};
 use lapin::{Connection, Event};
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::Instant,
@@ -32,22 +36,22 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{
-    outbox::{self, Claimed, LEASE, Outcome, Published},
+    outbox::{self, Claimed, LEASE, Outbox, Outcome, Published},
     publisher::Publisher,
 };
 use crate::{
     Error, bounded,
-    connection::{self, Backoff, Broker, Link},
+    connection::{self, Broker, Link},
     envelope::Envelope,
-    topology,
+    topology::{self, Route},
 };
 
 /// How long a free row may lie unseen when nothing announces it.
 const POLL: Duration = Duration::from_millis(500);
 /// How long a session goes on while the queue refuses everything.
 const REFUSED_LIMIT: Duration = Duration::from_secs(10);
-/// How many handed-over groups may wait for the publishers; further ones are left to be claimed.
-const HANDED_OVER: usize = 64;
+/// How many batches may wait to be marked.
+const MARKS: usize = 64;
 
 /// What the relay needs to run.
 pub struct RelaySettings {
@@ -60,6 +64,7 @@ pub struct RelaySettings {
 /// The accepting side's end: lets a commit hand its rows over without the detour through the table.
 #[derive(Clone)]
 pub struct Handover {
+    outbox: Outbox,
     open: watch::Receiver<Option<OpenSession>>,
     committed: Arc<Notify>,
 }
@@ -67,13 +72,41 @@ pub struct Handover {
 #[derive(Clone)]
 struct OpenSession {
     lease: Uuid,
+    in_hand: InHand,
     rows: mpsc::Sender<Vec<Envelope>>,
 }
 
+/// The rows that a session is busy with, from the claim or the hand-over to the mark.
+#[derive(Clone, Default)]
+struct InHand(Arc<Mutex<HashSet<Uuid>>>);
+
+impl InHand {
+    fn take(&self, ids: impl Iterator<Item = Uuid>) {
+        self.ids().extend(ids);
+    }
+
+    fn leave(&self, ids: impl Iterator<Item = Uuid>) {
+        let mut held = self.ids();
+        for id in ids {
+            held.remove(&id);
+        }
+    }
+
+    fn all(&self) -> Vec<Uuid> {
+        self.ids().iter().copied().collect()
+    }
+
+    fn ids(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A place in the queue of an open session. Store the rows under [`Reservation::lease`], commit, then
-/// [`Reservation::hand_over`]. Dropped without that (the commit failed): nothing happens.
+/// [`Reservation::hand_over`]. Dropped without that: if the rows are there after all (a commit that
+/// was not answered), nobody renews their lease, and they are claimed when it ends.
 pub struct Reservation {
     lease: Uuid,
+    in_hand: InHand,
     permit: mpsc::OwnedPermit<Vec<Envelope>>,
 }
 
@@ -86,16 +119,36 @@ impl Reservation {
     /// The rows are committed: publish them. Should the session have ended meanwhile, they are free
     /// again when their lease ends.
     pub fn hand_over(self, rows: Vec<Envelope>) {
+        self.in_hand.take(rows.iter().map(|row| row.message_id));
         self.permit.send(rows);
     }
 }
 
 impl Handover {
+    /// Adds rows for messages, in the transaction that stores the messages themselves. With a `lease`
+    /// they are held by that publisher session at once; without, they are free for any.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn append(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        envelopes: &[Envelope],
+        lease: Option<Uuid>,
+    ) -> Result<(), sqlx::Error> {
+        self.outbox.append(tx, envelopes, lease).await
+    }
+
     /// A place for one group of rows, if a session is open and has room.
     pub fn reserve(&self) -> Option<Reservation> {
-        let OpenSession { lease, rows } = self.open.borrow().clone()?;
+        let OpenSession {
+            lease,
+            in_hand,
+            rows,
+        } = self.open.borrow().clone()?;
         Some(Reservation {
             lease,
+            in_hand,
             permit: rows.try_reserve_owned().ok()?,
         })
     }
@@ -109,6 +162,7 @@ impl Handover {
 /// The loop.
 pub struct Relay {
     broker: Broker,
+    outbox: Outbox,
     pool: PgPool,
     settings: RelaySettings,
     fail_points: FailPoints,
@@ -117,6 +171,8 @@ pub struct Relay {
     committed: Arc<Notify>,
     /// The lease of a session that ended, until it is known to be freed.
     stale: Mutex<Option<Uuid>>,
+    /// Whether something that the broker confirmed could not be marked yet.
+    unmarked: AtomicBool,
 }
 
 impl Relay {
@@ -130,7 +186,9 @@ impl Relay {
         let (link, linked) = watch::channel(Link::Connecting);
         let (open, opened) = watch::channel(None);
         let committed = Arc::new(Notify::new());
+        let outbox = Outbox::new(&broker.without);
         let handover = Handover {
+            outbox,
             open: opened,
             committed: Arc::clone(&committed),
         };
@@ -138,6 +196,7 @@ impl Relay {
         (
             Self {
                 broker,
+                outbox,
                 pool,
                 settings,
                 fail_points,
@@ -145,6 +204,7 @@ impl Relay {
                 open,
                 committed,
                 stale,
+                unmarked: AtomicBool::new(false),
             },
             handover,
             linked,
@@ -157,7 +217,7 @@ impl Relay {
     /// # Errors
     /// Only what another session would meet again.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let (marks, marked) = mpsc::channel(HANDED_OVER);
+        let (marks, marked) = mpsc::channel(MARKS);
         let sessions = async {
             let sender = marks;
             connection::supervise("publisher", &self.link, &stop, || {
@@ -165,7 +225,7 @@ impl Relay {
             })
             .await
         };
-        let (result, ()) = tokio::join!(sessions, self.mark(marked));
+        let (result, ()) = tokio::join!(sessions, self.mark(marked, &stop));
         result
     }
 
@@ -175,23 +235,29 @@ impl Relay {
         marks: &mpsc::Sender<Mark>,
     ) -> Result<(), Error> {
         let (connection, events) = self.broker.connect("publisher").await?;
-        topology::declare(&connection, self.broker.queue_type).await?;
+        topology::declare(&connection, &self.broker.topology).await?;
         let publishers = [
-            Publisher::open(&connection, self.link.subscribe(), self.fail_points.clone()).await?,
-            Publisher::open(&connection, self.link.subscribe(), self.fail_points.clone()).await?,
+            self.publisher(&connection).await?,
+            self.publisher(&connection).await?,
         ];
         let lease = Uuid::new_v4();
-        let (rows, handed_over) = mpsc::channel(HANDED_OVER);
+        let in_hand = InHand::default();
+        let (rows, handed_over) = mpsc::channel(self.outbox.places());
         let session = Session {
             relay: self,
             lease,
+            in_hand: in_hand.clone(),
             marks,
             source: tokio::sync::Mutex::new(Source::new(handed_over)),
             refused_since: Mutex::new(None),
         };
         self.free_stale().await;
         self.link.send_replace(Link::Open);
-        self.open.send_replace(Some(OpenSession { lease, rows }));
+        self.open.send_replace(Some(OpenSession {
+            lease,
+            in_hand,
+            rows,
+        }));
         let result = session.run(&publishers, events, stop).await;
         // From here on commits are not handed over, and what was is freed after the last mark.
         self.open.send_replace(None);
@@ -203,6 +269,12 @@ impl Relay {
         flush(marks).await;
         self.free_stale().await;
         result
+    }
+
+    async fn publisher(&self, connection: &Connection) -> Result<Publisher, Error> {
+        let (link, fail_points) = (self.link.subscribe(), self.fail_points.clone());
+        let without = &self.broker.without;
+        Publisher::open(connection, Route::messages(), without, link, fail_points).await
     }
 
     fn set_stale(&self, lease: Option<Uuid>) {
@@ -219,37 +291,57 @@ impl Relay {
         }
     }
 
-    /// Marks what the broker has said, many at a time, each until it succeeds.
-    async fn mark(&self, mut marks: mpsc::Receiver<Mark>) {
+    /// Marks what the broker has said, many at a time, each until it succeeds; after `stop` not for
+    /// long, since what is not marked is only published once more.
+    async fn mark(&self, mut marks: mpsc::Receiver<Mark>, stop: &CancellationToken) {
         let mut gathered = Vec::new();
-        while marks.recv_many(&mut gathered, HANDED_OVER).await > 0 {
+        while marks.recv_many(&mut gathered, MARKS).await > 0 {
             let mut flushed = Vec::new();
+            let mut sessions = Vec::new();
             let mut published = Vec::new();
             for mark in gathered.drain(..) {
                 match mark {
-                    Mark::Published(more) => published.extend(more),
+                    Mark::Published(more, in_hand) => {
+                        published.extend(more);
+                        sessions.push(in_hand);
+                    }
                     Mark::Flush(done) => flushed.push(done),
                 }
             }
-            let mut backoff = Backoff::default();
-            while !published.is_empty() {
-                match bounded(outbox::mark(&self.pool, &self.settings.node, &published)).await {
-                    Ok(()) => break,
-                    Err(error) => {
-                        warn!(%error, rows = published.len(), "published rows are not marked yet");
-                        tokio::time::sleep(backoff.next_pause()).await;
-                    }
-                }
+            let given_up = async {
+                stop.cancelled().await;
+                tokio::time::sleep(connection::RPC_LIMIT).await;
+            };
+            tokio::select! {
+                () = self.mark_all(&published) => {}
+                () = given_up => warn!(rows = published.len(), "published rows stay unmarked"),
+            }
+            for in_hand in sessions {
+                in_hand.leave(published.iter().map(|row| row.message_id));
             }
             for done in flushed {
                 let _ = done.send(());
             }
         }
     }
+
+    async fn mark_all(&self, published: &[Published]) {
+        while !published.is_empty() {
+            match bounded(outbox::mark(&self.pool, &self.settings.node, published)).await {
+                Ok(()) => break,
+                Err(error) => {
+                    self.unmarked.store(true, Ordering::Relaxed);
+                    warn!(%error, rows = published.len(), "published rows are not marked yet");
+                    tokio::time::sleep(POLL).await;
+                }
+            }
+        }
+        self.unmarked.store(false, Ordering::Relaxed);
+    }
 }
 
 enum Mark {
-    Published(Vec<Published>),
+    Published(Vec<Published>, InHand),
     Flush(oneshot::Sender<()>),
 }
 
@@ -280,6 +372,7 @@ struct Source {
 struct Session<'a> {
     relay: &'a Relay,
     lease: Uuid,
+    in_hand: InHand,
     marks: &'a mpsc::Sender<Mark>,
     source: tokio::sync::Mutex<Source>,
     /// Since when the queue has refused everything.
@@ -304,7 +397,18 @@ impl Session<'_> {
             result = pumps => result.map(|_| ()),
             error = connection::watch_events(events, &self.relay.link) => Err(error),
             () = self.renew() => Ok(()),
+            error = self.blocked_at(stop) => Err(error),
         }
+    }
+
+    /// A blocked broker confirms nothing: a stop does not wait for it.
+    async fn blocked_at(&self, stop: &CancellationToken) -> Error {
+        stop.cancelled().await;
+        let mut link = self.relay.link.subscribe();
+        let blocked = link.wait_for(|link| matches!(link, Link::Blocked(_)));
+        // The sender lives in the relay, so this never errs.
+        let _ = blocked.await;
+        Error::Blocked
     }
 
     /// One publisher's share: batch after batch, until `stop`.
@@ -324,7 +428,10 @@ impl Session<'_> {
         hit(fail_points, "relay.after_confirm").await?;
         let only_refused = published.iter().all(|p| p.outcome == Outcome::Refused);
         // The marker's queue is bounded: with Postgres away this waits, and nothing more is published.
-        let _ = self.marks.send(Mark::Published(published)).await;
+        let _ = self
+            .marks
+            .send(Mark::Published(published, self.in_hand.clone()))
+            .await;
         self.judge_refusals(only_refused)
     }
 
@@ -354,18 +461,12 @@ impl Session<'_> {
             () = stop.cancelled() => return None,
         };
         loop {
+            if stop.is_cancelled() {
+                return None;
+            }
             if Instant::now() >= source.next_claim {
                 source.next_claim = Instant::now() + POLL;
-                match bounded(outbox::claim(&self.relay.pool, self.lease, most)).await {
-                    Ok(rows) => {
-                        if rows.len() == most {
-                            // there may be more
-                            source.next_claim = Instant::now();
-                        }
-                        source.waiting.extend(rows);
-                    }
-                    Err(error) => warn!(%error, "cannot look for rows to publish"),
-                }
+                self.claim(&mut source, most).await;
             }
             source.take_handed_over(most);
             if !source.waiting.is_empty() {
@@ -382,10 +483,35 @@ impl Session<'_> {
         }
     }
 
+    /// Takes free rows from the table, unless they may be ones that only wait to be marked.
+    async fn claim(&self, source: &mut Source, most: usize) {
+        if self.relay.unmarked.load(Ordering::Relaxed) {
+            return;
+        }
+        match bounded(outbox::claim(&self.relay.pool, self.lease, most)).await {
+            Ok(rows) => {
+                if rows.len() == most {
+                    // there may be more
+                    source.next_claim = Instant::now();
+                }
+                self.in_hand
+                    .take(rows.iter().map(|row| row.envelope.message_id));
+                source.waiting.extend(rows);
+            }
+            Err(error) => warn!(%error, "cannot look for rows to publish"),
+        }
+    }
+
     async fn renew(&self) {
         loop {
             tokio::time::sleep(LEASE / 4).await;
-            if let Err(error) = bounded(outbox::renew(&self.relay.pool, self.lease)).await {
+            if let Err(error) = bounded(outbox::renew(
+                &self.relay.pool,
+                self.lease,
+                &self.in_hand.all(),
+            ))
+            .await
+            {
                 warn!(%error, "the lease on rows being published is not renewed");
             }
         }

@@ -75,6 +75,7 @@ impl TestSite {
             parts,
             sessions: sessions.clone(),
             meanings: &[],
+            guarantees_off: Vec::new(),
         };
         Self {
             router: web::wrap(routes(Arc::new(on_the_way)), site),

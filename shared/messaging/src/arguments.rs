@@ -1,0 +1,156 @@
+//! The properties of the queues, each with its reason, as the settings have them.
+
+use lapin::types::AMQPValue;
+
+use crate::{
+    connection::QueueType,
+    guarantee::{Guarantee, Without},
+    topology::{DEAD, MESSAGES, Rung},
+};
+
+/// The broker's own net under the receiver's counts: it gives up on the 1,001st return. Far above
+/// what lost connections add to the count of innocent messages, since the default of 4.x, 20, is not.
+const DELIVERY_LIMIT: i64 = 1_000;
+/// A dead letter is only ever returned by a crash or a cut. 4.0 would drop it after 20 of those;
+/// -1 means no limit from 4.0 on, but 3.10 drops at the first return, so: a number never reached.
+const DEAD_DELIVERY_LIMIT: i64 = 1_000_000;
+
+/// What is declared, as the settings have it.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    queue_type: QueueType,
+    given_up: GivenUp,
+    handing_on: HandingOn,
+    when_full: WhenFull,
+    pub(crate) ladder: Vec<Rung>,
+}
+
+/// What becomes of a message that the receiver or the broker gives up on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GivenUp {
+    ToTheDeadLetters,
+    Dropped,
+}
+
+/// When a dead letter leaves its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HandingOn {
+    AfterItsTargetHasIt,
+    BeforeItsTargetHasIt,
+}
+
+/// What a queue does that has a length limit and has reached it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WhenFull {
+    RefusesTheNewest,
+    DropsTheOldest,
+}
+
+impl Topology {
+    /// Without a ladder.
+    pub fn new(queue_type: QueueType, without: &Without) -> Self {
+        let off = |guarantee| without.has(guarantee);
+        Self {
+            queue_type,
+            given_up: if off(Guarantee::DeadLettering) {
+                GivenUp::Dropped
+            } else {
+                GivenUp::ToTheDeadLetters
+            },
+            handing_on: if off(Guarantee::SafeDeadLettering) {
+                HandingOn::BeforeItsTargetHasIt
+            } else {
+                HandingOn::AfterItsTargetHasIt
+            },
+            when_full: if off(Guarantee::RejectPublish) {
+                WhenFull::DropsTheOldest
+            } else {
+                WhenFull::RefusesTheNewest
+            },
+            ladder: Vec::new(),
+        }
+    }
+
+    /// With these rungs.
+    #[must_use]
+    pub fn with_ladder(mut self, rungs: &[Rung]) -> Self {
+        self.ladder = rungs.to_vec();
+        self
+    }
+}
+
+/// Arguments of the queue `messages`, each with its reason.
+pub(crate) fn messages_arguments(topology: &Topology) -> Vec<(&'static str, AMQPValue)> {
+    let mut arguments = match topology.given_up {
+        // what the receiver rejects goes to the dead letters instead of nowhere
+        GivenUp::ToTheDeadLetters => hand_on_to(DEAD, topology),
+        GivenUp::Dropped => Vec::new(),
+    };
+    arguments.extend([queue_type(topology), overflow(topology)]);
+    if topology.queue_type == QueueType::Quorum {
+        arguments.push(("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)));
+    }
+    arguments
+}
+
+/// Arguments of a queue of the ladder. Nobody consumes it: its messages only wait for their time, all
+/// the same, so that none waits behind one that has longer to go.
+pub(crate) fn rung_arguments(topology: &Topology, rung: Rung) -> Vec<(&'static str, AMQPValue)> {
+    let millis = i64::try_from(rung.0.as_millis()).unwrap_or(i64::MAX);
+    let mut arguments = hand_on_to(MESSAGES, topology);
+    arguments.extend([
+        queue_type(topology),
+        overflow(topology),
+        ("x-message-ttl", AMQPValue::LongLongInt(millis)),
+    ]);
+    arguments
+}
+
+/// What leaves the queue dead goes to the exchange and queue of this name.
+fn hand_on_to(target: &str, topology: &Topology) -> Vec<(&'static str, AMQPValue)> {
+    let mut arguments = vec![
+        ("x-dead-letter-exchange", text(target)),
+        ("x-dead-letter-routing-key", text(target)),
+    ];
+    let safely = topology.handing_on == HandingOn::AfterItsTargetHasIt;
+    if topology.queue_type == QueueType::Quorum && safely {
+        // a dead letter leaves this queue only after its target has confirmed it, which the broker
+        // does only together with the overflow below
+        arguments.push(("x-dead-letter-strategy", text("at-least-once")));
+    }
+    arguments
+}
+
+fn queue_type(topology: &Topology) -> (&'static str, AMQPValue) {
+    let queue_type = match topology.queue_type {
+        QueueType::Quorum => "quorum",
+        QueueType::Classic => "classic",
+    };
+    ("x-queue-type", text(queue_type))
+}
+
+/// There is no maximum length: dead letters that cannot leave count towards it, and publishers would
+/// be refused for ever. Where an operator sets one by a policy, this says what becomes of the rest.
+fn overflow(topology: &Topology) -> (&'static str, AMQPValue) {
+    let overflow = match topology.when_full {
+        WhenFull::RefusesTheNewest => "reject-publish",
+        WhenFull::DropsTheOldest => "drop-head",
+    };
+    ("x-overflow", text(overflow))
+}
+
+/// Arguments of the queue `messages.dead`: replicated whatever `messages` is, and without a
+/// dead-letter exchange of its own.
+pub(crate) fn dead_arguments() -> Vec<(&'static str, AMQPValue)> {
+    vec![
+        ("x-queue-type", text("quorum")),
+        (
+            "x-delivery-limit",
+            AMQPValue::LongLongInt(DEAD_DELIVERY_LIMIT),
+        ),
+    ]
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
