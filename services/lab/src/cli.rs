@@ -5,7 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::audit::cli::AuditArgs;
+use crate::faults::cli::FaultCommand;
+use crate::compare::CompareArgs;
 use crate::load::cli::LoadArgs;
+use crate::prune::PruneArgs;
+use crate::report::cli::ReportArgs;
 use crate::scale;
 use crate::stack::node::Service;
 use crate::test::stages::Stage;
@@ -70,6 +75,24 @@ pub enum Deed {
     /// The schedule does not slow down when the system does: latency counts from when a request was due. A request is
     /// repeated with the same key until it has an answer for good. The record is in runs/ID of the stack's folder.
     Load(Box<LoadArgs>),
+    /// Say what became of every message of a run: PASS, FAIL or INCONCLUSIVE
+    ///
+    /// Waits until nothing of the run is on its way, then compares what each client was told with what was stored and
+    /// processed, and names the messages that are not as they should be. Exit codes: 0 PASS, 1 FAIL, 3 INCONCLUSIVE.
+    Audit(Box<AuditArgs>),
+    /// Break a part of the running stack on purpose, and mend it
+    #[command(subcommand)]
+    Fault(FaultCommand),
+    /// Write the report of a run, and say where it is: a page for people, JUnit for a CI
+    ///
+    /// An experiment has written its own; after a load and an audit this does it. No server is asked.
+    Report(ReportArgs),
+    /// Show two runs side by side: what they were made with, and what they came to
+    Compare(CompareArgs),
+    /// Remove old runs, and their rows in the ledger
+    ///
+    /// Says first what it would remove. Messages that are neither processed nor parked keep all of their rows.
+    Prune(PruneArgs),
     /// Remove all data of the stack
     Reset {
         /// Do not ask

@@ -2,9 +2,14 @@
 //!
 //! It is also each service: the stack starts `lab sender` and `lab receiver`, so that one build and one file are enough.
 
+pub mod audit;
 pub mod cli;
+pub mod compare;
 pub mod down;
+pub mod faults;
 pub mod load;
+pub mod prune;
+pub mod report;
 pub mod reset;
 pub mod run;
 pub mod say;
@@ -79,10 +84,15 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
     let code = runtime.block_on(async {
         let done = match deed {
             Deed::Up(up) => return up::run(root, up).await,
+            Deed::Audit(args) => return audit::cli::run(&root, &args).await,
             Deed::Test { fast, stages } => return test::run(fast, &stages).await,
             Deed::Down => down::run(&root).await,
             Deed::Status { json } => status::run(&root, json).await,
             Deed::Load(args) => load::cli::run(&root, &args).await,
+            Deed::Fault(command) => faults::cli::run(&root, &command).await,
+            Deed::Report(args) => report::cli::run(&root, &args),
+            Deed::Compare(args) => compare::run(&root, &args),
+            Deed::Prune(args) => prune::run(&root, &args).await,
             Deed::Scale { nodes } => scale::run(&root, &nodes).await,
             Deed::Reset { yes } => reset::run(&root, yes).await,
             Deed::Servers { dir } => servers::run(&dir).await,

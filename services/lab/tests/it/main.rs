@@ -6,15 +6,18 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod accept;
+mod audit;
 mod bad_input;
 mod check;
 mod cuts;
 mod down;
+mod faults;
 mod foreign;
 mod guarantees;
 mod gateway;
 mod load;
 mod load_command;
+mod metrics;
 mod mission;
 mod recovery;
 mod retries;

@@ -1,0 +1,163 @@
+//! `lab audit`: one verdict, from the command line.
+
+use std::fs;
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::drain::{self, Bounds};
+use super::ledger::Ledger;
+use super::report::{self, Paint};
+use super::verdict::Circumstances;
+use super::{Report, audit};
+use crate::run::sight::{Elsewhere, Sight};
+use crate::run::{RunDir, RunId};
+use crate::say::{self, Usage};
+use crate::stack::dir;
+
+/// Between two lines of progress where they cannot be rewritten.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// The run to judge [default: the newest]
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    /// For scripts: the whole report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// So many messages may be given up on although they are not poison
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub dead_max: u64,
+    /// Watch until the run is drained, or nothing of it has moved for so long; 0 judges at once
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    pub wait: u64,
+    /// Look at this database and at nothing else, as postgres://auditor:PASSWORD@HOST:PORT/unacked
+    #[arg(
+        long,
+        env = "AUDIT_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub database_url: Option<String>,
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
+}
+
+/// Watches, judges, and says it. The exit code is the verdict's.
+pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
+    let run = open(root, args.run.as_deref())?;
+    let sight = sight(root, args).await?;
+    if sight.auditor_url.is_empty() {
+        return Err(
+            Usage("say where the ledger is: --auditor-url or --database-url".to_owned()).into(),
+        );
+    }
+    let ledger = Ledger::new(&sight.auditor_url)?;
+    let bounds = Bounds {
+        recovery: Duration::from_secs(args.wait),
+        unhealed: unhealed(root),
+    };
+    let mut screen = Screen::new();
+    let drain = drain::watch(&sight, &ledger, &run, &bounds, &mut |line| {
+        screen.progress(line);
+    })
+    .await;
+    screen.end();
+    let circumstances = Circumstances {
+        drained: drain.drained,
+        stuck: drain.stuck,
+        doubts: drain.doubts,
+        dead_max: args.dead_max,
+    };
+    let report = match audit(&ledger, &run, &circumstances).await {
+        Ok(report) => report,
+        Err(error) => Report::unseen(&run, circumstances, &error)?,
+    };
+    let json = serde_json::to_string_pretty(&report)?;
+    let path = run.path(report::FILE);
+    fs::write(&path, &json).with_context(|| format!("cannot write {}", path.display()))?;
+    if args.json {
+        say::line(json);
+    } else {
+        say::line(report.text(Paint(stdout().is_terminal())));
+    }
+    Ok(ExitCode::from(report.verdict.exit_code()))
+}
+
+fn open(root: &Path, id: Option<&str>) -> Result<RunDir> {
+    match id {
+        Some(id) => RunDir::open(root, &id.parse::<RunId>()?),
+        None => RunDir::newest(root)?.ok_or_else(|| {
+            let load = dir::command(root, "load");
+            Usage(format!(
+                "there is no run in {} yet; `{load}` makes one",
+                root.display()
+            ))
+            .into()
+        }),
+    }
+}
+
+async fn sight(root: &Path, args: &AuditArgs) -> Result<Sight> {
+    let Some(url) = &args.database_url else {
+        return Sight::find(root, &args.elsewhere).await;
+    };
+    Ok(Sight {
+        gateway: String::new(),
+        auditor_url: url.clone(),
+        management: None,
+        vhost: args.elsewhere.vhost.clone(),
+        nodes: Vec::new(),
+    })
+}
+
+/// Faults of this stack that are still active: nothing is stuck while something is broken on purpose.
+fn unhealed(root: &Path) -> Option<String> {
+    let notes = fs::read_dir(root.join("faults")).ok()?;
+    let names = notes.filter_map(|note| note.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = names
+        .filter_map(|name| Some(name.strip_suffix(".json")?.to_owned()))
+        .collect();
+    names.sort();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// Progress beside the result: a line that is rewritten on a terminal, else one now and then.
+struct Screen {
+    rewrite: bool,
+    dirty: bool,
+    shown: Instant,
+}
+
+impl Screen {
+    fn new() -> Self {
+        Self {
+            rewrite: stderr().is_terminal(),
+            dirty: false,
+            shown: Instant::now(),
+        }
+    }
+
+    fn progress(&mut self, line: &str) {
+        // nobody reading is no reason to stop
+        if self.rewrite {
+            let _ = write!(stderr(), "\r\x1b[K{line}");
+            self.dirty = true;
+        } else if self.shown.elapsed() >= LINE_EVERY {
+            self.shown = Instant::now();
+            let _ = writeln!(stderr(), "{line}");
+        }
+    }
+
+    /// Leaves nothing of the line that is rewritten.
+    fn end(&mut self) {
+        if std::mem::take(&mut self.dirty) {
+            let _ = write!(stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! All SQL of an audit. It reads, as a role that can do nothing else.
+//!
+//! The streams of a [`Snapshot`] are of one moment: three connections share what the first one sees.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use daemon::database::within;
+use futures::stream::{Stream, StreamExt};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use uuid::Uuid;
+
+use super::figures::{Cause, NodeCounts};
+use super::merge::{DeadRow, EffectRow, MessageRow};
+use crate::run::RunId;
+use crate::say::Usage;
+
+/// Whatever is asked but a stream.
+const LIMIT: Duration = Duration::from_secs(30);
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Most causes that are told.
+const CAUSES: i64 = 20;
+
+/// The way to the records of sender and receiver.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    options: PgConnectOptions,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Progress {
+    pub messages: i64,
+    pub outbox: i64,
+    pub effects: i64,
+    pub parked: i64,
+    /// Failures of the work, of any run.
+    pub failures: i64,
+    /// Grows with every effect, of any run.
+    pub newest: i64,
+}
+
+impl Ledger {
+    /// Does not connect.
+    pub fn new(url: &str) -> Result<Self, Usage> {
+        let shape = "the database's URL is not postgres://ROLE:PASSWORD@HOST:PORT/DATABASE";
+        // never repeated: it holds a password
+        let options = PgConnectOptions::from_str(url).map_err(|_| Usage(shape.to_owned()))?;
+        let scheme = ["postgres://", "postgresql://"];
+        if !scheme.iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(Usage(shape.to_owned()));
+        }
+        let options = options.application_name("lab audit").options([
+            ("default_transaction_read_only", "on"),
+            ("statement_timeout", "10min"),
+            ("idle_in_transaction_session_timeout", "10min"),
+            ("tcp_user_timeout", "10s"),
+            // the ids are in order already
+            ("enable_sort", "off"),
+            ("enable_bitmapscan", "off"),
+            ("jit", "off"),
+        ]);
+        Ok(Self { options })
+    }
+
+    /// A connection of its own.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        let connecting = PgConnection::connect_with(&self.options);
+        within(CONNECT_LIMIT, connecting)
+            .await
+            .context("the ledger cannot be reached")
+    }
+
+    /// One moment of the ledger.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let mut messages = self.connect().await?;
+        begin(&mut messages, None).await?;
+        let ask = sqlx::query_as("select pg_export_snapshot(), clock_timestamp()");
+        let (name, taken_at): (String, DateTime<Utc>) =
+            within(LIMIT, ask.fetch_one(&mut messages)).await?;
+        let mut effects = self.connect().await?;
+        begin(&mut effects, Some(&name)).await?;
+        let mut dead = self.connect().await?;
+        begin(&mut dead, Some(&name)).await?;
+        Ok(Snapshot {
+            messages,
+            effects,
+            dead,
+            taken_at,
+        })
+    }
+}
+
+async fn begin(connection: &mut PgConnection, share: Option<&str>) -> Result<(), sqlx::Error> {
+    let begin = "begin transaction isolation level repeatable read read only";
+    let begin = match share {
+        Some(name) => format!("{begin}; set transaction snapshot '{name}'"),
+        None => begin.to_owned(),
+    };
+    within(
+        LIMIT,
+        sqlx::raw_sql(AssertSqlSafe(begin)).execute(connection),
+    )
+    .await?;
+    Ok(())
+}
+
+/// How far a run is now.
+pub async fn progress(connection: &mut PgConnection, run: &RunId) -> Result<Progress> {
+    let ask = sqlx::query_as(
+        "select (select count(*) from sender.message where run = $1) as messages,
+                (select count(*) from sender.outbox where run = $1) as outbox,
+                (select count(*) from receiver.processed where run = $1) as effects,
+                (select count(*) from receiver.dead_letter where run = $1) as parked,
+                (select count(*) from receiver.failure) as failures,
+                (select coalesce(max(processed_id), 0) from receiver.processed) as newest",
+    );
+    Ok(within(LIMIT, ask.bind(run.as_str()).fetch_one(connection)).await?)
+}
+
+/// How many messages of a run have neither an effect nor a dead letter.
+pub async fn outstanding(connection: &mut PgConnection, run: &RunId) -> Result<i64> {
+    let ask = sqlx::query_as(
+        "select count(*) from sender.message m
+          where run = $1
+            and not exists (select from receiver.processed p where p.message_id = m.message_id)
+            and not exists (select from receiver.dead_letter d
+                             where d.run = $1 and d.message_id = m.message_id)",
+    );
+    let (count,) = within(LIMIT, ask.bind(run.as_str()).fetch_one(connection)).await?;
+    Ok(count)
+}
+
+/// One moment of the ledger, on three connections.
+#[derive(Debug)]
+pub struct Snapshot {
+    messages: PgConnection,
+    effects: PgConnection,
+    dead: PgConnection,
+    /// When it was, by the database's clock.
+    pub taken_at: DateTime<Utc>,
+}
+
+impl Snapshot {
+    /// The rows of a run, each stream in the order of message ids.
+    pub fn streams<'a>(
+        &'a mut self,
+        run: &'a RunId,
+    ) -> (
+        impl Stream<Item = Result<MessageRow>> + 'a,
+        impl Stream<Item = Result<EffectRow>> + 'a,
+        impl Stream<Item = Result<DeadRow>> + 'a,
+    ) {
+        let messages = sqlx::query(
+            "select message_id, idempotency_key, position, accepted_at
+               from sender.message where run = $1 order by message_id",
+        );
+        let effects = sqlx::query(
+            "select message_id, processed_at, attempt, redelivered
+               from receiver.processed where run = $1 order by message_id",
+        );
+        let dead = sqlx::query(
+            "select message_id, dead_at from receiver.dead_letter
+              where run = $1 and message_id is not null order by message_id",
+        );
+        let us = |row: &PgRow, column: usize| -> Result<i64, sqlx::Error> {
+            Ok(row.try_get::<DateTime<Utc>, _>(column)?.timestamp_micros())
+        };
+        let message = move |row: &PgRow| -> Result<MessageRow, sqlx::Error> {
+            Ok(MessageRow {
+                id: row.try_get(0)?,
+                number: run.number_of(row.try_get(1)?),
+                position: row.try_get(2)?,
+                accepted_us: us(row, 3)?,
+            })
+        };
+        let effect = move |row: &PgRow| -> Result<EffectRow, sqlx::Error> {
+            Ok(EffectRow {
+                id: row.try_get(0)?,
+                processed_us: us(row, 1)?,
+                attempt: row.try_get(2)?,
+                redelivered: row.try_get(3)?,
+            })
+        };
+        let parked = move |row: &PgRow| -> Result<DeadRow, sqlx::Error> {
+            Ok(DeadRow {
+                id: row.try_get(0)?,
+                dead_us: us(row, 1)?,
+            })
+        };
+        (
+            read(
+                messages.bind(run.as_str()).fetch(&mut self.messages),
+                message,
+            ),
+            read(effects.bind(run.as_str()).fetch(&mut self.effects), effect),
+            read(dead.bind(run.as_str()).fetch(&mut self.dead), parked),
+        )
+    }
+
+    /// What each node did.
+    pub async fn nodes(&mut self, run: &RunId) -> Result<Vec<(String, NodeCounts)>> {
+        let ask = sqlx::query_as(
+            "select node, sum(accepted)::bigint, sum(effects)::bigint, sum(parked)::bigint from (
+                select node, count(*) as accepted, 0 as effects, 0 as parked
+                  from sender.message where run = $1 group by node
+                union all
+                select node, 0, count(*), 0 from receiver.processed where run = $1 group by node
+                union all
+                select node, 0, 0, count(*) from receiver.dead_letter where run = $1 group by node
+             ) each group by node",
+        );
+        let rows: Vec<(String, i64, i64, i64)> =
+            within(LIMIT, ask.bind(run.as_str()).fetch_all(&mut self.messages)).await?;
+        let count = |count: i64| u64::try_from(count).unwrap_or(0);
+        let rows = rows.into_iter().map(|(node, accepted, effects, parked)| {
+            let counts = NodeCounts {
+                accepted: count(accepted),
+                effects: count(effects),
+                parked: count(parked),
+            };
+            (node, counts)
+        });
+        Ok(rows.collect())
+    }
+
+    /// How many failures of the work there were, and why deliveries ended without an effect.
+    pub async fn causes(&mut self, run: &RunId) -> Result<(u64, Vec<Cause>)> {
+        let ask = sqlx::query_as(
+            "select count(*) from receiver.failure join sender.message m using (message_id)
+              where m.run = $1",
+        );
+        let (failures,): (i64,) =
+            within(LIMIT, ask.bind(run.as_str()).fetch_one(&mut self.dead)).await?;
+        let ask = sqlx::query_as(
+            "select coalesce(d.outcome, 'unsettled'), d.cause, count(*)
+               from receiver.delivery d join sender.message m using (message_id)
+              where m.run = $1 and d.outcome is distinct from 'processed'
+              group by 1, 2 order by 3 desc, 1, 2 limit $2",
+        );
+        let rows: Vec<(String, Option<String>, i64)> = within(
+            LIMIT,
+            ask.bind(run.as_str())
+                .bind(CAUSES)
+                .fetch_all(&mut self.effects),
+        )
+        .await?;
+        let causes = rows.into_iter().map(|(outcome, cause, deliveries)| Cause {
+            outcome,
+            cause,
+            deliveries: u64::try_from(deliveries).unwrap_or(0),
+        });
+        Ok((u64::try_from(failures).unwrap_or(0), causes.collect()))
+    }
+
+    /// The messages stored under these keys: id, key and position.
+    pub async fn of_keys(&mut self, keys: &[String]) -> Result<Vec<(Uuid, String, i32)>> {
+        let ask = sqlx::query_as(
+            "select message_id, idempotency_key, position from sender.message
+              where idempotency_key = any($1) order by idempotency_key, position, message_id",
+        );
+        Ok(within(LIMIT, ask.bind(keys).fetch_all(&mut self.messages)).await?)
+    }
+
+    /// The keys of these messages, where they are stored.
+    pub async fn of_ids(&mut self, ids: &[Uuid]) -> Result<Vec<(Uuid, String, i32)>> {
+        let ask = sqlx::query_as(
+            "select message_id, idempotency_key, position from sender.message
+              where message_id = any($1) order by message_id",
+        );
+        Ok(within(LIMIT, ask.bind(ids).fetch_all(&mut self.messages)).await?)
+    }
+
+    /// Everything about these messages, in the order of time: id, when, what.
+    pub async fn history(&mut self, ids: &[Uuid]) -> Result<Vec<(Uuid, DateTime<Utc>, String)>> {
+        let ask = sqlx::query_as(
+            "select message_id, at, what from (
+                select message_id, accepted_at as at, 1 as turn,
+                       format('accepted by %s as number %s', node, number) as what
+                  from sender.message where message_id = any($1)
+                union all
+                select message_id, accepted_at, 2,
+                       format('in the outbox: %s, %s tries so far', state, tries)
+                  from sender.outbox where message_id = any($1)
+                union all
+                select message_id, published_at, 3,
+                       format('published by %s, try %s: %s after %s ms', node, try, outcome, confirm_ms)
+                  from sender.publication where message_id = any($1)
+                union all
+                select message_id, started_at, 4,
+                       format('delivered to %s, attempt %s%s: %s%s%s', node, attempt,
+                              case when redelivered then ', redelivered' end,
+                              coalesce(outcome, 'not settled as far as is known'),
+                              ' (' || cause || ')',
+                              ' after ' || (extract(epoch from ended_at - started_at) * 1000)::bigint || ' ms')
+                  from receiver.delivery where message_id = any($1)
+                union all
+                select message_id, failed_at, 5,
+                       format('its work failed at %s, attempt %s: %s', node, attempt, reason)
+                  from receiver.failure where message_id = any($1)
+                union all
+                select message_id, processed_at, 6,
+                       format('EFFECT by %s, attempt %s%s, after %s ms in hand', node, attempt,
+                              case when redelivered then ', redelivered' end, took_ms)
+                  from receiver.processed where message_id = any($1)
+                union all
+                select message_id, dead_at, 7, format('parked by %s: %s', node, reason)
+                  from receiver.dead_letter where message_id = any($1)
+             ) each order by message_id, at, turn",
+        );
+        Ok(within(LIMIT, ask.bind(ids).fetch_all(&mut self.messages)).await?)
+    }
+}
+
+fn read<'a, T: 'a>(
+    rows: impl Stream<Item = Result<PgRow, sqlx::Error>> + 'a,
+    decode: impl Fn(&PgRow) -> Result<T, sqlx::Error> + 'a,
+) -> impl Stream<Item = Result<T>> + 'a {
+    rows.map(move |row| {
+        let row = row.and_then(|row| decode(&row));
+        row.context("the ledger cannot be read")
+    })
+}

@@ -1,0 +1,262 @@
+//! One look at a stack, from outside: what the ledger, the broker and the nodes say.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use futures::future::join_all;
+use reqwest::{Client, Url};
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use super::ledger::{self, Ledger, Progress};
+use crate::run::RunDir;
+use crate::run::requests;
+use crate::run::sight::{NodeSight, Sight};
+use crate::stack::node::Service;
+
+const LOOK_LIMIT: Duration = Duration::from_secs(3);
+/// A load whose record has not grown for so long has been killed.
+const LOAD_SILENT: Duration = Duration::from_secs(10);
+
+/// What was seen at one look.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Look {
+    pub(super) load_runs: bool,
+    /// Of the ledger; else why it could not be read.
+    pub(super) ledger: Option<Progress>,
+    pub(super) ledger_error: Option<String>,
+    /// Messages that are not accounted for; none: not counted, since there must be some.
+    pub(super) outstanding: Option<i64>,
+    /// Messages in the queues, delivered or not; none: not known.
+    pub(super) queued: Option<u64>,
+    /// The longest time that a message may still wait in a queue for its next try.
+    pub(super) rung: Duration,
+    /// In the hands of receivers; none: one of them does not say.
+    pub(super) in_hand: Option<u64>,
+    /// Nodes that are not ready, and why.
+    pub(super) not_ready: Vec<String>,
+    /// Whether there is anything to ask.
+    pub(super) sees_queues: bool,
+    pub(super) sees_nodes: bool,
+}
+
+impl Look {
+    pub(super) fn accounted(&self) -> bool {
+        self.outstanding == Some(0) && self.ledger.is_some_and(|now| now.outbox == 0)
+    }
+
+    /// Nothing is anywhere, as far as it can be seen.
+    pub(super) fn quiet(&self) -> bool {
+        let none = |count: Option<u64>| count == Some(0);
+        (!self.sees_queues || none(self.queued)) && (!self.sees_nodes || none(self.in_hand))
+    }
+}
+
+/// What looks are made with.
+pub(super) struct Eyes<'a> {
+    sight: &'a Sight,
+    ledger: &'a Ledger,
+    run: &'a RunDir,
+    client: Client,
+    connection: Option<PgConnection>,
+}
+
+impl<'a> Eyes<'a> {
+    pub(super) fn new(sight: &'a Sight, ledger: &'a Ledger, run: &'a RunDir) -> Self {
+        Self {
+            sight,
+            ledger,
+            run,
+            client: Client::new(),
+            connection: None,
+        }
+    }
+}
+
+impl Eyes<'_> {
+    pub(super) async fn look(&mut self) -> Look {
+        let nodes = join_all(self.sight.nodes.iter().map(|node| self.node(node))).await;
+        let (queued, rung) = self
+            .queues()
+            .await
+            .map_or((None, Duration::ZERO), |queues| count(&queues));
+        let receivers = |node: &&Node| node.service == Service::Receiver;
+        let mut look = Look {
+            load_runs: load_runs(self.run),
+            queued,
+            rung,
+            in_hand: nodes
+                .iter()
+                .filter(receivers)
+                .map(|node| node.in_hand)
+                .sum(),
+            not_ready: nodes
+                .iter()
+                .filter_map(|node| node.not_ready.clone())
+                .collect(),
+            sees_queues: self.sight.management.is_some(),
+            sees_nodes: !nodes.is_empty(),
+            ..Look::default()
+        };
+        match self.count().await {
+            Ok((progress, outstanding)) => {
+                look.ledger = Some(progress);
+                look.outstanding = outstanding;
+            }
+            Err(error) => {
+                self.connection = None;
+                look.ledger_error = Some(format!("{error:#}"));
+            }
+        }
+        look
+    }
+
+    async fn count(&mut self) -> Result<(Progress, Option<i64>)> {
+        if self.connection.is_none() {
+            self.connection = Some(self.ledger.connect().await?);
+        }
+        let connection = self.connection.as_mut().context("no connection")?;
+        let progress = ledger::progress(connection, self.run.id()).await?;
+        let mut outstanding = None;
+        // else some must be outstanding, and counting them costs more than this
+        if progress.outbox == 0 && progress.effects + progress.parked >= progress.messages {
+            outstanding = Some(ledger::outstanding(connection, self.run.id()).await?);
+        }
+        Ok((progress, outstanding))
+    }
+
+    async fn queues(&self) -> Option<Vec<Value>> {
+        let mut url: Url = self.sight.management.as_ref()?.parse().ok()?;
+        let vhost = self.sight.vhost.as_str();
+        url.path_segments_mut()
+            .ok()?
+            .pop_if_empty()
+            .extend(["api", "queues", vhost]);
+        url.set_query(Some("columns=name,messages"));
+        let answer = self.client.get(url).timeout(LOOK_LIMIT).send().await.ok()?;
+        answer.error_for_status().ok()?.json().await.ok()
+    }
+
+    async fn node(&self, node: &NodeSight) -> Node {
+        let mut seen = Node {
+            service: node.service,
+            not_ready: None,
+            in_hand: None,
+        };
+        let ask = |path: &str| {
+            let request = self.client.get(format!("{}{path}", node.ops));
+            request.timeout(LOOK_LIMIT).send()
+        };
+        match ask("/health/ready").await {
+            Ok(answer) if answer.status().is_success() => {}
+            Ok(_) => seen.not_ready = Some(format!("{} is not ready", node.name)),
+            Err(error) => {
+                seen.not_ready = Some(format!("{} does not answer", node.name));
+                // nobody is there, so nobody has anything in hand
+                if error.is_connect() && !error.is_timeout() {
+                    seen.in_hand = Some(0);
+                }
+                return seen;
+            }
+        }
+        if let Ok(answer) = ask("/metrics").await
+            && let Ok(text) = answer.text().await
+        {
+            seen.in_hand = Some(in_hand(&text));
+        }
+        seen
+    }
+}
+
+struct Node {
+    service: Service,
+    not_ready: Option<String>,
+    in_hand: Option<u64>,
+}
+
+/// All messages in the queues of the road, those given up on and those that wait for another try too; and how long these
+/// may wait.
+fn count(queues: &[Value]) -> (Option<u64>, Duration) {
+    let mut sum = Some(0);
+    let mut longest = 0;
+    for queue in queues {
+        let name = queue["name"].as_str().unwrap_or_default();
+        if name == "messages" || name.starts_with("messages.") {
+            // a queue without figures is one that the broker has not counted yet
+            let messages = queue["messages"].as_u64();
+            let rung = name
+                .strip_prefix("messages.retry.")
+                .and_then(|ms| ms.parse().ok());
+            if messages != Some(0) {
+                longest = longest.max(rung.unwrap_or(0));
+            }
+            sum = sum.zip(messages).map(|(sum, messages)| sum + messages);
+        }
+    }
+    (sum, Duration::from_millis(longest))
+}
+
+/// Over both queues. A receiver that has never consumed has nothing.
+fn in_hand(metrics: &str) -> u64 {
+    let lines = metrics
+        .lines()
+        .filter(|line| line.starts_with("unacked_deliveries_in_hand"));
+    let counts = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+    // anything but zero is something
+    counts
+        .map(|count| if count > 0.0 { count.ceil() } else { 0.0 })
+        .fold(0, |sum, count| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a small count"
+            )]
+            let count = count as u64;
+            sum + count
+        })
+}
+
+fn load_runs(run: &RunDir) -> bool {
+    let meta = run.meta();
+    let ended = meta.is_ok_and(|meta| meta.ended_at.is_some());
+    !ended && grew_lately(&run.path(requests::FILE))
+}
+
+fn grew_lately(log: &Path) -> bool {
+    let changed = log.metadata().and_then(|data| data.modified());
+    let age = changed.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+    age.is_ok_and(|age| age < LOAD_SILENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_counted_in_all_queues_of_the_road_and_may_wait_on_the_ladder() {
+        let queues = |retry: Value| {
+            let queues = serde_json::json!([
+                {"name": "messages", "messages": 3},
+                {"name": "messages.dead", "messages": 1},
+                {"name": "messages.retry.30000", "messages": retry},
+                {"name": "messages.retry.90000", "messages": 0},
+                {"name": "somebody.elses", "messages": 100},
+            ]);
+            count(queues.as_array().unwrap())
+        };
+        assert_eq!(queues(2.into()), (Some(6), Duration::from_secs(30)));
+        assert_eq!(queues(0.into()), (Some(4), Duration::ZERO));
+        assert_eq!(queues(Value::Null), (None, Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn what_is_in_hand_is_read_from_the_metrics() {
+        let text = "# TYPE unacked_deliveries_in_hand gauge\n\
+                    unacked_deliveries_in_hand{queue=\"messages\"} 3\n\
+                    unacked_deliveries_in_hand{queue=\"messages.dead\"} 1\n\
+                    unacked_other 7\n";
+        assert_eq!(in_hand(text), 4);
+        assert_eq!(in_hand(""), 0);
+    }
+}
