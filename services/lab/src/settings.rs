@@ -17,8 +17,12 @@ const DATABASE: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE";
 const MANAGEMENT: &str = "http://USER:PASSWORD@HOST:PORT";
 
 /// Finds what a service would refuse. `arguments` are those of this process.
-pub fn check(given: &Given, arguments: &[OsString]) -> Result<(), WrongSetting> {
-    urls(given).map_err(|wrong| as_given_here(wrong, arguments))?;
+pub fn check(
+    given: &Given,
+    without: Option<&str>,
+    arguments: &[OsString],
+) -> Result<(), WrongSetting> {
+    services(given, without).map_err(|wrong| as_given_here(wrong, arguments))?;
     if given
         .management_url
         .as_deref()
@@ -30,7 +34,7 @@ pub fn check(given: &Given, arguments: &[OsString]) -> Result<(), WrongSetting> 
     Ok(())
 }
 
-fn urls(given: &Given) -> Result<(), WrongSetting> {
+fn services(given: &Given, without: Option<&str>) -> Result<(), WrongSetting> {
     let or = |url: &Option<String>, ours: &str| url.clone().unwrap_or_else(|| ours.to_owned());
     let database = or(
         &given.database_url,
@@ -50,7 +54,12 @@ fn urls(given: &Given) -> Result<(), WrongSetting> {
             format!("--redis-url={redis}"),
             format!("--amqp-url={amqp}"),
         ];
-        Ok(flags.map(OsString::from).to_vec())
+        let without = without.map(|off| format!("--without={off}"));
+        Ok(flags
+            .into_iter()
+            .chain(without)
+            .map(OsString::from)
+            .collect())
     };
     read::<sender::Config>(&flags("sender")?)?.check()?;
     read::<receiver::Config>(&flags("receiver")?)?.check()
@@ -82,7 +91,7 @@ mod tests {
 
     fn refused(given: &Given, arguments: &[&str]) -> String {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        check(given, &arguments).unwrap_err().to_string()
+        check(given, None, &arguments).unwrap_err().to_string()
     }
 
     fn given(name: &str, url: &str) -> Given {
@@ -99,7 +108,7 @@ mod tests {
 
     #[test]
     fn without_settings_nothing_is_wrong() {
-        assert_eq!(check(&Given::default(), &[]), Ok(()));
+        assert_eq!(check(&Given::default(), None, &[]), Ok(()));
     }
 
     #[test]
@@ -110,7 +119,7 @@ mod tests {
             ("AMQP_URL", "amqp://me:secret@broker.example/%2f"),
             ("MANAGEMENT_URL", "http://me:secret@broker.example:15672"),
         ] {
-            assert_eq!(check(&given(name, url), &[]), Ok(()), "{url}");
+            assert_eq!(check(&given(name, url), None, &[]), Ok(()), "{url}");
         }
     }
 

@@ -13,8 +13,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, broadcast, mpsc};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use crate::faults;
 use crate::say::{self, Steps};
 use crate::settings;
 use crate::stack::control::{self, Control, Request};
@@ -23,7 +24,10 @@ use crate::stack::install::{self, NGINX};
 use crate::stack::node::Service;
 use crate::stack::servers::Given;
 use crate::stack::supervisor::News;
-use crate::stack::{Plan, Stack, clear_up, ports, process};
+use crate::stack::{Options, Plan, Stack, clear_up, ports, process};
+
+/// How long a stack that stops may heal what is in the broker's data; the next one does it too.
+const CLEAR_LIMIT: Duration = Duration::from_secs(5);
 
 /// The most nodes of one service.
 pub const NODES_MAX: usize = 64;
@@ -42,6 +46,12 @@ pub struct Up {
     /// Install missing server programs without asking
     #[arg(long)]
     pub yes: bool,
+    /// Put a proxy between each node and each server, so that links can be made slow, silent or be cut
+    #[arg(long)]
+    pub faults: bool,
+    /// Guarantees to switch off in all nodes, with commas between them, as WITHOUT does: see `lab sender --help`
+    #[arg(long, value_name = "GUARANTEES")]
+    pub without: Option<String>,
     #[command(flatten)]
     pub given: Given,
 }
@@ -57,7 +67,7 @@ pub fn count(text: &str) -> Result<usize, String> {
 /// Starts the stack, waits, stops it.
 pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
     let arguments: Vec<_> = std::env::args_os().collect();
-    if let Err(wrong) = settings::check(&up.given, &arguments) {
+    if let Err(wrong) = settings::check(&up.given, up.without.as_deref(), &arguments) {
         return Ok(wrong.report());
     }
     let mut ends = Ends::new()?;
@@ -85,7 +95,10 @@ pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
         (Service::Receiver, up.receiver),
     ]);
     let work = async {
-        stack.start(&plan, &steps).await?;
+        stack.start_servers(&steps).await?;
+        // what an earlier stack was hurt by and left in the broker's data
+        clear_faults(&stack, &tell).await;
+        stack.start_nodes(&plan, &steps).await?;
         steps.note(welcome(&root, &stack, &steps));
         std::future::pending::<Result<()>>().await
     };
@@ -100,8 +113,13 @@ pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
         }
         let begun = Instant::now();
         tell("Stopping. Ctrl-C again kills everything at once.");
+        let stopped = async {
+            let cleared = clear_faults(&stack, &tell);
+            drop(timeout(CLEAR_LIMIT, cleared).await);
+            stack.stop(&steps).await;
+        };
         tokio::select! {
-            () = stack.stop(&steps) => {}
+            () = stopped => {}
             () = ends.next() => {
                 tell("Killing everything.");
                 stack.abort();
@@ -129,6 +147,21 @@ pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
     })
 }
 
+/// Heals or forgets the faults that are on disk. One that cannot be healed now stays there.
+async fn clear_faults(stack: &Arc<Stack>, tell: say::Tell<'_>) {
+    match faults::over_socket::injector(stack).clear().await {
+        Ok(cleared) => {
+            for (fault, healed) in cleared {
+                tell(&match healed {
+                    Ok(healed) => format!("the fault {} is over: {}", fault.describe(), healed.how),
+                    Err(error) => format!("{error:#}"),
+                });
+            }
+        }
+        Err(error) => tell(&format!("what is left of faults is unknown: {error:#}")),
+    }
+}
+
 async fn prepare(root: &Path, up: &Up, news: News, steps: &Steps<'_>) -> Result<Stack> {
     let begun = Instant::now();
     let left = clear_up(root).await;
@@ -153,7 +186,15 @@ async fn prepare(root: &Path, up: &Up, news: News, steps: &Steps<'_>) -> Result<
     install::ensure_installed(&needed, up.yes, steps).await?;
     let begun = Instant::now();
     let dir = LabDir::open(root)?;
-    let stack = Stack::prepare(dir, &up.given, up.port, news).await?;
+    let without = up.without.iter();
+    let options = Options {
+        faults: up.faults,
+        settings: without
+            .map(|off| ("WITHOUT".to_owned(), off.clone()))
+            .collect(),
+        program: None,
+    };
+    let stack = Stack::prepare(dir, &up.given, up.port, options, news).await?;
     if begun.elapsed() > Duration::from_millis(500) {
         steps.done(begun, "data folders made");
     }

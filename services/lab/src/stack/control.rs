@@ -20,7 +20,8 @@ use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::dir::{self, tag, write_secret};
 use super::{Plan, Stack, process};
-use crate::say::{self, Steps};
+use crate::faults::over_socket::{self, Ask};
+use crate::say::{self, Steps, Usage};
 
 /// What can be asked of a running stack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +30,7 @@ pub enum Request {
     Status,
     Scale { nodes: Plan },
     Down,
+    Fault { ask: Ask },
 }
 
 /// One line of the answer.
@@ -38,6 +40,8 @@ enum Answer {
     Say(String),
     Done(Value),
     Error(String),
+    /// It cannot be done as it was asked for.
+    Refused(String),
 }
 
 /// The kernel's limit is 108 bytes with the closing zero.
@@ -115,16 +119,13 @@ fn short_folder() -> Result<PathBuf> {
 
 async fn answer(
     stream: UnixStream,
-    stack: &Stack,
+    stack: &Arc<Stack>,
     down: &Notify,
     lines: broadcast::Receiver<String>,
 ) -> Result<()> {
     let (input, mut output) = stream.into_split();
-    let request = BufReader::new(input)
-        .lines()
-        .next_line()
-        .await?
-        .unwrap_or_default();
+    let mut input = BufReader::new(input).lines();
+    let request = input.next_line().await?.unwrap_or_default();
     let request = match serde_json::from_str(&request) {
         Ok(request) => request,
         Err(error) => {
@@ -140,7 +141,20 @@ async fn answer(
             let status = serde_json::to_value(Box::pin(stack.status()).await)?;
             send(&mut output, &Answer::Done(status)).await
         }
-        Request::Scale { nodes } => scale(&mut output, stack, &nodes).await,
+        Request::Scale { nodes } => {
+            let work = async |steps: &Steps<'_>| {
+                stack.scale(&nodes, steps).await?;
+                Ok(json!({}))
+            };
+            tell_while(&mut output, work).await
+        }
+        Request::Fault { ask } => {
+            // another line, or the end of the client, stops what takes its time
+            let stop = async { drop(input.next_line().await) };
+            let work =
+                async move |steps: &Steps<'_>| over_socket::answer(&ask, stack, steps, stop).await;
+            tell_while(&mut output, work).await
+        }
         Request::Down => {
             down.notify_one();
             relay(&mut output, lines).await
@@ -148,26 +162,32 @@ async fn answer(
     }
 }
 
-async fn scale(output: &mut OwnedWriteHalf, stack: &Stack, plan: &Plan) -> Result<()> {
+/// Does the work, passes on what it says meanwhile, and then its result.
+async fn tell_while(
+    output: &mut OwnedWriteHalf,
+    work: impl AsyncFnOnce(&Steps<'_>) -> Result<Value>,
+) -> Result<()> {
     let (told, mut lines) = mpsc::unbounded_channel();
     let work = async move {
         let tell = |text: &str| {
             say::line(text);
             let _ = told.send(text.to_owned());
         };
-        stack.scale(plan, &Steps::new(&tell)).await
+        work(&Steps::new(&tell)).await
     };
     let pass_on = async {
         while let Some(text) = lines.recv().await {
-            // a client that went away does not stop the scaling
+            // a client that went away does not stop the work
             let _ = send(output, &Answer::Say(text)).await;
         }
     };
     let (result, ()) = tokio::join!(work, pass_on);
-    match result {
-        Ok(()) => send(output, &Answer::Done(json!({}))).await,
-        Err(error) => send(output, &Answer::Error(format!("{error:#}"))).await,
-    }
+    let answer = match result {
+        Ok(value) => Answer::Done(value),
+        Err(error) if error.is::<Usage>() => Answer::Refused(format!("{error:#}")),
+        Err(error) => Answer::Error(format!("{error:#}")),
+    };
+    send(output, &answer).await
 }
 
 /// Everything that the stack says until it ends.
@@ -186,10 +206,20 @@ async fn send(output: &mut OwnedWriteHalf, answer: &Answer) -> Result<()> {
 
 /// Asks the stack of a folder, passing on what it says. Fails when none runs there.
 pub async fn ask(root: &Path, request: &Request, tell: say::Tell<'_>) -> Result<Value> {
+    ask_until(root, request, tell, std::future::pending()).await
+}
+
+/// The same; when `stop` comes first, the stack is told to stop what takes its time, and is listened to until it has.
+pub async fn ask_until(
+    root: &Path,
+    request: &Request,
+    tell: say::Tell<'_>,
+    stop: impl Future<Output = ()>,
+) -> Result<Value> {
     let Some(stream) = connect(root).await else {
         bail!("{}", absence(root));
     };
-    match converse(stream, request, tell).await? {
+    match converse(stream, request, tell, stop).await? {
         Some(value) => Ok(value),
         // it ended before it could say so
         None if matches!(request, Request::Down) => Ok(Value::Null),
@@ -202,6 +232,7 @@ async fn converse(
     stream: UnixStream,
     request: &Request,
     tell: say::Tell<'_>,
+    stop: impl Future<Output = ()>,
 ) -> Result<Option<Value>> {
     let (input, mut output): (OwnedReadHalf, OwnedWriteHalf) = stream.into_split();
     let mut line = serde_json::to_string(request)?;
@@ -210,18 +241,31 @@ async fn converse(
         return Ok(None);
     }
     let mut lines = BufReader::new(input).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+    tokio::pin!(stop);
+    let mut stopped = false;
+    loop {
+        let line = tokio::select! {
+            line = lines.next_line() => line,
+            () = &mut stop, if !stopped => {
+                stopped = true;
+                let _ = output.write_all(b"\n").await;
+                continue;
+            }
+        };
+        let Ok(Some(line)) = line else {
+            return Ok(None);
+        };
         match serde_json::from_str(&line)? {
             Answer::Say(text) => tell(&text),
             Answer::Done(value) => return Ok(Some(value)),
             Answer::Error(why) => bail!("{why}"),
+            Answer::Refused(why) => return Err(Usage(why).into()),
         }
     }
-    Ok(None)
 }
 
 /// Why nobody answers for the stack of a folder, and what to do.
-fn absence(root: &Path) -> String {
+pub fn absence(root: &Path) -> String {
     let root = dir::real(root);
     if let Some(pid) = dir::holder(&root) {
         let down = dir::command(&root, "down");

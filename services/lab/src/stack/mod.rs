@@ -242,8 +242,11 @@ impl Stack {
     /// Where the nodes are, senders first.
     pub fn places(&self) -> Vec<(Service, Place)> {
         let nodes = self.nodes();
-        let all = nodes.iter().flat_map(|(service, nodes)| nodes.iter().map(|node| (*service, node)));
-        all.map(|(service, node)| (service, node.place.clone())).collect()
+        let all = nodes
+            .iter()
+            .flat_map(|(service, nodes)| nodes.iter().map(|node| (*service, node)));
+        all.map(|(service, node)| (service, node.place.clone()))
+            .collect()
     }
 
     /// The proxies of a node, where there are some.
@@ -303,7 +306,9 @@ impl Stack {
             join_all(looks),
         );
         // a scene that could not be read was not made
-        let at = self.addresses().unwrap_or_else(|_| self.servers.addresses.clone());
+        let at = self
+            .addresses()
+            .unwrap_or_else(|_| self.servers.addresses.clone());
         Status {
             gateway: self.gateway.url(),
             gateway_pid: gateway.pid,
@@ -390,7 +395,7 @@ fn postgres_elsewhere(dir: &LabDir) -> Option<PathBuf> {
 }
 
 /// Processes of the stack in this folder, whoever started them; never ourselves.
-fn left_over(root: &Path) -> Vec<process::Process> {
+pub fn left_over(root: &Path) -> Vec<process::Process> {
     let inside = ["postgres", "redis", "rabbitmq", "epmd", "gateway"].map(|name| root.join(name));
     let homes = [inside.as_slice(), &[postgres::outside(root)]].concat();
     let me = std::process::id();

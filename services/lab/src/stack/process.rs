@@ -54,6 +54,12 @@ pub fn look(pid: i32) -> Option<Process> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The state that the kernel gives it: `T` is stopped.
+pub fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
 /// `/proc/PID/stat`: the program's name stands in brackets and may itself hold brackets and spaces.
 fn parse_stat(stat: &str) -> Option<Process> {
     let (head, rest) = stat.rsplit_once(')')?;

@@ -60,7 +60,10 @@ impl Stack {
         let _changing = self.changing.lock().await;
         self.end_scene(steps).await?;
         let prefix = format!("{}:", scene.database);
-        scene.settings.entry("REDIS_PREFIX".to_owned()).or_insert(prefix);
+        scene
+            .settings
+            .entry("REDIS_PREFIX".to_owned())
+            .or_insert(prefix);
         let (plan, vhost) = (scene.nodes.clone(), scene.vhost.clone());
         let addresses = scene.addresses(&self.servers.addresses)?;
         // from here on the next one removes it
@@ -102,7 +105,8 @@ impl Stack {
     }
 
     async fn make_vhost(&self, vhost: &str) -> Result<()> {
-        self.manage(Method::PUT, &["vhosts", vhost], Some(json!({}))).await?;
+        self.manage(Method::PUT, &["vhosts", vhost], Some(json!({})))
+            .await?;
         let url: Url = self.servers.addresses.amqp.parse()?;
         let user = postgres::decode(url.username());
         let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
@@ -141,7 +145,9 @@ const MANAGE_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// An address below `/api`; the segments are not escaped yet.
 pub fn api(management: &str, path: &[&str]) -> Result<Url> {
-    let mut url: Url = management.parse().context("the management API's URL cannot be read")?;
+    let mut url: Url = management
+        .parse()
+        .context("the management API's URL cannot be read")?;
     let segments = url.path_segments_mut();
     let mut segments =
         segments.map_err(|()| anyhow::anyhow!("the management API's URL has no path"))?;
@@ -162,7 +168,9 @@ async fn drop_database(server: &str, name: &str) -> Result<()> {
         "drop database if exists \"{}\" with (force)",
         name.replace('"', "\"\"")
     );
-    sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
+    sqlx::query(AssertSqlSafe(statement))
+        .execute(&mut connection)
+        .await?;
     Ok(connection.close().await?)
 }
 

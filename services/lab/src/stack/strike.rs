@@ -85,7 +85,10 @@ impl Stack {
     /// Sets or lifts the broker's memory alarm.
     pub async fn memory_alarm(&self, on: bool) -> Result<()> {
         let broker = self.servers.broker();
-        broker.context(not_ours(Which::RabbitMq))?.memory_alarm(on).await
+        broker
+            .context(not_ours(Which::RabbitMq))?
+            .memory_alarm(on)
+            .await
     }
 
     /// Its process, while it runs.
@@ -130,4 +133,3 @@ fn not_ours(which: Which) -> String {
         which.title()
     )
 }
-

@@ -1,0 +1,229 @@
+//! `lab fault`: breaks a part of the running stack on purpose, and mends it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::over_socket::Ask;
+use super::{Entry, Order, Which, catalogue, find, left};
+use crate::load::length;
+use crate::say::{self, Usage};
+use crate::stack::control::{self, Request};
+use crate::stack::dir;
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum FaultCommand {
+    /// Name all faults, with their arguments and where they work
+    List {
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
+    /// Break something, show that it is broken, and mend it after a time
+    Inject(Inject),
+    /// Mend what is broken, and show that it is whole
+    Heal {
+        /// As `active` names it
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        id: Option<String>,
+        /// All that is active
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show what is broken now, and how that is seen
+    Active {
+        /// For scripts
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to break.
+#[derive(Debug, Clone, Args)]
+pub struct Inject {
+    /// The fault, as `list` names it
+    pub name: String,
+    /// any, all, or the name of a node
+    #[arg(long, value_name = "NODE")]
+    pub on: Option<String>,
+    /// Mend it after this time, such as 10s; without it, it stays until `heal`
+    #[arg(long = "for", value_name = "TIME", value_parser = length::parse)]
+    pub time: Option<Duration>,
+    /// An argument of the fault; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+    pub args: Vec<(String, String)>,
+    /// Chooses which node `any` is
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("say it like latency=200ms")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Inject {
+    fn order(&self) -> Result<Order, Usage> {
+        let which = self.on.clone().map_or(Which::Usual, Which::from);
+        let order = Order {
+            fault: self.name.clone(),
+            which,
+            seed: self.seed.unwrap_or_else(rand::random),
+            args: self.args.iter().cloned().collect(),
+        };
+        if order.args.len() != self.args.len() {
+            return Err(Usage("an argument is given twice".to_owned()));
+        }
+        find(&order.fault)?.check(&order)
+    }
+}
+
+/// Does it.
+pub async fn run(root: &Path, command: &FaultCommand) -> Result<()> {
+    match command {
+        FaultCommand::List { json } => list(root, *json).await,
+        FaultCommand::Inject(inject) => {
+            let (order, time) = (inject.order()?, inject.time);
+            let ask = Ask::Inject { order, time };
+            if control::connect(root).await.is_none() {
+                return Err(Usage(control::absence(root)).into());
+            }
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let stop = async {
+                interrupt.recv().await;
+                say::line("Healing. The end of this command would not keep it from being healed.");
+            };
+            let request = Request::Fault { ask };
+            control::ask_until(root, &request, &say::tell, stop)
+                .await
+                .map(drop)
+        }
+        FaultCommand::Heal { id, all: _ } => {
+            let id = id.clone();
+            if control::connect(root).await.is_none() && dir::holder(root).is_none() {
+                return left::heal(&dir::real(root), id.as_deref());
+            }
+            ask(root, Ask::Heal { id }, &say::tell).await.map(drop)
+        }
+        FaultCommand::Active { json } => {
+            let active = ask(root, Ask::Active, &say::tell).await?;
+            say::line(if *json {
+                serde_json::to_string_pretty(&active)?
+            } else {
+                table(&active)
+            });
+            Ok(())
+        }
+    }
+}
+
+async fn ask(root: &Path, ask: Ask, tell: say::Tell<'_>) -> Result<Value> {
+    if control::connect(root).await.is_none() {
+        return Err(Usage(control::absence(root)).into());
+    }
+    control::ask(root, &Request::Fault { ask }, tell).await
+}
+
+fn table(active: &Value) -> String {
+    let all = active.as_array().map(Vec::as_slice).unwrap_or_default();
+    let lines = all.iter().map(|one| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let names = one["struck"].as_array().into_iter().flatten();
+        let struck: Vec<String> = names.map(text).collect();
+        let (id, at) = (text(&one["id"]), text(&one["at"]));
+        let (is, why) = (text(&one["now"]["is"]), text(&one["now"]["why"]));
+        let (struck, at) = (
+            struck.join(", "),
+            at.get(11..19).unwrap_or_default().to_owned(),
+        );
+        format!(
+            "{id}  since {at} UTC on {struck}: {}: {why}",
+            is.replace('-', " ")
+        )
+    });
+    let lines: Vec<String> = lines.collect();
+    if lines.is_empty() {
+        "no fault is active".to_owned()
+    } else {
+        lines.join("\n")
+    }
+}
+
+async fn list(root: &Path, json: bool) -> Result<()> {
+    let links = match control::connect(root).await {
+        None => None,
+        Some(_) => ask(root, Ask::Links, &say::tell).await?["links"].as_bool(),
+    };
+    if json {
+        let all: Vec<Value> = catalogue()
+            .iter()
+            .map(|entry| described(entry, links))
+            .collect();
+        say::line(serde_json::to_string_pretty(&all).context("cannot write JSON")?);
+        return Ok(());
+    }
+    let width = catalogue()
+        .iter()
+        .map(|entry| entry.name.len())
+        .max()
+        .unwrap_or(0);
+    for entry in catalogue() {
+        let native = match no_native(entry, links) {
+            None => "native".to_owned(),
+            Some(why) => format!("not native: {why}"),
+        };
+        let compose = match entry.no_compose {
+            None => "compose".to_owned(),
+            Some(why) => format!("not compose: {why}"),
+        };
+        say::line(format!(
+            "{:width$}  {}  [{native}; {compose}]",
+            entry.name, entry.what
+        ));
+        for arg in entry.args {
+            let usual = if arg.usual.is_empty() {
+                "\"\""
+            } else {
+                arg.usual
+            };
+            say::line(format!(
+                "{:width$}    {}={usual}  {}",
+                "", arg.name, arg.what
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Why the native stack cannot have it now; where none runs, why it may not.
+fn no_native(entry: &Entry, links: Option<bool>) -> Option<&'static str> {
+    if !entry.needs_links() {
+        return None;
+    }
+    match links {
+        Some(true) => None,
+        Some(false) => Some("this stack has no proxies; `lab up --faults` puts them in"),
+        None => Some("only with `lab up --faults`"),
+    }
+}
+
+fn described(entry: &Entry, links: Option<bool>) -> Value {
+    let args = entry
+        .args
+        .iter()
+        .map(|arg| json!({"name": arg.name, "usual": arg.usual, "what": arg.what}));
+    json!({
+        "name": entry.name,
+        "what": entry.what,
+        "on": entry.usual,
+        "instant": entry.instant,
+        "args": args.collect::<Vec<Value>>(),
+        "native": {"works": no_native(entry, links).is_none(), "why": no_native(entry, links)},
+        "compose": {"works": entry.no_compose.is_none(), "why": entry.no_compose},
+    })
+}

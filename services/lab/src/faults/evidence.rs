@@ -1,0 +1,86 @@
+//! What a look at a stack says about a fault.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Of one look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is", content = "why")]
+pub enum Evidence {
+    /// The harm is there.
+    Seen(String),
+    /// It is not.
+    NotSeen(String),
+    /// It is there on some of those that were struck and not on others: neither done nor undone.
+    Partly(String),
+    /// It left a trace, and is over, without anybody's healing.
+    HealedBySelf(String),
+}
+
+impl Evidence {
+    /// It is there, or was.
+    pub fn happened(&self) -> bool {
+        matches!(self, Self::Seen(_) | Self::HealedBySelf(_))
+    }
+
+    /// In words.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Seen(text)
+            | Self::NotSeen(text)
+            | Self::Partly(text)
+            | Self::HealedBySelf(text) => text,
+        }
+    }
+
+    /// It is not there, or no more.
+    pub fn over(&self) -> bool {
+        matches!(self, Self::NotSeen(_) | Self::HealedBySelf(_))
+    }
+
+    /// Of several that were struck.
+    pub fn of_all(each: Vec<Self>) -> Self {
+        let texts: Vec<&str> = each.iter().map(Self::text).collect();
+        let text = texts.join("; ");
+        let any = |which: fn(&Self) -> bool| each.iter().any(which);
+        let not_seen = any(|one| matches!(one, Self::NotSeen(_)));
+        if any(|one| matches!(one, Self::Partly(_))) {
+            return Self::Partly(text);
+        }
+        match (any(|one| matches!(one, Self::Seen(_))), not_seen) {
+            (true, true) => Self::Partly(text),
+            (true, false) => Self::Seen(text),
+            (false, false) if !each.is_empty() => Self::HealedBySelf(text),
+            (false, _) => Self::NotSeen(text),
+        }
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_the_harm_is_there_while_it_is_on_one() {
+        use Evidence::{HealedBySelf, NotSeen, Partly, Seen};
+        let text = String::new;
+        let of = |each: &[fn(String) -> Evidence]| {
+            Evidence::of_all(each.iter().map(|one| one(text())).collect())
+        };
+        assert!(matches!(of(&[Seen, Seen]), Seen(_)));
+        assert!(matches!(of(&[Seen, HealedBySelf]), Seen(_)));
+        assert!(matches!(of(&[HealedBySelf, HealedBySelf]), HealedBySelf(_)));
+        assert!(matches!(of(&[Seen, NotSeen]), Partly(_)));
+        assert!(matches!(of(&[Partly, Seen]), Partly(_)));
+        assert!(matches!(of(&[HealedBySelf, NotSeen]), NotSeen(_)));
+        assert!(matches!(of(&[NotSeen, NotSeen]), NotSeen(_)));
+        assert!(matches!(of(&[]), NotSeen(_)));
+    }
+}

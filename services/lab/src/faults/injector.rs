@@ -1,0 +1,204 @@
+//! Does what is ordered, step by step, and looks at what came of it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use tokio::time::{sleep, timeout};
+
+use super::active::{Active, Notes};
+use super::{Entry, Evidence, Order, Site, find};
+use crate::say::Usage;
+use crate::stack::dir;
+
+/// How long the evidence of a harm may take to show.
+pub const SEE_LIMIT: Duration = Duration::from_secs(15);
+/// How long a heal may take: a broker that starts again needs the longest.
+pub const HEAL_LIMIT: Duration = Duration::from_mins(2);
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A single look that takes longer has seen nothing.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
+
+/// How a fault ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Healed {
+    /// What was seen.
+    pub how: String,
+    /// It was over before it was healed.
+    pub by_itself: bool,
+}
+
+/// Injects, looks and heals, on one stack. What is active it knows from the disk only, so that it may come and go.
+#[derive(Clone)]
+pub struct Injector {
+    site: Site,
+    notes: Notes,
+    root: PathBuf,
+}
+
+impl Injector {
+    /// For the stack whose folder this is.
+    pub fn new(site: Site, root: &Path) -> Self {
+        Self {
+            site,
+            notes: Notes::of(root),
+            root: root.to_owned(),
+        }
+    }
+
+    /// What is active, oldest first.
+    pub fn active(&self) -> Result<Vec<Active>> {
+        self.notes.all()
+    }
+
+    /// Does the harm; whether it happened, [`Injector::see`] says. An order that cannot be obeyed is [`Usage`], and
+    /// nothing was done then; after any other error what was done in part is undone.
+    pub async fn inject(&self, order: &Order) -> Result<Active> {
+        let entry = find(&order.fault)?;
+        let order = entry.check(order)?;
+        let aim = entry.fault.aim(&order, &*self.site.look).await;
+        let aim = aim.with_context(|| format!("{} cannot be injected", order.fault));
+        let active = Active::new(order, aim.map_err(usage_first)?);
+        for other in self.notes.all()? {
+            let same = other.struck.iter().any(|name| active.struck.contains(name));
+            if same && in_the_way(&other, &active)? {
+                let (what, id) = (other.describe(), &other.id);
+                let heal = dir::command(&self.root, &format!("fault heal {id}"));
+                return Err(Usage(format!("{what} is active already; `{heal}` ends it")).into());
+            }
+        }
+        self.notes.write(&active)?;
+        if let Err(error) = entry.fault.inject(&active, &self.site).await {
+            let undone = self.heal(&active).await;
+            let undone = match undone {
+                Ok(_) => "it was undone".to_owned(),
+                Err(error) => format!("and could not be undone: {error:#}"),
+            };
+            bail!("{} failed: {error:#}; {undone}", active.describe());
+        }
+        Ok(active)
+    }
+
+    /// One look. What cannot be seen is an error.
+    pub async fn look(&self, active: &Active) -> Result<Evidence> {
+        let entry = find(&active.order.fault)?;
+        let look = entry.fault.evidence(active, &*self.site.look);
+        let evidence = timeout(LOOK_LIMIT, look)
+            .await
+            .context("a look takes too long")??;
+        Ok(match evidence {
+            // it was there, and nobody healed it
+            Evidence::NotSeen(text) if active.seen.is_some() => Evidence::HealedBySelf(text),
+            evidence => evidence,
+        })
+    }
+
+    /// Looks until the harm shows, for so long at most, and notes what was seen.
+    pub async fn see(&self, active: &mut Active, limit: Duration) -> Result<Evidence> {
+        let begun = Instant::now();
+        loop {
+            let seen = self.look(active).await;
+            if let Ok(evidence) = &seen
+                && evidence.happened()
+            {
+                active.seen = Some(evidence.text().to_owned());
+                // one that was healed meanwhile needs no note
+                if self.notes.all()?.iter().any(|note| note.id == active.id) {
+                    self.notes.write(active)?;
+                }
+                return seen;
+            }
+            if begun.elapsed() > limit {
+                return Ok(match seen {
+                    Ok(evidence) => evidence,
+                    Err(error) => Evidence::NotSeen(format!("{error:#}")),
+                });
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Undoes it, looks until it is over, and forgets it.
+    pub async fn heal(&self, active: &Active) -> Result<Healed> {
+        let entry = find(&active.order.fault)?;
+        let before = self.look(active).await;
+        let by_itself = matches!(before, Ok(Evidence::HealedBySelf(_)));
+        let begun = Instant::now();
+        let healing = entry.fault.heal(active, &self.site);
+        let healing = timeout(HEAL_LIMIT, healing).await;
+        let healed = healing
+            .map_err(anyhow::Error::from)
+            .and_then(|healed| healed);
+        // one that is over by itself has nothing that could be undone
+        if let (Err(error), false) = (healed, by_itself) {
+            return Err(error.context(format!("{} cannot be healed", active.describe())));
+        }
+        loop {
+            let seen = self.look(active).await;
+            match seen {
+                Ok(evidence) if evidence.over() => {
+                    self.notes.remove(&active.id)?;
+                    let how = evidence.text().to_owned();
+                    // what is over as soon as it is done nobody healed, however soon it was looked at
+                    let by_itself = by_itself || entry.instant;
+                    return Ok(Healed { how, by_itself });
+                }
+                seen if begun.elapsed() > HEAL_LIMIT => {
+                    let why =
+                        seen.map_or_else(|error| format!("{error:#}"), |seen| seen.to_string());
+                    bail!("{} was healed and is still seen: {why}", active.describe());
+                }
+                _ => sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    /// Heals what is active, the newest first, and says what came of each.
+    pub async fn heal_all(&self) -> Result<Vec<(Active, Result<Healed>)>> {
+        let mut done = Vec::new();
+        for active in self.notes.all()?.into_iter().rev() {
+            let healed = self.heal(&active).await;
+            done.push((active, healed));
+        }
+        Ok(done)
+    }
+
+    /// Heals what outlives the programs, in the broker's data, and forgets the rest: for a stack whose programs are new.
+    pub async fn clear(&self) -> Result<Vec<(Active, Result<Healed>)>> {
+        let mut done = Vec::new();
+        for active in self.notes.all()? {
+            let lasting = find(&active.order.fault).is_ok_and(|entry: &Entry| entry.lasting);
+            if lasting {
+                let healed = self.heal(&active).await;
+                done.push((active, healed));
+            } else {
+                self.notes.remove(&active.id)?;
+                let how = "it ended with the programs it struck".to_owned();
+                done.push((
+                    active,
+                    Ok(Healed {
+                        how,
+                        by_itself: true,
+                    }),
+                ));
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// Two faults of one kind, or of one link, would undo each other.
+fn in_the_way(one: &Active, other: &Active) -> Result<bool, Usage> {
+    let (one, other) = (find(&one.order.fault)?, find(&other.order.fault)?);
+    Ok(one.name == other.name || (one.needs_links() && one.strikes == other.strikes))
+}
+
+/// Context is put before an error, but its kind decides the exit code.
+fn usage_first(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<Usage>() {
+        Some(usage) => usage.clone().into(),
+        None => error,
+    }
+}

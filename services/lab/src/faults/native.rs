@@ -1,0 +1,282 @@
+//! The native stack, as faults see and strike it.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use async_trait::async_trait;
+use proxy::Direction;
+use reqwest::{Client, Method, StatusCode, Url};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look, Site};
+use crate::run::sight::NodeSight;
+use crate::say::Usage;
+use crate::stack::links::Links;
+use crate::stack::scene::api;
+use crate::stack::servers::Which as Server;
+use crate::stack::strike::{End, Target};
+use crate::stack::{Stack, postgres, process};
+
+const ASK_LIMIT: Duration = Duration::from_secs(5);
+
+/// A stack that runs in this process.
+#[derive(Debug, Clone)]
+pub struct Native {
+    stack: Arc<Stack>,
+    client: Client,
+}
+
+impl Native {
+    /// Both halves, for this stack.
+    pub fn site(stack: &Arc<Stack>) -> Site {
+        let native = Arc::new(Self {
+            stack: Arc::clone(stack),
+            client: Client::new(),
+        });
+        Site {
+            look: Arc::<Self>::clone(&native),
+            harm: native,
+        }
+    }
+
+    fn node(&self, name: &str) -> Result<NodeSight> {
+        let mut all = self.all_nodes().into_iter();
+        let found = all.find(|node| node.name == name);
+        Ok(found.ok_or_else(|| Usage(format!("there is no node {name}")))?)
+    }
+
+    fn all_nodes(&self) -> Vec<NodeSight> {
+        let nodes = self.stack.places().into_iter();
+        let seen = nodes.map(|(service, place)| NodeSight {
+            name: place.name,
+            service,
+            ops: format!("http://127.0.0.1:{}", place.ops),
+            address: format!("http://127.0.0.1:{}", place.port),
+        });
+        seen.collect()
+    }
+
+    fn links(&self, node: &str) -> Result<Arc<Links>> {
+        self.node(node)?;
+        let links = self.stack.links(node);
+        let why = "there are no proxies in this stack; start it with `lab up --faults`";
+        Ok(links.ok_or_else(|| Usage(why.to_owned()))?)
+    }
+
+    fn address(&self, target: &Target) -> Result<String> {
+        let url = match target {
+            Target::Node(name) => self.node(name)?.address,
+            Target::Server(server) => self.stack.addresses()?.url(*server).to_owned(),
+        };
+        proxy::target(&url).context("no host is in its URL")
+    }
+}
+
+#[async_trait]
+impl Look for Native {
+    async fn nodes(&self) -> Result<Vec<NodeSight>> {
+        Ok(self.all_nodes())
+    }
+
+    async fn identity(&self, target: &Target) -> Result<Option<Identity>> {
+        let pid = self.stack.pid(target)?;
+        Ok(pid.and_then(process::look).map(|process| Identity {
+            name: format!("pid {}", process.pid),
+            started: process.started.to_string(),
+        }))
+    }
+
+    async fn life(&self, _target: &Target, identity: &Identity) -> Result<Life> {
+        let pid = identity
+            .name
+            .strip_prefix("pid ")
+            .and_then(|pid| pid.parse().ok());
+        let pid = pid.context("no pid was noted")?;
+        let started = process::look(pid).map(|process| process.started.to_string());
+        if started.as_deref() != Some(&identity.started) {
+            return Ok(Life::Gone);
+        }
+        let paused = process::tree(pid)
+            .iter()
+            .all(|one| process::state(one.pid) == Some('T'));
+        Ok(if paused { Life::Paused } else { Life::Runs })
+    }
+
+    async fn answers(&self, target: &Target) -> Result<bool> {
+        let address = self.address(target)?;
+        let connected = timeout(ASK_LIMIT, TcpStream::connect(address)).await;
+        Ok(matches!(connected, Ok(Ok(_))))
+    }
+
+    async fn broker(&self, path: &[&str]) -> Result<Option<Value>> {
+        let management = self.stack.addresses()?.management;
+        let unknown = "the broker's management API is not known";
+        let management = management.ok_or_else(|| Usage(unknown.to_owned()))?;
+        let request = self.client.get(api(&management, path)?).timeout(ASK_LIMIT);
+        let answer = request.send().await.map_err(reqwest::Error::without_url)?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let (status, path) = (answer.status(), path.join("/"));
+        // a health check that fails says so by its status, and in its body what fails
+        let failed_check = path.starts_with("health/") && status.is_server_error();
+        ensure!(
+            status.is_success() || failed_check,
+            "the management API says {status} to {path}"
+        );
+        Ok(Some(
+            answer.json().await.map_err(reqwest::Error::without_url)?,
+        ))
+    }
+
+    fn vhost(&self) -> String {
+        let amqp = self.stack.addresses().map(|at| at.amqp).unwrap_or_default();
+        let url: Option<Url> = amqp.parse().ok();
+        let path = url.as_ref().map_or("", Url::path).trim_start_matches('/');
+        match path {
+            "" => "/".to_owned(),
+            name => postgres::decode(name),
+        }
+    }
+
+    fn auditor_url(&self) -> Result<String> {
+        let secret = &self.stack.dir().secrets().auditor;
+        postgres::url_for(&self.stack.addresses()?.database, "auditor", secret)
+    }
+
+    async fn ops(&self, node: &str, path: &str) -> Result<Value> {
+        let url = format!("{}{path}", self.node(node)?.ops);
+        let answer = self.client.get(url).timeout(ASK_LIMIT).send().await?;
+        let status = answer.status();
+        ensure!(status.is_success(), "{node} says {status} to {path}");
+        Ok(answer.json().await?)
+    }
+
+    async fn link(&self, node: &str, server: Server) -> Result<LinkSight> {
+        let links = self.links(node)?;
+        let proxy = links.to(server).context("a proxy is missing")?;
+        Ok(LinkSight {
+            through: proxy.address(),
+            server: self.address(&Target::Server(server))?,
+            bytes_up: proxy.bytes(Direction::Up),
+            bytes_down: proxy.bytes(Direction::Down),
+            sockets: sockets_to(proxy.address()),
+        })
+    }
+}
+
+#[async_trait]
+impl Harm for Native {
+    async fn hold(&self, target: &Target, end: End) -> Result<()> {
+        self.stack.hold(target, end).await
+    }
+
+    async fn release(&self, target: &Target) -> Result<()> {
+        self.stack.release(target).await
+    }
+
+    async fn restart(&self, target: &Target) -> Result<()> {
+        self.stack.restart(target).await
+    }
+
+    async fn pause(&self, target: &Target) -> Result<()> {
+        self.stack.pause(target)
+    }
+
+    async fn resume(&self, target: &Target) -> Result<()> {
+        self.stack.resume(target)
+    }
+
+    async fn manage(&self, method: Method, path: &[&str], body: Option<Value>) -> Result<()> {
+        self.stack.manage(method, path, body).await
+    }
+
+    async fn memory_alarm(&self, on: bool) -> Result<()> {
+        self.stack.memory_alarm(on).await
+    }
+
+    async fn put_ops(&self, node: &str, path: &str, body: String) -> Result<()> {
+        let url = format!("{}{path}", self.node(node)?.ops);
+        let answer = self
+            .client
+            .put(url)
+            .body(body)
+            .timeout(ASK_LIMIT)
+            .send()
+            .await?;
+        let status = answer.status();
+        if !status.is_success() {
+            let why = answer.text().await.unwrap_or_default();
+            bail!("{node} says {status} to {path}: {}", why.trim());
+        }
+        Ok(())
+    }
+
+    async fn link(&self, node: &str, server: Server, harm: LinkHarm) -> Result<()> {
+        let links = self.links(node)?;
+        let proxy = links.to(server).context("a proxy is missing")?;
+        match harm {
+            LinkHarm::Slow(latency, jitter) => proxy.slow(latency, jitter),
+            LinkHarm::Cut => drop(proxy.cut_rst()),
+            LinkHarm::Silent { up, down } => {
+                let ways = [(up, Direction::Up), (down, Direction::Down)];
+                for (_, way) in ways.into_iter().filter(|(silent, _)| *silent) {
+                    proxy.freeze(way);
+                }
+            }
+            LinkHarm::Refuse => {
+                // in this order: none may slip in between
+                proxy.refuse(true);
+                proxy.cut_rst();
+            }
+            LinkHarm::Nothing => proxy.heal(),
+        }
+        Ok(())
+    }
+}
+
+/// The open connections to this address, as the kernel lists them: the other ends' addresses.
+fn sockets_to(address: SocketAddr) -> Vec<String> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    established_to(&table, address)
+}
+
+fn established_to(table: &str, address: SocketAddr) -> Vec<String> {
+    let lines = table.lines().skip(1);
+    let open = lines.filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, remote) = (endpoint(fields.get(1)?)?, endpoint(fields.get(2)?)?);
+        (remote == address && *fields.get(3)? == "01").then(|| local.to_string())
+    });
+    open.collect()
+}
+
+/// `0100007F:1F90`: the address in the machine's order of bytes, the port in the reader's.
+fn endpoint(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let address = u32::from_str_radix(address, 16).ok()?;
+    let address = Ipv4Addr::from(address.to_ne_bytes());
+    Some((address, u16::from_str_radix(port, 16).ok()?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_to_a_proxy_are_the_established_ones() {
+        let table = "  sl  local_address rem_address   st tx_queue
+   0: 0100007F:1F90 00000000:0000 0A 0
+   1: 0100007F:C350 0100007F:1F90 01 0
+   2: 0100007F:C351 0100007F:1F90 06 0
+   3: 0100007F:1F90 0100007F:C350 01 0
+";
+        let proxy = "127.0.0.1:8080".parse().unwrap();
+        assert_eq!(established_to(table, proxy), ["127.0.0.1:50000"]);
+    }
+}
