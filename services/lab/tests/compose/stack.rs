@@ -29,6 +29,13 @@ const SETTINGS: &[&str] = &[
     "WORK_MAX_FAILURES",
     "PREFETCH",
     "RETRY_HOLD_MS",
+    "WORK_DELAY_MIN_MS",
+    "WORK_FAILURE_ACTION",
+    "WORK_POISON_PREFIX",
+    "MAX_DELIVERIES",
+    "RETRY",
+    "RETRY_LADDER_MS",
+    "WITHOUT",
 ];
 
 pub(crate) struct Stack {
