@@ -1,26 +1,15 @@
-//! Every fault there is, by its name `target-deed`, with its arguments and where it works.
+//! Faults by their names `target-deed`: what each may be told, and whether an order can be obeyed at all.
+//!
+//! The list itself is in [`offered`].
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use super::close_connection::CloseConnection;
-use super::duplicate_publish::DuplicatePublish;
-use super::fail_point::FailPoint;
-use super::kill::Kill;
-use super::link::{How, Link};
-use super::memory_alarm::MemoryAlarm;
-use super::pause::Pause;
-use super::queue_limit::QueueLimit;
-use super::queue_unbind::QueueUnbind;
-use super::restart::Restart;
-use super::targets::Targets;
-use super::work::Work;
-use super::{Fault, Order, Which};
+use super::{Fault, Order, Which, offered};
 use crate::load::length;
 use crate::say::Usage;
 use crate::stack::node::Service;
 use crate::stack::servers::Which as Server;
-use crate::stack::strike::End;
 
 /// What an argument may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,110 +65,10 @@ pub struct Entry {
 }
 
 const NO_DOCKER: &str = "not yet: lab does not drive containers";
-const NO_PROXY: &str = "containers speak to the servers themselves, without a proxy";
-
-const LATENCY: &[Arg] = &[
-    Arg {
-        name: "latency",
-        kind: Kind::Length(20, 60_000),
-        usual: "200ms",
-        what: "each piece is held back so long, each way",
-    },
-    Arg {
-        name: "jitter",
-        kind: Kind::Length(0, 60_000),
-        usual: "100ms",
-        what: "and up to so much longer",
-    },
-];
-const DIRECTION: &[Arg] = &[Arg {
-    name: "direction",
-    kind: Kind::OneOf(&["both", "up", "down"]),
-    usual: "both",
-    what: "up: nothing reaches the server; down: nothing comes back",
-}];
-const ROLE: &[Arg] = &[Arg {
-    name: "role",
-    kind: Kind::OneOf(&["any", "publisher", "consumer", "dead letters"]),
-    usual: "any",
-    what: "of which connections",
-}];
-const LIMIT: &[Arg] = &[
-    Arg {
-        name: "max-length",
-        kind: Kind::Number(0, 1_000_000_000),
-        usual: "10",
-        what: "how many messages the queue may hold",
-    },
-    Arg {
-        name: "queue",
-        kind: Kind::OneOf(&["messages", "messages.dead"]),
-        usual: "messages",
-        what: "which queue",
-    },
-];
-const DELAYS: &[Arg] = &[
-    Arg {
-        name: "delay-min",
-        kind: Kind::Length(0, 600_000),
-        usual: "2s",
-        what: "the shortest time that the work takes",
-    },
-    Arg {
-        name: "delay-max",
-        kind: Kind::Length(0, 600_000),
-        usual: "5s",
-        what: "the longest",
-    },
-];
-const ONE_IN: Arg = Arg {
-    name: "one-in",
-    kind: Kind::Number(0, 1_000_000),
-    usual: "2",
-    what: "the work fails one time in so many (1: always, 0: never)",
-};
-const ACTION: Arg = Arg {
-    name: "action",
-    kind: Kind::OneOf(&["nack", "reject", "drop", "crash", "ack", "park", "hang"]),
-    usual: "nack",
-    what: "what the receiver does then",
-};
-const ALWAYS: Arg = Arg {
-    usual: "1",
-    ..ONE_IN
-};
-const COPY: &[Arg] = &[
-    Arg {
-        name: "run",
-        kind: Kind::Text,
-        usual: "",
-        what: "of which run the message is (any, if empty)",
-    },
-    Arg {
-        name: "copies",
-        kind: Kind::Number(1, 1_000),
-        usual: "1",
-        what: "how often it is published again",
-    },
-];
-const POINT: &[Arg] = &[
-    Arg {
-        name: "point",
-        kind: Kind::Text,
-        usual: "settle.before_ack",
-        what: "which fail point",
-    },
-    Arg {
-        name: "action",
-        kind: Kind::Text,
-        usual: "crash@1",
-        what: "crash, error, park or delay:MS, then perhaps @N (the Nth passage) or %N (every Nth)",
-    },
-];
 
 /// All of them.
 pub fn catalogue() -> &'static [Entry] {
-    static ALL: LazyLock<Vec<Entry>> = LazyLock::new(all);
+    static ALL: LazyLock<Vec<Entry>> = LazyLock::new(offered::all);
     &ALL
 }
 
@@ -194,7 +83,7 @@ pub fn find(name: &str) -> Result<&'static Entry, Usage> {
 }
 
 impl Entry {
-    fn new(
+    pub(super) fn new(
         name: &'static str,
         what: &'static str,
         strikes: Strikes,
@@ -213,22 +102,22 @@ impl Entry {
         }
     }
 
-    fn with(mut self, args: &'static [Arg]) -> Self {
+    pub(super) fn with(mut self, args: &'static [Arg]) -> Self {
         self.args = args;
         self
     }
 
-    fn instant(mut self) -> Self {
+    pub(super) fn instant(mut self) -> Self {
         self.instant = true;
         self
     }
 
-    fn lasting(mut self) -> Self {
+    pub(super) fn lasting(mut self) -> Self {
         self.lasting = true;
         self
     }
 
-    fn usually_all(mut self) -> Self {
+    pub(super) fn usually_all(mut self) -> Self {
         self.usual = Which::All;
         self
     }
@@ -303,251 +192,6 @@ impl Arg {
             }
         }
     }
-}
-
-fn all() -> Vec<Entry> {
-    let mut all = Vec::new();
-    all.extend(nodes());
-    all.extend(servers());
-    all.extend(links());
-    all.extend(broker());
-    all.extend(work());
-    all
-}
-
-fn nodes() -> Vec<Entry> {
-    let one = |service, names: [&'static str; 3]| {
-        let (targets, strikes) = (Targets::Nodes(service), Strikes::Nodes(service));
-        let (kill, end) = (End::Kill, End::Terminate);
-        [
-            Entry::new(
-                names[0],
-                "a node is killed and stays dead",
-                strikes,
-                Kill { targets, end: kill },
-            ),
-            Entry::new(
-                names[1],
-                "a node is asked to stop and stays away",
-                strikes,
-                Kill { targets, end },
-            ),
-            Entry::new(
-                names[2],
-                "a node stands still, its sockets open",
-                strikes,
-                Pause { targets },
-            ),
-        ]
-    };
-    let sender = ["sender-kill", "sender-terminate", "sender-pause"];
-    let receiver = ["receiver-kill", "receiver-terminate", "receiver-pause"];
-    [
-        one(Service::Sender, sender),
-        one(Service::Receiver, receiver),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-fn servers() -> Vec<Entry> {
-    let one = |server, names: [&'static str; 3]| {
-        let (targets, strikes) = (Targets::Server(server), Strikes::Server(server));
-        let kill = Kill {
-            targets,
-            end: End::Kill,
-        };
-        [
-            Entry::new(names[0], "it is killed and stays dead", strikes, kill),
-            Entry::new(
-                names[1],
-                "it is stopped softly and started again",
-                strikes,
-                Restart { targets },
-            )
-            .instant(),
-            Entry::new(
-                names[2],
-                "it stands still, its sockets open",
-                strikes,
-                Pause { targets },
-            ),
-        ]
-    };
-    [
-        one(
-            Server::RabbitMq,
-            ["rabbitmq-kill", "rabbitmq-restart", "rabbitmq-pause"],
-        ),
-        one(
-            Server::Postgres,
-            ["postgres-kill", "postgres-restart", "postgres-pause"],
-        ),
-        one(
-            Server::Redis,
-            ["redis-kill", "redis-restart", "redis-pause"],
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-fn links() -> Vec<Entry> {
-    let one = |server, names: [&'static str; 4]| {
-        let strikes = Strikes::Links(server);
-        let link = |how| Link { server, how };
-        let mut four = [
-            Entry::new(
-                names[0],
-                "a node's link to it is slow",
-                strikes,
-                link(How::Slow),
-            )
-            .with(LATENCY),
-            Entry::new(
-                names[1],
-                "a node's connections to it are reset",
-                strikes,
-                link(How::Cut),
-            )
-            .instant(),
-            Entry::new(
-                names[2],
-                "a node's link to it is half-open: nothing passes",
-                strikes,
-                link(How::Silent),
-            )
-            .with(DIRECTION),
-            Entry::new(
-                names[3],
-                "a node's connections to it are reset, new ones too",
-                strikes,
-                link(How::Refuse),
-            ),
-        ];
-        for entry in &mut four {
-            entry.no_compose = Some(NO_PROXY);
-        }
-        four
-    };
-    let rabbitmq = [
-        "rabbitmq-link-slow",
-        "rabbitmq-link-cut",
-        "rabbitmq-link-silent",
-        "rabbitmq-link-refuse",
-    ];
-    let postgres = [
-        "postgres-link-slow",
-        "postgres-link-cut",
-        "postgres-link-silent",
-        "postgres-link-refuse",
-    ];
-    let redis = [
-        "redis-link-slow",
-        "redis-link-cut",
-        "redis-link-silent",
-        "redis-link-refuse",
-    ];
-    [
-        one(Server::RabbitMq, rabbitmq),
-        one(Server::Postgres, postgres),
-        one(Server::Redis, redis),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-fn broker() -> Vec<Entry> {
-    let rabbitmq = Strikes::Server(Server::RabbitMq);
-    vec![
-        Entry::new(
-            "rabbitmq-close-connection",
-            "the broker closes connections of nodes",
-            Strikes::Connections,
-            CloseConnection,
-        )
-        .with(ROLE)
-        .instant(),
-        Entry::new(
-            "rabbitmq-memory-alarm",
-            "the broker blocks publishing",
-            rabbitmq,
-            MemoryAlarm,
-        ),
-        Entry::new(
-            "queue-limit",
-            "the queue has a maximum length",
-            Strikes::Queue,
-            QueueLimit,
-        )
-        .with(LIMIT)
-        .lasting(),
-        Entry::new(
-            "queue-unbind",
-            "messages are unroutable",
-            Strikes::Queue,
-            QueueUnbind,
-        )
-        .lasting(),
-        Entry::new(
-            "duplicate-publish",
-            "a processed message is published once more",
-            Strikes::Queue,
-            DuplicatePublish,
-        )
-        .with(COPY)
-        .instant(),
-    ]
-}
-
-fn work() -> Vec<Entry> {
-    let receivers = Strikes::Nodes(Service::Receiver);
-    let one = |name, what, work, args| {
-        Entry::new(name, what, receivers, work)
-            .with(args)
-            .usually_all()
-    };
-    let fail = |action| Work::Fail(Some(action));
-    const BOTH: &[Arg] = &[ONE_IN, ACTION];
-    vec![
-        one("work-slow", "the work takes long", Work::Slow, DELAYS),
-        one("work-fail", "the work fails", Work::Fail(None), BOTH),
-        one(
-            "work-reject",
-            "it fails, and basic.reject sends it back",
-            fail("reject"),
-            &[ONE_IN],
-        ),
-        one(
-            "work-drop",
-            "it fails, and the connection is dropped",
-            fail("drop"),
-            &[ONE_IN],
-        ),
-        one(
-            "work-crash",
-            "it fails, and the process dies",
-            fail("crash"),
-            &[ONE_IN],
-        ),
-        one("work-hang", "it never ends", fail("hang"), &[ONE_IN]),
-        one(
-            "work-poison",
-            "every message fails at every attempt",
-            fail("nack"),
-            &[ALWAYS],
-        ),
-        Entry::new(
-            "fail-point",
-            "a fail point of a node is armed",
-            Strikes::AnyNode,
-            FailPoint,
-        )
-        .with(POINT),
-    ]
 }
 
 #[cfg(test)]

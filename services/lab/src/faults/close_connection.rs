@@ -108,6 +108,6 @@ impl Fault for CloseConnection {
                 )),
             }
         });
-        Ok(Evidence::of_all(each.collect()))
+        Ok(Evidence::of_all(&each.collect::<Vec<_>>()))
     }
 }

@@ -23,7 +23,9 @@ const MESSAGES: &str = "messages";
 #[derive(Debug)]
 pub struct DuplicatePublish;
 
+/// A row of `sender.message`.
 #[derive(Debug, FromRow)]
+#[expect(clippy::struct_field_names, reason = "columns of the table")]
 struct Accepted {
     message_id: Uuid,
     number: i64,

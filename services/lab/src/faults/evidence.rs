@@ -40,7 +40,7 @@ impl Evidence {
     }
 
     /// Of several that were struck.
-    pub fn of_all(each: Vec<Self>) -> Self {
+    pub fn of_all(each: &[Self]) -> Self {
         let texts: Vec<&str> = each.iter().map(Self::text).collect();
         let text = texts.join("; ");
         let any = |which: fn(&Self) -> bool| each.iter().any(which);
@@ -72,7 +72,7 @@ mod tests {
         use Evidence::{HealedBySelf, NotSeen, Partly, Seen};
         let text = String::new;
         let of = |each: &[fn(String) -> Evidence]| {
-            Evidence::of_all(each.iter().map(|one| one(text())).collect())
+            Evidence::of_all(&each.iter().map(|one| one(text())).collect::<Vec<_>>())
         };
         assert!(matches!(of(&[Seen, Seen]), Seen(_)));
         assert!(matches!(of(&[Seen, HealedBySelf]), Seen(_)));

@@ -116,7 +116,7 @@ impl Fault for FailPoint {
                 None => unarmed(name, &was, look, &format!("{point} is not armed")).await?,
             });
         }
-        Ok(Evidence::of_all(each))
+        Ok(Evidence::of_all(&each))
     }
 }
 

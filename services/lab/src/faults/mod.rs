@@ -4,7 +4,7 @@
 //! its evidence is a look at the stack that does not ask who injected it, so a fault that did not happen is not taken for
 //! one that did. The types keep that: [`Fault::evidence`] gets [`Look`], which changes nothing, and never [`Harm`].
 //!
-//! In order: the order is checked ([`catalogue`]), the target is chosen and what is there before is written to disk
+//! In order: the order is checked ([`mod@catalogue`]), the target is chosen and what is there before is written to disk
 //! ([`active`]), the harm is done, the evidence is looked for until it is there; later the harm is undone, and the evidence
 //! looked for until it is gone; only then the file is removed. What can go wrong between two lines: whoever did it dies.
 //! Then the file says what to undo, and `lab up` or `lab fault heal --all` does it.
@@ -22,6 +22,7 @@ pub mod left;
 pub mod link;
 pub mod memory_alarm;
 pub mod native;
+pub mod offered;
 pub mod order;
 pub mod over_socket;
 pub mod pause;

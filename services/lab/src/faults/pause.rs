@@ -48,6 +48,6 @@ impl Fault for Pause {
                 Life::Gone => Evidence::HealedBySelf(format!("{name}: {process} is gone")),
             });
         }
-        Ok(Evidence::of_all(each))
+        Ok(Evidence::of_all(&each))
     }
 }

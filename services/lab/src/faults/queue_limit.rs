@@ -1,5 +1,6 @@
-//! The queue is full: a policy gives it a maximum length. What becomes of the rest, the queue's own argument `x-overflow`
-//! says: it refuses publishes, or drops its oldest messages where that guarantee is off.
+//! The queue is full: a policy gives it a maximum length.
+//!
+//! What becomes of the rest, the queue's own argument `x-overflow` says: it refuses publishes, or drops its oldest messages where that guarantee is off.
 //!
 //! The policy is in the broker's data, and outlives a restart.
 

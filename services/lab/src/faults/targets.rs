@@ -66,7 +66,7 @@ impl Targets {
                 }
             });
         }
-        Ok(Evidence::of_all(each))
+        Ok(Evidence::of_all(&each))
     }
 }
 

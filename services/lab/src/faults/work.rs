@@ -117,7 +117,7 @@ impl Fault for Work {
                 unarmed(name, &was, look, &format!("its knobs stand at {knobs}")).await?
             });
         }
-        Ok(Evidence::of_all(each))
+        Ok(Evidence::of_all(&each))
     }
 }
 

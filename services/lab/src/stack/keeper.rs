@@ -132,6 +132,10 @@ impl<P: Program> Keeper<P> {
             let served = self.report.borrow().doing == Doing::Ready;
             self.clear_up().await;
             let refuses = status.code() == Some(WRONG_SETTINGS);
+            // who only wanted it to be started does not wait for the answer
+            if answer.as_ref().is_some_and(oneshot::Sender::is_closed) {
+                answer = None;
+            }
             let over = answer.is_some() || refuses || !self.restart;
             if over {
                 let end = if self.restart {

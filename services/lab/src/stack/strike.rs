@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::servers::Which;
-use super::supervisor::{Doing, Unit};
+use super::supervisor::Unit;
 use super::{Stack, process};
 use crate::say::Usage;
 
@@ -59,8 +59,7 @@ impl Stack {
         self.held().remove(target);
         match target {
             Target::Server(_) => unit.start().await,
-            Target::Node(_) if unit.condition().doing == Doing::Stopped => unit.start_soon().await,
-            Target::Node(_) => Ok(()),
+            Target::Node(_) => unit.start_soon().await,
         }
     }
 
