@@ -61,6 +61,8 @@ pub fn run(
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
     let process = config.process.begin("receiver")?;
+    messaging::numbers::register_receiver();
+    web::numbers::register();
     let Process {
         node,
         parts,

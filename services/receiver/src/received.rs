@@ -17,7 +17,8 @@ use serde::Serialize;
 use web::{
     Error, Site,
     chrome::{Chrome, Tab},
-    session::{Figures, Visit},
+    head::Head,
+    session::Visit,
     show::{NodeName, When, Written, number},
     wants_json,
 };
@@ -73,9 +74,7 @@ struct DeadLetters {
 #[template(path = "received.html")]
 struct Page {
     chrome: Chrome,
-    processed: String,
-    last: Option<When>,
-    figures: Option<Figures>,
+    head: Head,
     /// None while the database is away.
     results: Option<Shown>,
 }
@@ -153,7 +152,7 @@ async fn draw(
         }
         results => results.as_ref().err().cloned(),
     };
-    let (processed, last) = app.processed();
+    let figures = visit.figures().await;
     let shown = results.ok().map(|results| Shown {
         rows: results
             .messages
@@ -163,9 +162,7 @@ async fn draw(
         dead_letters: results.dead_letters,
     });
     let page = Page {
-        processed: number(i64::try_from(processed).unwrap_or(i64::MAX)),
-        last: last.map(|last| chrome.when(last)),
-        figures: visit.figures().await,
+        head: Head::new(site, &chrome, "Processed", app.processed(), figures),
         results: shown,
         chrome,
     };

@@ -8,7 +8,10 @@ use messaging::send::outbox::Depth;
 use tokio::sync::watch;
 use web::session::Sessions;
 
-use crate::submit::{Accepted, Submission, Submissions, SubmitError};
+use crate::{
+    numbers,
+    submit::{Accepted, Submission, Submissions, SubmitError},
+};
 
 #[derive(Clone)]
 pub struct App {
@@ -37,7 +40,7 @@ impl App {
                 } in new
                 {
                     tracing::info!(message.id = %message_id, number, "accepted");
-                    metrics::counter!("unacked_messages_accepted_total").increment(1);
+                    metrics::counter!(numbers::ACCEPTED).increment(1);
                     self.tally.add(1, *accepted_at);
                 }
             }

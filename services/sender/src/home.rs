@@ -19,7 +19,8 @@ use uuid::Uuid;
 use web::{
     Error, Site,
     chrome::{Chrome, Tab},
-    session::{Figures, Visit},
+    head::Head,
+    session::Visit,
     show::{NodeName, When, Written, number},
 };
 
@@ -71,9 +72,7 @@ pub(crate) enum Flash {
 struct Page {
     chrome: Chrome,
     flash: Option<Said>,
-    accepted: String,
-    last: Option<When>,
-    figures: Option<Figures>,
+    head: Head,
     csrf: Option<String>,
     form: Form,
     text_max: usize,
@@ -180,12 +179,10 @@ pub(crate) async fn draw(
         }
         rows => rows.as_ref().err().cloned(),
     };
-    let (accepted, last) = app.accepted();
+    let figures = visit.figures().await;
     let page = Page {
         flash: flash.map(Said::from),
-        accepted: number(i64::try_from(accepted).unwrap_or(i64::MAX)),
-        last: last.map(|last| chrome.when(last)),
-        figures: visit.figures().await,
+        head: Head::new(site, &chrome, "Accepted", app.accepted(), figures),
         csrf: visit.csrf().map(str::to_owned),
         form,
         text_max: TEXT_MAX,

@@ -10,6 +10,7 @@ pub mod config;
 pub mod form;
 pub mod home;
 pub mod message;
+mod numbers;
 pub mod session;
 pub mod submit;
 pub mod text;
@@ -63,6 +64,9 @@ pub fn run(
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
     let process = config.process.begin("sender")?;
+    numbers::register();
+    messaging::numbers::register_sender();
+    web::numbers::register();
     let Process {
         node,
         parts,
@@ -193,7 +197,7 @@ async fn watch_depth(
             let before = since.load(Ordering::Relaxed);
             if let Ok(counted) = bounded(outbox::depth(&pool)).await {
                 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-                metrics::gauge!("unacked_outbox_messages").set(counted.waiting as f64);
+                metrics::gauge!(numbers::OUTBOX).set(counted.waiting as f64);
                 depth.send_replace(counted);
                 // What was added before the count began is in it.
                 since.fetch_sub(before, Ordering::Relaxed);

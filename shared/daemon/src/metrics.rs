@@ -6,6 +6,7 @@
 
 use std::{sync::OnceLock, thread, time::Duration};
 
+use metrics::describe_gauge;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -14,6 +15,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 const BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
+
+/// All that this crate counts; a part is registered when it is first named.
+pub(crate) const PART_UP: &str = "unacked_part_up";
 
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -33,6 +37,7 @@ fn install() -> PrometheusHandle {
     if metrics::set_global_recorder(recorder).is_err() {
         tracing::warn!("metrics go to a recorder that somebody else installed");
     }
+    describe_gauge!(PART_UP, "1 where the part answers and holds nothing back");
     let upkeep = handle.clone();
     let keep = move || {
         loop {

@@ -241,7 +241,8 @@ mod tests {
         state.told.knobs = Some(Knobs::new(settings).unwrap());
         let turn = r#"{"failure_action": "drop", "delay_min_ms": 7}"#;
         assert_eq!(ask(&state, "PUT", "/ops/knobs", turn).await.0, 200);
-        let expected = r#"{"delay_min_ms":7,"delay_max_ms":100,"fail_one_in":0,"failure_action":"drop"}"#;
+        let expected =
+            r#"{"delay_min_ms":7,"delay_max_ms":100,"fail_one_in":0,"failure_action":"drop"}"#;
         let now = ask(&state, "GET", "/ops/knobs", "").await;
         assert_eq!(now, (StatusCode::OK, expected.to_owned()));
         for (nonsense, said) in [

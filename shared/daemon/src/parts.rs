@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
+use crate::{clock, metrics::PART_UP};
 
 /// How a part is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -201,11 +201,7 @@ impl Part {
 }
 
 fn gauge(name: &'static str, kind: Kind) {
-    metrics::gauge!("unacked_part_up", "part" => name).set(if kind == Kind::Up {
-        1.0
-    } else {
-        0.0
-    });
+    metrics::gauge!(PART_UP, "part" => name).set(if kind == Kind::Up { 1.0 } else { 0.0 });
 }
 
 #[cfg(test)]

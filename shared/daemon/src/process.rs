@@ -88,6 +88,8 @@ impl ProcessArgs {
     pub fn begin(&self, service: &'static str) -> Result<Process, WrongSetting> {
         let node = Arc::new(self.node.node(service)?);
         telemetry::init(&self.telemetry, &node)?;
+        // Before anything counts.
+        metrics_handle();
         let parts = Parts::new();
         Ok(Process {
             fail_points: self.fail_points()?,

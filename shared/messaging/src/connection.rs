@@ -23,6 +23,7 @@ use tracing::{info, warn};
 use crate::{
     Error, Topology,
     guarantee::{Guarantee, Without},
+    numbers,
     topology::Rung,
 };
 
@@ -252,7 +253,7 @@ where
         if matches!(*link.borrow(), Link::Open | Link::Blocked(_)) {
             backoff.reset();
             warn!(role, %error, "the session with RabbitMQ broke");
-            metrics::counter!("unacked_sessions_broken_total", "role" => role).increment(1);
+            metrics::counter!(numbers::SESSIONS_BROKEN, "role" => role).increment(1);
         } else if !error.is_final() {
             info!(role, %error, "RabbitMQ is away");
         }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use crate::connection::QueueType;
+use crate::{connection::QueueType, numbers};
 
 /// One protection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,7 +196,7 @@ impl Without {
                 "a guarantee is off: {}",
                 guarantee.warning()
             );
-            metrics::gauge!("unacked_guarantee_off", "guarantee" => name).set(1.0);
+            metrics::gauge!(numbers::GUARANTEE_OFF, "guarantee" => name).set(1.0);
         }
     }
 

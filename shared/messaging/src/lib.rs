@@ -25,6 +25,7 @@ pub mod envelope;
 mod error;
 pub mod guarantee;
 pub mod message;
+pub mod numbers;
 pub mod receive;
 pub mod send;
 pub mod topology;

@@ -1,4 +1,4 @@
-//! The one place that declares exchanges, queues and bindings; [`crate::arguments`] has the properties
+//! The one place that declares exchanges, queues and bindings; `arguments.rs` has the properties
 //! of the queues.
 //!
 //! Declared at the start of every session: a broker that lost its data gets it back, and a queue

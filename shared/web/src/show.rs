@@ -44,6 +44,11 @@ impl When {
             short: moment.format(short).to_string(),
         }
     }
+
+    /// In full, in UTC.
+    pub fn utc(&self) -> &str {
+        &self.utc
+    }
 }
 
 impl HtmlSafe for When {}

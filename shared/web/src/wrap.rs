@@ -17,7 +17,7 @@ use crate::{
     body,
     chrome::{Chrome, Tab},
     error::Error,
-    session,
+    numbers, session,
     site::Site,
     static_files,
 };
@@ -82,8 +82,7 @@ async fn answer_errors(request: Request, next: Next) -> Response {
         None => return response,
     };
     error.log(&method, uri.path());
-    metrics::counter!("unacked_http_errors_total", "status" => status.as_u16().to_string())
-        .increment(1);
+    numbers::http_error(status);
     let mut answer = match site {
         Some(site) if !json => error.into_page(chrome(&site, &uri)),
         _ => error.into_problem(),

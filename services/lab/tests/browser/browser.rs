@@ -206,8 +206,10 @@ impl Browser {
             .script("return document.documentElement.scrollHeight")
             .await;
         let width = self.script("return window.innerWidth").await;
+        // As it was opened: a phone's scroll bar takes no room.
+        let mobile = width.as_i64().is_some_and(|width| width < 600);
         let size =
-            json!({"width": width, "height": whole, "deviceScaleFactor": 1, "mobile": false});
+            json!({"width": width, "height": whole, "deviceScaleFactor": 1, "mobile": mobile});
         self.devtools("Emulation.setDeviceMetricsOverride", size)
             .await;
         let picture = self.client.screenshot().await.unwrap();

@@ -78,6 +78,43 @@ async fn a_message_is_seen_on_both_pages() {
 }
 
 #[tokio::test]
+async fn both_pages_have_the_same_head_and_no_link_that_leads_nowhere() {
+    let browser = Browser::open(Kind::default()).await;
+    browser.go("/").await;
+    browser.send(&unique("head")).await;
+    for (page, node, deed) in [
+        ("/", "sender-", "Accepted since its start"),
+        ("/received", "receiver-", "Processed since its start"),
+    ] {
+        browser.go(page).await;
+        let labels =
+            "return [...document.querySelectorAll('.figures dt')].map(dt => dt.textContent)";
+        let expected = ["This node", deed, "Last", "My session", "Active sessions"];
+        assert_eq!(browser.script(labels).await, serde_json::json!(expected));
+        assert!(browser.text(".figures .node").await.starts_with(node));
+        assert_eq!(browser.text("#sent").await, "1");
+        let active = browser.text("#active").await;
+        assert!(active.parse::<u32>().unwrap() >= 1, "{active}");
+        let done = browser.text("#done").await;
+        done.parse::<u32>().unwrap();
+        let started = browser.find(".figures dt[title]").await;
+        let started = started.attr("title").await.unwrap().unwrap();
+        assert!(
+            started.starts_with("Since 20") && started.ends_with(" UTC"),
+            "{started}"
+        );
+        let links = "return [...document.querySelectorAll('a')].map(a => a.getAttribute('href'))";
+        let links: Vec<String> = serde_json::from_value(browser.script(links).await).unwrap();
+        for link in links {
+            let answer = reqwest::get(gateway().to_owned() + &link).await.unwrap();
+            assert!(answer.status().is_success(), "{link}");
+        }
+        assert_eq!(browser.text(".tabs").await, "Send\nResults");
+    }
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn everything_works_without_script() {
     let browser = Browser::open(WITHOUT_SCRIPT).await;
     sends_and_finds(&browser, &unique("no script")).await;

@@ -19,6 +19,7 @@ mod load;
 mod load_command;
 mod metrics;
 mod mission;
+mod prune;
 mod recovery;
 mod retries;
 mod road;

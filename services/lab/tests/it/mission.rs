@@ -139,3 +139,51 @@ async fn a_receiver_that_starts_second_does_its_share() {
         500 - before
     );
 }
+
+#[tokio::test]
+async fn a_message_that_is_never_settled_is_parked_for_that_and_not_for_an_earlier_failure() {
+    let world = World::new().await;
+    let sender = world.sender("sender-1").start().await;
+    let receiver = world
+        .receiver("receiver-1")
+        .env("MAX_DELIVERIES", 3)
+        .env("WORK_FAIL_ONE_IN", 1)
+        .env("FAIL_POINTS", "settle.before_ack=park");
+    let receiver = linked(&world, receiver, &world.database.receiver_url).await;
+    ready(&sender).await;
+    ready(&receiver.node).await;
+    offer(&[sender.url()], 1, 1, Duration::ZERO).await;
+    wait_until("one failure", LIMIT, async || {
+        world.count("select count(*) from receiver.failure").await == 1
+    })
+    .await;
+    let put = async |path: &str, body: &'static str| {
+        let url = receiver.node.ops_url() + path;
+        let answer = reqwest::Client::new().put(url).body(body).send().await;
+        assert!(answer.unwrap().status().is_success(), "{path}");
+    };
+    // From now on its work never ends.
+    let endless = r#"{"fail_one_in": 0, "delay_min_ms": 60000, "delay_max_ms": 60000}"#;
+    put("/ops/knobs", endless).await;
+    put("/ops/fail-points", "").await;
+    let parked = "select count(*) from receiver.dead_letter";
+    for attempt in 2..10 {
+        let begun = format!(
+            "select count(*) from receiver.delivery where attempt = {attempt} and outcome is null"
+        );
+        wait_until("a delivery, or the end", LIMIT, async || {
+            world.count(&begun).await == 1 || world.count(parked).await == 1
+        })
+        .await;
+        if world.count(parked).await == 1 {
+            break;
+        }
+        receiver.rabbitmq.cut_rst();
+    }
+    let found: (String, i32) = sqlx::query_as("select reason, attempts from receiver.dead_letter")
+        .fetch_one(&world.database.admin)
+        .await
+        .unwrap();
+    let reason = "delivered more than 3 times without being settled; failures of its work: 1";
+    assert_eq!(found, (reason.to_owned(), 5));
+}

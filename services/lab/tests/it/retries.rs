@@ -37,6 +37,9 @@ async fn reaches(node: &Process, name: &str, least: f64) {
 /// A sender and a receiver whose work always fails, in this way; one message is on its way.
 async fn failing(world: &World, action: &str) -> (Process, Process) {
     let receiver = world.receiver("receiver-1").env("WORK_FAIL_ONE_IN", 1);
+    // Slowly, since a message that is delivered a hundred times is given up on.
+    let receiver = receiver.env("WORK_DELAY_MIN_MS", 100);
+    let receiver = receiver.env("WORK_DELAY_MAX_MS", 100);
     let receiver = receiver.env("WORK_MAX_FAILURES", 800);
     let receiver = receiver.env("WORK_FAILURE_ACTION", action).start().await;
     let sender = world.sender("sender-1").start().await;
@@ -56,7 +59,8 @@ async fn a_failure_may_reject_drop_the_connection_or_hang_and_nothing_is_lost() 
             "drop" => reaches(&receiver, "unacked_sessions_broken_total", 2.0).await,
             _ => {
                 wait_until("the work to hang", LIMIT, async || {
-                    let seen = "select count(*) from receiver.delivery where outcome is null";
+                    let seen = "select count(*) from receiver.delivery where outcome is null
+                                   and started_at < clock_timestamp() - interval '1 s'";
                     world.count(seen).await == 1
                 })
                 .await;

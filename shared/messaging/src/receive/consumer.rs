@@ -35,7 +35,7 @@ use super::{
 use crate::{
     Error,
     connection::{self, Broker, Link, within},
-    topology,
+    numbers, topology,
 };
 
 /// What is done with each delivery of a queue.
@@ -132,7 +132,7 @@ impl<D: Deed> Consumer<D> {
         let mut deliveries = self.manner.deliveries(consumer, self.queue);
         let mut held = self.deed.held();
         let mut in_hand = FuturesUnordered::new();
-        let in_hand_gauge = metrics::gauge!("unacked_deliveries_in_hand", "queue" => self.queue);
+        let in_hand_gauge = metrics::gauge!(numbers::IN_HAND, "queue" => self.queue);
         loop {
             let paused = held.borrow_and_update().count > 0;
             #[expect(clippy::cast_precision_loss, reason = "bounded by the prefetch")]
@@ -174,8 +174,7 @@ impl<D: Deed> Consumer<D> {
         );
         async {
             if delivery.redelivered {
-                metrics::counter!("unacked_messages_redelivered_total", "queue" => self.queue)
-                    .increment(1);
+                metrics::counter!(numbers::REDELIVERED, "queue" => self.queue).increment(1);
             }
             match self.manner.answer {
                 Answer::AfterTheDeed => {

@@ -5,7 +5,8 @@
 //! cannot be told from one delivered twice, and one row stands for both).
 //!
 //! The broker keeps only its own word (`rejected`); why a message of ours was given up on is read from
-//! its counted failures, and of a foreign one from the message itself.
+//! what the receiver stored about it, or from its counted failures, and of a foreign one from the
+//! message itself.
 
 use std::fmt::Write as _;
 
@@ -24,17 +25,22 @@ use uuid::Uuid;
 
 use super::{
     consumer::Deed,
-    failure,
+    failure::{self, Failures},
+    given_up::{self, GivenUp},
     patience::{Held, Holding},
     settle::Settle,
 };
 use crate::{
     bounded,
     envelope::{self, Envelope},
+    numbers,
 };
 
 /// How many dead letters are in hand at most.
 pub const PREFETCH: u16 = 32;
+
+/// The broker's word where the queue's own limit was reached.
+const DELIVERY_LIMIT: &str = "delivery_limit";
 
 /// The deed of the queue `messages.dead`.
 pub struct Parking {
@@ -111,7 +117,7 @@ impl Parking {
             return Ok(());
         }
         info!(reason, "parked");
-        metrics::counter!("unacked_messages_parked_total").increment(1);
+        metrics::counter!(numbers::PARKED).increment(1);
         Ok(())
     }
 
@@ -120,22 +126,45 @@ impl Parking {
         message_id: Uuid,
         delivery: &Delivery,
     ) -> Result<(String, Option<i32>), sqlx::Error> {
-        if let Some(failures) = failure::of(&self.pool, message_id).await? {
-            let failure::Failures {
-                count,
-                attempts,
-                reason,
-            } = failures;
-            return Ok((
-                format!("its work failed {count} times, at last: {reason}"),
-                Some(attempts),
-            ));
-        }
-        let word = broker_reason(delivery).unwrap_or_else(|| "unknown".to_owned());
-        Ok((
-            format!("delivered too often without being settled (the broker says: {word})"),
+        let given_up = given_up::of(&self.pool, message_id).await?;
+        let failures = failure::of(&self.pool, message_id).await?;
+        Ok(reason(given_up, failures, broker_reason(delivery)))
+    }
+}
+
+/// Why a message of ours was given up on, and at which delivery as far as is known. A failure after a
+/// receiver's word makes that word an old one.
+fn reason(
+    given_up: Option<GivenUp>,
+    failures: Option<Failures>,
+    broker: Option<String>,
+) -> (String, Option<i32>) {
+    let failed_at = failures.as_ref().map(|failures| failures.failed_at);
+    let last_word = given_up.filter(|given_up| failed_at <= Some(given_up.given_up_at));
+    let broker = broker.unwrap_or_else(|| "unknown".to_owned());
+    match (last_word, failures) {
+        (Some(word), _) => (word.reason, Some(word.attempts)),
+        (None, Some(failures)) if broker == DELIVERY_LIMIT => (
+            format!(
+                "delivered more often than its queue allows; failures of its work: {}",
+                failures.count
+            ),
             None,
-        ))
+        ),
+        (None, Some(failures)) => {
+            let times = if failures.count == 1 { "time" } else { "times" };
+            (
+                format!(
+                    "its work failed {} {times}, at last: {}",
+                    failures.count, failures.reason
+                ),
+                Some(failures.attempts),
+            )
+        }
+        (None, None) => (
+            format!("delivered too often without being settled (the broker says: {broker})"),
+            None,
+        ),
     }
 }
 
@@ -270,6 +299,65 @@ mod tests {
             delivery,
             &table(delivery.properties.headers().as_ref().unwrap()),
         )
+    }
+
+    #[test]
+    fn the_reason_is_the_receivers_word_unless_the_work_failed_after_it() {
+        let at = |secs| chrono::DateTime::from_timestamp(secs, 0).unwrap();
+        let word = |secs| {
+            Some(GivenUp {
+                reason: "delivered more than 100 times".to_owned(),
+                attempts: 104,
+                given_up_at: at(secs),
+            })
+        };
+        let failed = |count| {
+            Some(Failures {
+                count,
+                attempts: 7,
+                reason: "no luck".to_owned(),
+                failed_at: at(50),
+            })
+        };
+        let rejected = || Some("rejected".to_owned());
+        let limit = || Some(DELIVERY_LIMIT.to_owned());
+        for (given_up, failures, broker, expected, attempts) in [
+            (
+                word(60),
+                failed(3),
+                rejected(),
+                "more than 100 times",
+                Some(104),
+            ),
+            (word(60), None, rejected(), "more than 100 times", Some(104)),
+            (
+                word(40),
+                failed(20),
+                rejected(),
+                "its work failed 20 times, at last: no luck",
+                Some(7),
+            ),
+            (
+                None,
+                failed(1),
+                rejected(),
+                "its work failed 1 time, at last",
+                Some(7),
+            ),
+            (
+                None,
+                failed(3),
+                limit(),
+                "than its queue allows; failures of its work: 3",
+                None,
+            ),
+            (None, None, limit(), "the broker says: delivery_limit", None),
+            (None, None, None, "the broker says: unknown", None),
+        ] {
+            let (said, at) = reason(given_up, failures, broker);
+            assert!(said.contains(expected), "{expected}: {said}");
+            assert_eq!(at, attempts, "{said}");
+        }
     }
 
     #[test]

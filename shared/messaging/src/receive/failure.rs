@@ -1,6 +1,7 @@
 //! Failures of the work, counted apart from deliveries: lost connections raise the broker's count of
 //! innocent messages, and must not bring them nearer to being given up on.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -27,6 +28,8 @@ pub struct Failures {
     pub attempts: i32,
     /// Why it failed there.
     pub reason: String,
+    /// When it failed there.
+    pub failed_at: DateTime<Utc>,
 }
 
 /// Records a failure and returns how many there are of this message, this one included.
@@ -55,7 +58,7 @@ pub async fn record(pool: &PgPool, node: &str, failed: &FailedWork) -> Result<i6
 /// How often the work of a message failed; `None` if never.
 pub async fn of(pool: &PgPool, message_id: Uuid) -> Result<Option<Failures>, sqlx::Error> {
     sqlx::query_as(
-        "select count(*) over () as count, max(attempt) over () as attempts, reason
+        "select count(*) over () as count, max(attempt) over () as attempts, reason, failed_at
            from failure where message_id = $1 order by failed_at desc limit 1",
     )
     .bind(message_id)

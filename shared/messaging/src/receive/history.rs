@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::bounded;
+use crate::{bounded, numbers};
 
 /// From when on a delivery in hand is seen.
 pub const VISIBLE_AFTER: Duration = Duration::from_millis(50);
@@ -94,7 +94,7 @@ impl History {
 
     fn tell(&self, line: Line) {
         if self.0.try_send(line).is_err() {
-            metrics::counter!("unacked_history_dropped_total").increment(1);
+            metrics::counter!(numbers::HISTORY_DROPPED).increment(1);
         }
     }
 }
@@ -144,7 +144,7 @@ impl Recorder {
         while self.lines.recv_many(&mut lines, 500).await > 0 {
             if let Err(error) = bounded(self.write(&lines)).await {
                 debug!(%error, "a piece of history is lost");
-                metrics::counter!("unacked_history_dropped_total")
+                metrics::counter!(numbers::HISTORY_DROPPED)
                     .increment(u64::try_from(lines.len()).unwrap_or(0));
             }
             lines.clear();

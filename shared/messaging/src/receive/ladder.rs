@@ -26,6 +26,7 @@ use crate::{
     Error,
     connection::{self, Backoff, Broker, Link},
     envelope::Envelope,
+    numbers,
     send::{
         outbox::{Claimed, Outcome},
         publisher::Publisher,
@@ -148,7 +149,7 @@ impl Ladder {
         }
         let delay_ms = self.rungs.0[rung].0.as_millis();
         debug!(delay_ms, "waits on the ladder");
-        metrics::counter!("unacked_messages_delayed_total").increment(1);
+        metrics::counter!(numbers::DELAYED).increment(1);
         true
     }
 

@@ -3,6 +3,7 @@
 pub mod consumer;
 pub mod dead_letter;
 pub mod failure;
+pub mod given_up;
 pub mod handler;
 pub mod history;
 pub mod inbox;

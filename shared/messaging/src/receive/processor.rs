@@ -33,6 +33,7 @@ use uuid::Uuid;
 use super::{
     consumer::Deed,
     failure::{self, FailedWork},
+    given_up,
     handler::{Effect, Failure, Handler, Received},
     history::{Begun, Ending, History, VISIBLE_AFTER},
     inbox::{Admitted, Inbox},
@@ -44,6 +45,7 @@ use crate::{
     bounded,
     envelope::{self, Envelope, NotOurs},
     guarantee::Without,
+    numbers,
 };
 
 /// Most effects in one commit.
@@ -202,7 +204,7 @@ impl<H: Handler> Processor<H> {
         let (envelope, message) = match read {
             Ok(read) => read,
             Err(reason) => {
-                metrics::counter!("unacked_messages_not_ours_total").increment(1);
+                metrics::counter!(numbers::NOT_OURS).increment(1);
                 warn!(%reason, "not a message of ours, given up on");
                 return Decision::give_up(reason.to_string());
             }
@@ -220,7 +222,7 @@ impl<H: Handler> Processor<H> {
         };
         if known.admitted {
             info!("a duplicate, acked without work");
-            metrics::counter!("unacked_messages_duplicate_total").increment(1);
+            metrics::counter!(numbers::DUPLICATE).increment(1);
             return Decision::ack(Ending::Duplicate);
         }
         let failures = u32::try_from(known.failures).unwrap_or(u32::MAX);
@@ -232,9 +234,7 @@ impl<H: Handler> Processor<H> {
                 attempt,
                 failures, "delivered suspiciously often, given up on"
             );
-            return Decision::give_up(format!(
-                "it was delivered {attempt} times, and its work failed only {failures} times"
-            ));
+            return self.delivered_too_often(id, attempt, failures, stop).await;
         }
         if stop.is_cancelled() {
             return Decision::not_begun();
@@ -257,6 +257,30 @@ impl<H: Handler> Processor<H> {
                 self.failed(&received.envelope, attempt, failure, stop)
                     .await
             }
+        }
+    }
+
+    /// Stores the reason, which failures do not tell, then gives up.
+    async fn delivered_too_often(
+        &self,
+        message_id: Uuid,
+        attempt: u32,
+        failures: u32,
+        stop: &CancellationToken,
+    ) -> Decision {
+        let most = self.policy.max_deliveries;
+        let reason = format!(
+            "delivered more than {most} times without being settled; failures of its work: {failures}"
+        );
+        let attempts = i32::try_from(attempt).unwrap_or(i32::MAX);
+        let record = || {
+            bounded(given_up::record(
+                &self.pool, &self.node, message_id, &reason, attempts,
+            ))
+        };
+        match self.holding.until_done("give up", stop, record).await {
+            Err(None) => Decision::not_begun(),
+            Ok(()) | Err(Some(_)) => Decision::give_up(reason),
         }
     }
 
@@ -283,12 +307,12 @@ impl<H: Handler> Processor<H> {
         match stored {
             Ok(Admitted::First) => {
                 info!(duration_ms, "processed");
-                metrics::counter!("unacked_messages_processed_total").increment(1);
+                metrics::counter!(numbers::PROCESSED).increment(1);
                 Decision::ack(Ending::Processed)
             }
             Ok(Admitted::Duplicate) => {
                 info!(duration_ms, "a duplicate, found at the commit");
-                metrics::counter!("unacked_messages_duplicate_total").increment(1);
+                metrics::counter!(numbers::DUPLICATE).increment(1);
                 Decision::ack(Ending::Duplicate)
             }
             Err(why) => {
@@ -314,7 +338,7 @@ impl<H: Handler> Processor<H> {
             // Postgres cannot store NUL in text, and a reason may quote the message.
             reason: failure.reason().replace('\0', "\u{fffd}"),
         };
-        metrics::counter!("unacked_work_failures_total").increment(1);
+        metrics::counter!(numbers::WORK_FAILURES).increment(1);
         let record = || bounded(failure::record(&self.pool, &self.node, &failed));
         let never = CancellationToken::new();
         let count = match self

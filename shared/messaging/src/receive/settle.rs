@@ -12,7 +12,7 @@ use lapin::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, connection::within};
+use crate::{Error, connection::within, numbers};
 
 /// What becomes of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +70,11 @@ pub async fn settle(
         return Err(Error::NotSettled);
     }
     metrics::counter!(match settle {
-        Settle::Ack => "unacked_messages_acknowledged_total",
+        Settle::Ack => numbers::ACKNOWLEDGED,
         Settle::Requeue(_) | Settle::RequeueByReject | Settle::DropConnection => {
-            "unacked_messages_requeued_total"
+            numbers::REQUEUED
         }
-        Settle::DeadLetter => "unacked_messages_dead_lettered_rejected_total",
+        Settle::DeadLetter => numbers::DEAD_LETTERED,
     })
     .increment(1);
     Ok(())

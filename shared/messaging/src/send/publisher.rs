@@ -1,4 +1,4 @@
-//! The only code that publishes: persistent, mandatory, confirmed ([`super::manner`]).
+//! The only code that publishes: persistent, mandatory, confirmed (`manner.rs` has the how).
 //!
 //! A [`Publisher`] is one channel in confirm mode. It takes a batch, hands every message of it to the
 //! library, and waits for **all** confirms of the batch before it says anything (a barrier). That is
@@ -31,6 +31,7 @@ use crate::{
     connection::{Link, within},
     envelope,
     guarantee::Without,
+    numbers,
     topology::Route,
 };
 
@@ -113,9 +114,9 @@ impl Publisher {
                 let (refused, elapsed) = answered.get(&message_id)?;
                 let outcome = outcome(*refused, returned.contains(&message_id));
                 metrics::counter!(match outcome {
-                    Outcome::Confirmed => "unacked_messages_confirmed_total",
-                    Outcome::Unroutable => "unacked_messages_unroutable_returned_total",
-                    Outcome::Refused => "unacked_messages_refused_total",
+                    Outcome::Confirmed => numbers::CONFIRMED,
+                    Outcome::Unroutable => numbers::UNROUTABLE,
+                    Outcome::Refused => numbers::REFUSED,
                 })
                 .increment(1);
                 Some(Published {

@@ -101,8 +101,9 @@ impl InHand {
     }
 }
 
-/// A place in the queue of an open session. Store the rows under [`Reservation::lease`], commit, then
-/// [`Reservation::hand_over`]. Dropped without that: if the rows are there after all (a commit that
+/// A place in the queue of an open session.
+///
+/// Store the rows under [`Reservation::lease`], commit, then [`Reservation::hand_over`]. Dropped without that: if the rows are there after all (a commit that
 /// was not answered), nobody renews their lease, and they are claimed when it ends.
 pub struct Reservation {
     lease: Uuid,

@@ -35,8 +35,9 @@ pub(super) async fn remove(redis: &Redis, id: String) -> Result<(), Away> {
 /// Never ends; sleeps longer than it works.
 pub(super) async fn prune_forever(redis: &Redis) {
     loop {
-        // Away: it has been counted, and the next round tries again.
-        while let Ok(taken) = prune(redis).await
+        // Away, or not connected yet: nothing is missed, and the next round tries again.
+        while redis.reachable()
+            && let Ok(taken) = prune(redis).await
             && taken == PRUNE_MAX
         {}
         tokio::time::sleep(PRUNE_EACH).await;

@@ -14,6 +14,7 @@ use daemon::{
 use tokio::time::timeout;
 
 use super::outage;
+use crate::numbers::session_failure;
 
 /// Longer than a command may take; only in case a client does not keep to that.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -75,7 +76,7 @@ impl Redis {
     ) -> Result<T, Away> {
         if !self.reachable() {
             outage::note_away();
-            count(operation, "skipped");
+            session_failure(operation, "skipped");
             return Err(Away);
         }
         let why = match timeout(LIMIT, command).await {
@@ -84,15 +85,10 @@ impl Redis {
             Err(_elapsed) => "no answer in time".to_owned(),
         };
         outage::note_away();
-        count(operation, "failed");
+        session_failure(operation, "failed");
         tracing::warn!(operation, why, "a session could not be reached");
         Err(Away)
     }
-}
-
-fn count(operation: &'static str, outcome: &'static str) {
-    let labels = [("operation", operation), ("outcome", outcome)];
-    metrics::counter!("unacked_session_failures_total", &labels).increment(1);
 }
 
 impl fmt::Debug for Redis {

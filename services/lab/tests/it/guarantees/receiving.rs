@@ -117,6 +117,7 @@ async fn without_drain_a_stop_leaves_work_to_be_done_again() {
         let mut receiver = slow.env("WORK_DELAY_MAX_MS", 3_000).start().await;
         let sender = play.sender().start().await;
         ready(&sender).await;
+        ready(&receiver).await;
         offer(&[sender.url()], 4, 4, Duration::ZERO).await;
         wait_until("the work to have begun", LIMIT, async || {
             // Long enough ago that the look which comes first is over, on a busy machine too.
@@ -141,6 +142,7 @@ async fn without_reconsume_a_receiver_looks_healthy_and_does_nothing() {
     both("reconsume", async |play| {
         let receiver = play.receiver().start().await;
         ready(&receiver).await;
+        play.consumed().await;
         let path = ["queues", &play.world.broker.vhost, "messages"];
         play.world
             .broker
