@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::audit::cli::AuditArgs;
 use crate::faults::cli::FaultCommand;
 use crate::compare::CompareArgs;
+use crate::experiment::cli::ExperimentCommand;
 use crate::load::cli::LoadArgs;
 use crate::prune::PruneArgs;
 use crate::report::cli::ReportArgs;
@@ -83,7 +84,10 @@ pub enum Deed {
     /// Break a part of the running stack on purpose, and mend it
     #[command(subcommand)]
     Fault(FaultCommand),
-    /// Write the report of a run, and say where it is: a page for people, JUnit for a CI
+    /// Run experiments: a load, faults, and a verdict that was expected
+    #[command(subcommand)]
+    Experiment(ExperimentCommand),
+    /// Write the report of a run, and say where it is: a page for people, junit.xml for a CI
     ///
     /// An experiment has written its own; after a load and an audit this does it. No server is asked.
     Report(ReportArgs),

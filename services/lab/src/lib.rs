@@ -6,6 +6,7 @@ pub mod audit;
 pub mod cli;
 pub mod compare;
 pub mod down;
+pub mod experiment;
 pub mod faults;
 pub mod load;
 pub mod prune;
@@ -84,6 +85,7 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
     let code = runtime.block_on(async {
         let done = match deed {
             Deed::Up(up) => return up::run(root, up).await,
+            Deed::Experiment(command) => return experiment::cli::run(&root, &command).await,
             Deed::Audit(args) => return audit::cli::run(&root, &args).await,
             Deed::Test { fast, stages } => return test::run(fast, &stages).await,
             Deed::Down => down::run(&root).await,

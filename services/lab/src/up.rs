@@ -237,14 +237,14 @@ async fn already_running(root: &Path) -> String {
 }
 
 /// The signals that end a stack: Ctrl-C, a polite kill, a closed terminal.
-struct Ends {
+pub(crate) struct Ends {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
 impl Ends {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let on = |kind| signal(kind).context("cannot wait for signals");
         Ok(Self {
             interrupt: on(SignalKind::interrupt())?,
@@ -253,7 +253,7 @@ impl Ends {
         })
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

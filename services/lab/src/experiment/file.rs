@@ -1,0 +1,452 @@
+//! An experiment, understood: what its file asks for, and whether this stack can do it.
+//!
+//! Everything that can be found wrong is found here, before anything starts, with its line and column.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use messaging::guarantee::{Guarantee, Without};
+use serde_saphyr::{Location, Spanned};
+
+use super::expect::{Expect, Figure, Limit};
+use super::raw::{self, Pairs, RawExpect, RawFault, RawFile, RawLoad, RawStorm, RawTwin, Text, Wrong};
+use super::settings::{self, Settings};
+use super::units;
+use crate::audit::Verdict;
+use crate::audit::class::Class;
+use crate::faults::catalogue::Strikes;
+use crate::faults::{Entry, Order, Which, find};
+use crate::load::Plan;
+use crate::load::length::show;
+use crate::say::Usage;
+use crate::stack::node::Service;
+
+/// How long everything may take to be right again after the last heal.
+const RECOVERY: Duration = Duration::from_mins(1);
+
+/// One file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experiment {
+    /// The file's name without its ending.
+    pub name: String,
+    /// As it stands there.
+    pub text: String,
+    pub title: String,
+    pub learn: String,
+    /// The number in the catalogue of experiments.
+    pub proves: Option<u32>,
+    /// Among those that a CI runs each time.
+    pub fast: bool,
+    pub safe: Setup,
+    /// The same, made unsafe.
+    pub twin: Option<Setup>,
+}
+
+/// A stack, what it gets to do, what is done to it, and what is expected of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setup {
+    pub nodes: BTreeMap<Service, usize>,
+    /// All of them, as nodes read them from their environment; without those that are switched off.
+    pub settings: Settings,
+    /// Only those that the file names.
+    pub named: Settings,
+    pub without: Without,
+    pub load: Plan,
+    pub harm: Harm,
+    pub expect: Expect,
+    pub recovery: Duration,
+}
+
+/// What is done to the stack.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Harm {
+    Faults(Vec<Timed>),
+    Storm(Storm),
+}
+
+/// A fault with its time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timed {
+    pub at: Duration,
+    pub order: Order,
+    /// None: it is over as soon as it is done.
+    pub time: Option<Duration>,
+}
+
+/// Faults by chance, one at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Storm {
+    pub length: Duration,
+    /// Shortest and longest time from one fault's end to the next one.
+    pub pause: (Duration, Duration),
+    /// Shortest and longest time of a fault that is not over by itself.
+    pub hold: (Duration, Duration),
+    pub faults: Vec<String>,
+}
+
+impl Experiment {
+    /// Reads a file. At most `max` nodes.
+    pub fn read(path: &Path, max: usize) -> Result<Self, Usage> {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|error| Usage(format!("cannot read {name}: {error}")))?;
+        Self::parse(&name, &text, max)
+    }
+
+    /// Understands the text of a file of this name, or says what is wrong with it: `FILE:LINE:COLUMN: ..`.
+    pub fn parse(path: &str, text: &str, max: usize) -> Result<Self, Usage> {
+        let wrong = |Wrong { line, column, why }| Usage(format!("{path}:{line}:{column}: {why}"));
+        let raw = raw::read(text).map_err(wrong)?;
+        let stem = Path::new(path).file_stem().unwrap_or_default();
+        understand(&raw, max).map_err(wrong).map(|all| Self {
+            name: stem.to_string_lossy().into_owned(),
+            text: text.to_owned(),
+            ..all
+        })
+    }
+}
+
+fn understand(raw: &RawFile, max: usize) -> Result<Experiment, Wrong> {
+    let safe = Layers { file: raw, twin: None, max }.setup()?;
+    if safe.expect.verdict != Verdict::Pass || safe.expect.class.is_some() || safe.expect.figure.is_some() {
+        let place = raw.expect.as_ref().map_or(raw.title.referenced, |expect| expect.referenced);
+        return Err(Wrong::at(place, "only the twin is expected to fail"));
+    }
+    let twin = raw.twin.as_ref().map(|twin| {
+        let setup = Layers { file: raw, twin: Some(&twin.value), max }.setup()?;
+        let same = Setup { expect: safe.expect.clone(), ..setup.clone() } == safe;
+        if same {
+            return Err(Wrong::at(twin.referenced, "the twin does not differ from what stands above"));
+        }
+        let (expect, place) = (&setup.expect, twin.value.expect.referenced);
+        if expect.verdict != Verdict::Fail || (expect.class.is_none() && expect.figure.is_none()) {
+            let why = "a twin is expected to fail, and by what: { verdict: fail, class: lost } or { verdict: fail, figure: .. }";
+            return Err(Wrong::at(place, why));
+        }
+        Ok(setup)
+    });
+    Ok(Experiment {
+        name: String::new(),
+        text: String::new(),
+        title: words(&raw.title)?,
+        learn: words(&raw.learn)?,
+        proves: raw.proves.as_ref().map(|text| units::number(text, 1, 99)).transpose()?,
+        fast: raw.fast.unwrap_or(false),
+        safe,
+        twin: twin.transpose()?,
+    })
+}
+
+fn words(text: &Text) -> Result<String, Wrong> {
+    let words = text.value.split_whitespace().collect::<Vec<_>>().join(" ");
+    if words.is_empty() {
+        return Err(Wrong::at(text.referenced, "some words are needed here"));
+    }
+    Ok(words)
+}
+
+/// A file, and on top of it its twin.
+struct Layers<'a> {
+    file: &'a RawFile,
+    twin: Option<&'a RawTwin>,
+    max: usize,
+}
+
+impl Layers<'_> {
+    fn setup(&self) -> Result<Setup, Wrong> {
+        let nodes = self.nodes()?;
+        let (without, named, settings) = self.guarantees_and_settings()?;
+        let load = self.load()?;
+        let harm = self.harm(&nodes, &load)?;
+        let recovery = self.twin.and_then(|twin| twin.recovery.as_ref()).or(self.file.recovery.as_ref());
+        Ok(Setup {
+            nodes,
+            settings,
+            named,
+            without,
+            load,
+            harm,
+            expect: self.expect()?,
+            recovery: recovery.map_or(Ok(RECOVERY), |text| units::time(text, Duration::from_secs(5)..=Duration::from_mins(10)))?,
+        })
+    }
+
+    fn nodes(&self) -> Result<BTreeMap<Service, usize>, Wrong> {
+        let stack = self.file.stack.as_ref();
+        let count = |text: Option<&Text>, usual| match text {
+            Some(text) => units::number(text, 1, 1_000),
+            None => Ok(usual),
+        };
+        let sender = count(stack.and_then(|stack| stack.value.sender.as_ref()), 2)?;
+        let receiver = count(stack.and_then(|stack| stack.value.receiver.as_ref()), 3)?;
+        if let Some(stack) = stack
+            && sender + receiver > self.max
+        {
+            let (all, max) = (sender + receiver, self.max);
+            return Err(Wrong::at(stack.referenced, format!("{all} nodes are too many; at most {max} (--max)")));
+        }
+        Ok(BTreeMap::from([(Service::Sender, sender), (Service::Receiver, receiver)]))
+    }
+
+    fn guarantees_and_settings(&self) -> Result<(Without, Settings, Settings), Wrong> {
+        let stack = self.file.stack.as_ref();
+        let below = stack.and_then(|stack| stack.value.without.as_ref());
+        let off = self.twin.and_then(|twin| twin.without.as_ref()).or(below);
+        let mut last = None;
+        let mut without = Vec::new();
+        for name in off.into_iter().flatten() {
+            let guarantee: Result<Guarantee, _> = name.value.parse();
+            without.push(guarantee.map_err(|error| Wrong::at(name.referenced, error.to_string()))?);
+            last = Some(name.referenced);
+        }
+        let without: Without = without.into_iter().collect();
+        let none = Pairs::default();
+        let below = stack.and_then(|stack| stack.value.settings.as_ref()).unwrap_or(&none);
+        let above = self.twin.and_then(|twin| twin.settings.as_ref()).unwrap_or(&none);
+        let (usual, mut named) = (settings::usual(), Settings::new());
+        for (name, value) in below.under(above).0 {
+            if !usual.contains_key(&name.value) {
+                let known: Vec<&str> = usual.keys().map(String::as_str).collect();
+                let why = format!("there is no setting {}; there are: {}", name.value, known.join(", "));
+                return Err(Wrong::at(name.referenced, why));
+            }
+            let alone = Settings::from([(name.value.clone(), value.value.clone())]);
+            let alone = usual.clone().into_iter().chain(alone).collect();
+            // a shortest time above the usual longest one is only wrong if nobody says another longest one
+            if let Err(why) = settings::check(&alone, "") && !why.contains("WORK_DELAY_M") {
+                return Err(Wrong::at(value.referenced, why));
+            }
+            last = last.or(Some(value.referenced));
+            named.insert(name.value, value.value);
+        }
+        let settings: Settings = usual.into_iter().chain(named.clone()).collect();
+        settings::check(&settings, &without.to_string())
+            .map_err(|why| Wrong::at(last.unwrap_or(self.file.title.referenced), why))?;
+        Ok((without, named, settings))
+    }
+
+    fn load(&self) -> Result<Plan, Wrong> {
+        let below = &self.file.load;
+        let above = self.twin.and_then(|twin| twin.load.as_ref());
+        let none = RawLoad::default();
+        let (over, under) = (above.map_or(&none, |above| &above.value), &below.value);
+        let place = above.map_or(below.referenced, |above| above.referenced);
+        let usual = Plan::default();
+        let or = |over: &Option<Text>, under: &Option<Text>| over.clone().or_else(|| under.clone());
+        let needed = |text: Option<Text>, name: &str| {
+            text.ok_or_else(|| Wrong::at(place, format!("the load says no `{name}`")))
+        };
+        let counted = |text: Option<Text>, usual| match text {
+            Some(text) => units::number(&text, 0, u64::from(u32::MAX)),
+            None => Ok(usual),
+        };
+        let day = Duration::from_hours(24);
+        let plan = Plan {
+            rate: units::rate(&needed(or(&over.rate, &under.rate), "rate")?)?,
+            length: Some(units::time(&needed(or(&over.length, &under.length), "for")?, Duration::from_secs(1)..=day)?),
+            size: or(&over.size, &under.size).map_or(Ok(usual.size), |text| units::bytes(&text))?,
+            poison: counted(or(&over.poison, &under.poison), 0)?,
+            batch: counted(or(&over.batch, &under.batch), 1)?.try_into().unwrap_or(u32::MAX),
+            connections: counted(or(&over.connections, &under.connections), 200)?.try_into().unwrap_or(usize::MAX),
+            patience: or(&over.patience, &under.patience)
+                .map_or(Ok(usual.patience), |text| units::time(&text, Duration::ZERO..=day))?,
+            ..usual
+        };
+        plan.schedule().map_err(|why| Wrong::at(place, why.0.trim_start_matches("--")))?;
+        Ok(plan)
+    }
+
+    fn expect(&self) -> Result<Expect, Wrong> {
+        let (file, twin) = (self.file.expect.as_ref(), self.twin.map(|twin| &twin.expect));
+        let none = RawExpect::default();
+        let below = file.map_or(&none, |expect| &expect.value);
+        let above = twin.map_or(below, |twin| &twin.value);
+        let verdict = match &above.verdict {
+            None if self.twin.is_some() => Verdict::Fail,
+            None => Verdict::Pass,
+            Some(text) => match &*text.value {
+                "pass" => Verdict::Pass,
+                "fail" => Verdict::Fail,
+                _ => return Err(Wrong::at(text.referenced, format!("{:?} is no verdict: right is pass or fail", text.value))),
+            },
+        };
+        let none = Pairs::default();
+        let figures = below.figures.as_ref().unwrap_or(&none);
+        let figures = figures.under(above.figures.as_ref().unwrap_or(&none));
+        let limits = figures.0.iter().map(|(name, value)| {
+            let figure = Figure::parse(&name.value).map_err(|why| Wrong::at(name.referenced, why))?;
+            Limit::parse(figure, &value.value).map_err(|why| Wrong::at(value.referenced, why))
+        });
+        let limits = limits.collect::<Result<Vec<_>, _>>()?;
+        let figure = above.figure.as_ref().map(|text| {
+            let figure = Figure::parse(&text.value).map_err(|why| Wrong::at(text.referenced, why))?;
+            if limits.iter().any(|limit| limit.figure == figure) {
+                return Ok(figure);
+            }
+            Err(Wrong::at(text.referenced, format!("nothing limits {}, so it cannot be beyond its limit", figure.name())))
+        });
+        let class = above.class.as_ref().map(|text| {
+            let failing = Class::ALL.into_iter().filter(|class| class.fails());
+            let mut failing = failing.filter(|class| *class != Class::Stuck).chain([Class::Stuck]);
+            failing.clone().find(|class| class.word() == text.value).ok_or_else(|| {
+                let words: Vec<&str> = failing.by_ref().map(Class::word).collect();
+                Wrong::at(text.referenced, format!("{:?} is no class that fails: right is one of {}", text.value, words.join(", ")))
+            })
+        });
+        let dead_max = above.dead_max.as_ref().or(below.dead_max.as_ref());
+        Ok(Expect {
+            verdict,
+            dead_max: dead_max.map_or(Ok(0), |text| units::number(text, 0, u64::MAX))?,
+            class: class.transpose()?,
+            figure: figure.transpose()?,
+            limits,
+        })
+    }
+
+    fn harm(&self, nodes: &BTreeMap<Service, usize>, load: &Plan) -> Result<Harm, Wrong> {
+        let (faults, storm) = match self.twin {
+            Some(twin) if twin.faults.is_some() || twin.storm.is_some() => (&twin.faults, &twin.storm),
+            _ => (&self.file.faults, &self.file.storm),
+        };
+        let length = load.length.unwrap_or_default();
+        match (faults, storm) {
+            (Some(_), Some(storm)) => Err(Wrong::at(storm.referenced, "there are faults already; a storm is instead of them")),
+            (None, None) => Ok(Harm::Faults(Vec::new())),
+            (None, Some(storm)) => self::storm(storm, length).map(Harm::Storm),
+            (Some(faults), None) => {
+                let each = faults.value.iter().map(|fault| timed(fault, nodes, length));
+                let all = each.collect::<Result<Vec<_>, _>>()?;
+                apart(&all, faults)?;
+                Ok(Harm::Faults(all))
+            }
+        }
+    }
+}
+
+fn known(name: &Text) -> Result<&'static Entry, Wrong> {
+    find(&name.value).map_err(|why| Wrong::at(name.referenced, why.0))
+}
+
+fn timed(raw: &RawFault, nodes: &BTreeMap<Service, usize>, length: Duration) -> Result<Timed, Wrong> {
+    let entry = known(&raw.fault)?;
+    let at = units::time(&raw.at, Duration::ZERO..=Duration::from_hours(24))?;
+    if at > length {
+        let length = show(length);
+        return Err(Wrong::at(raw.at.referenced, format!("the load is over by then: it takes {length}")));
+    }
+    let mut order = Order::new(entry.name);
+    for (name, value) in raw.set.iter().flat_map(|set| &set.0) {
+        order = order.with(&name.value, &value.value);
+        // one by one, so that the wrong one is named with its place
+        let alone = Order::new(entry.name).with(&name.value, &value.value);
+        if let Err(why) = entry.check(&alone)
+            && entry.check(&order).is_err()
+            && raw.set.as_ref().is_some_and(|set| set.0.len() == 1)
+        {
+            return Err(Wrong::at(value.referenced, why.0));
+        }
+    }
+    if let Some(on) = &raw.on {
+        order = order.on(on.value.clone().into());
+        targets(on, entry, nodes)?;
+    }
+    let place = raw.set.as_ref().and_then(|set| Some(set.0.first()?.0.referenced));
+    order = entry.check(&order).map_err(|why| Wrong::at(place.unwrap_or(raw.fault.referenced), why.0))?;
+    let time = match (&raw.time, entry.instant) {
+        (Some(text), true) => {
+            return Err(Wrong::at(text.referenced, format!("{} is over as soon as it is done: it takes no time", entry.name)));
+        }
+        (None, false) => {
+            return Err(Wrong::at(raw.fault.referenced, format!("{} lasts until it is healed: say after which time, with `for`", entry.name)));
+        }
+        (Some(text), false) => Some(units::time(text, Duration::from_millis(100)..=Duration::from_mins(10))?),
+        (None, true) => None,
+    };
+    Ok(Timed { at, order, time })
+}
+
+/// `any`, `all`, or a node by its service and its place: `receiver-1`.
+fn targets(on: &Text, entry: &Entry, nodes: &BTreeMap<Service, usize>) -> Result<(), Wrong> {
+    let wrong = |why: String| Err(Wrong::at(on.referenced, why));
+    let services: &[Service] = match entry.strikes {
+        Strikes::Nodes(Service::Sender) => &[Service::Sender],
+        Strikes::Nodes(Service::Receiver) => &[Service::Receiver],
+        Strikes::AnyNode | Strikes::Links(_) | Strikes::Connections => &Service::ALL,
+        Strikes::Server(_) | Strikes::Queue => &[],
+    };
+    let which = Which::from(on.value.clone());
+    let Which::One(name) = which else {
+        return Ok(());
+    };
+    if services.is_empty() {
+        return wrong(format!("{} strikes no node, so it cannot be on {name}", entry.name));
+    }
+    match nth(&name) {
+        Some((service, place)) if services.contains(&service) && place <= nodes[&service] => Ok(()),
+        _ => {
+            let names = services.iter().map(|service| format!("{}-1 to {}-{}", service.name(), service.name(), nodes[service]));
+            let names: Vec<String> = names.collect();
+            wrong(format!("there is no {name} to strike; right is any, all, or one of {}", names.join(", ")))
+        }
+    }
+}
+
+/// Which service, and which of its nodes, counted from 1.
+pub(super) fn nth(name: &str) -> Option<(Service, usize)> {
+    let (service, place) = name.rsplit_once('-')?;
+    let service = Service::ALL.into_iter().find(|one| one.name() == service)?;
+    Some((service, place.parse().ok().filter(|place| *place > 0)?))
+}
+
+/// Two faults of one kind, at the same time on the same, would undo each other.
+fn apart(all: &[Timed], raw: &Spanned<Vec<RawFault>>) -> Result<(), Wrong> {
+    for (place, later) in all.iter().enumerate() {
+        let end = |one: &Timed| one.at + one.time.unwrap_or_default();
+        let clash = |other: &Timed| {
+            let same = other.order.fault == later.order.fault && other.order.which == later.order.which;
+            same && other.at <= end(later) && later.at <= end(other) && (later.time.is_some() || other.at == later.at)
+        };
+        if all[..place].iter().any(clash) {
+            let why = format!("{} is active at that time already, on the same", later.order.fault);
+            return Err(Wrong::at(raw.value[place].at.referenced, why));
+        }
+    }
+    Ok(())
+}
+
+fn storm(raw: &Spanned<RawStorm>, load: Duration) -> Result<Storm, Wrong> {
+    let storm = &raw.value;
+    let length = units::time(&storm.length, Duration::from_secs(1)..=Duration::from_hours(24))?;
+    if length > load {
+        let load = show(load);
+        return Err(Wrong::at(storm.length.referenced, format!("the storm is longer than the load, which takes {load}")));
+    }
+    let range = |text: &Option<Text>, usual| text.as_ref().map_or(Ok(usual), units::times);
+    let seconds = |from, to| (Duration::from_secs(from), Duration::from_secs(to));
+    let (pause, hold) = (range(&storm.pause, seconds(1, 3))?, range(&storm.hold, seconds(2, 5))?);
+    let mut faults: Vec<String> = Vec::new();
+    for name in &storm.faults.value {
+        let entry = known(name)?;
+        if faults.iter().any(|fault| *fault == entry.name) {
+            return Err(Wrong::at(name.referenced, format!("{} stands here twice", entry.name)));
+        }
+        faults.push(entry.name.to_owned());
+    }
+    let place: Location = storm.faults.referenced;
+    if faults.is_empty() {
+        return Err(Wrong::at(place, "a storm needs faults"));
+    }
+    // as if each took the longest: else some kind might not have its turn
+    let count = u32::try_from(faults.len()).unwrap_or(u32::MAX);
+    if (pause.0 + hold.0) * count > length {
+        let (count, length) = (faults.len(), show(length));
+        return Err(Wrong::at(place, format!("{count} kinds of faults have no room in a storm of {length}")));
+    }
+    Ok(Storm { length, pause, hold, faults })
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -1,0 +1,106 @@
+//! What an experiment put down: `journal.json` in the folder of its run.
+//!
+//! All times are milliseconds after the run's start, which is the load's.
+
+use std::fmt;
+use std::fs;
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::run::{self, RunDir, RunId};
+use crate::{audit, load};
+
+/// Its name in the folder of a run.
+pub const FILE: &str = "journal.json";
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Journal {
+    pub run: RunId,
+    pub title: String,
+    pub learn: String,
+    /// The file as it was run.
+    pub file: String,
+    /// With it and the file the same faults come in the same order.
+    pub seed: u64,
+    /// It was the unsafe twin.
+    pub twin: bool,
+    pub started_at: DateTime<Utc>,
+    pub ended_at: DateTime<Utc>,
+    pub stack: run::Facts,
+    pub load: load::Summary,
+    pub faults: Vec<FaultRecord>,
+    pub samples: Vec<Sample>,
+    pub audit: audit::Report,
+    pub expectations: Vec<Expectation>,
+    pub outcome: Outcome,
+}
+
+/// What an experiment came to, beside what was expected of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    AsExpected,
+    NotAsExpected,
+    /// The lab could not observe, inject or heal.
+    Inconclusive,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::AsExpected => "as expected",
+            Self::NotAsExpected => "NOT as expected",
+            Self::Inconclusive => "inconclusive",
+        })
+    }
+}
+
+/// One fault, from its plan to its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultRecord {
+    pub fault: String,
+    pub struck: Vec<String>,
+    pub planned_ms: u64,
+    pub injected_ms: Option<u64>,
+    pub evidence: Option<String>,
+    pub healed_ms: Option<u64>,
+    pub heal_evidence: Option<String>,
+    /// When all nodes were ready again after the heal.
+    pub recovered_ms: Option<u64>,
+    /// Why it cannot be said that it was done and undone.
+    pub doubt: Option<String>,
+}
+
+/// Counts since the start, once a second; none: it could not be observed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    pub at_ms: u64,
+    pub offered: u64,
+    pub accepted: u64,
+    pub processed: u64,
+    pub failed: u64,
+    pub redelivered: u64,
+    pub ready: Option<u64>,
+    pub unacked: Option<u64>,
+    pub outbox: Option<u64>,
+}
+
+/// Something that was expected, and what was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expectation {
+    pub what: String,
+    pub wanted: String,
+    pub found: String,
+    pub met: bool,
+}
+
+impl Journal {
+    /// Puts it into the folder of its run.
+    pub fn write(&self, run: &RunDir) -> Result<()> {
+        let path = run.path(FILE);
+        fs::write(&path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}

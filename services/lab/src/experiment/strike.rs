@@ -1,0 +1,142 @@
+//! One fault after the other, or several at a time, as planned: injected, seen, held, healed, seen to be over.
+//!
+//! What was not seen is a doubt, never a pass.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, sleep_until};
+
+use super::journal::FaultRecord;
+use super::schedule::Planned;
+use super::stage::Stage;
+use crate::faults::injector::SEE_LIMIT;
+use crate::faults::{Active, Evidence, Healed};
+use crate::run::sight::NodeSight;
+use crate::say::{Steps, Usage};
+
+/// What cannot be done now may be possible a little later: a node that was struck is not back yet.
+const TRY_LIMIT: Duration = Duration::from_secs(15);
+/// A heal that failed is tried again for so long: what it asks may just be starting.
+const HEAL_LIMIT: Duration = Duration::from_secs(30);
+const EACH: Duration = Duration::from_millis(250);
+
+/// What faults are struck with.
+pub(super) struct Striker<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) nodes: &'a [NodeSight],
+    /// The start of the run.
+    pub(super) zero: Instant,
+    /// How long nodes may take until they are ready again.
+    pub(super) recovery: Duration,
+    pub(super) steps: &'a Steps<'a>,
+}
+
+impl Striker<'_> {
+    fn now(&self) -> u64 {
+        u64::try_from(self.zero.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Waits until it is due, and does all of it.
+    pub(super) async fn strike(&self, planned: &Planned, due: Duration) -> FaultRecord {
+        sleep_until((self.zero + due).into()).await;
+        let mut record = FaultRecord {
+            fault: planned.order.fault.clone(),
+            planned_ms: u64::try_from(due.as_millis()).unwrap_or(u64::MAX),
+            ..FaultRecord::default()
+        };
+        if let Err(doubt) = self.do_and_undo(planned, &mut record).await {
+            let doubt = format!("{}: {doubt}", record.fault);
+            self.steps.note(format!("doubt: {doubt}"));
+            record.doubt = Some(doubt);
+        }
+        record
+    }
+
+    async fn do_and_undo(&self, planned: &Planned, record: &mut FaultRecord) -> Result<(), String> {
+        let (mut active, begun) = self.inject(planned).await?;
+        record.struck = active.struck.clone();
+        record.injected_ms = Some(self.ms(begun));
+        let seen = self.see(&mut active, record).await;
+        if let (Ok(()), Some(time)) = (&seen, planned.time) {
+            sleep_until((begun + time).into()).await;
+        }
+        // also what was not seen is undone
+        let healed = self.heal(&active).await;
+        seen?;
+        let healed = healed?;
+        record.healed_ms = Some(self.now());
+        self.steps.done(begun, format!("{} is over: {}", active.describe(), healed.how));
+        let by_itself = if healed.by_itself { "over by itself: " } else { "" };
+        record.heal_evidence = Some(format!("{by_itself}{}", healed.how));
+        if !fired(&active, &healed) {
+            return Err(format!("armed and seen, but nobody died of it ({})", healed.how));
+        }
+        if self.stage.ready(self.nodes, self.recovery).await.is_ok() {
+            record.recovered_ms = Some(self.now());
+        }
+        Ok(())
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.zero).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn inject(&self, planned: &Planned) -> Result<(Active, Instant), String> {
+        let first = Instant::now();
+        loop {
+            let begun = Instant::now();
+            let injected = match self.stage.named(&planned.order) {
+                Ok(order) => self.stage.injector().inject(&order).await,
+                Err(error) => Err(error),
+            };
+            match injected {
+                Ok(active) => {
+                    self.steps.note(format!("{} injected", active.describe()));
+                    return Ok((active, begun));
+                }
+                Err(error) if first.elapsed() > TRY_LIMIT => {
+                    return Err(format!("it could not be injected: {error:#}"));
+                }
+                // it was undone, but who knows
+                Err(error) if !error.is::<Usage>() && error.to_string().contains("could not be undone") => {
+                    return Err(format!("{error:#}"));
+                }
+                Err(_) => sleep(EACH).await,
+            }
+        }
+    }
+
+    async fn see(&self, active: &mut Active, record: &mut FaultRecord) -> Result<(), String> {
+        match self.stage.injector().see(active, SEE_LIMIT).await {
+            Ok(evidence) if evidence.happened() => {
+                self.steps.note(format!("seen: {evidence}"));
+                record.evidence = Some(evidence.text().to_owned());
+                Ok(())
+            }
+            Ok(Evidence::Partly(why) | Evidence::NotSeen(why)) => {
+                Err(format!("it was injected and could not be seen: {why}"))
+            }
+            Ok(evidence) => Err(format!("it was injected and could not be seen: {evidence}")),
+            Err(error) => Err(format!("it could not be seen: {error:#}")),
+        }
+    }
+
+    async fn heal(&self, active: &Active) -> Result<Healed, String> {
+        let begun = Instant::now();
+        loop {
+            match self.stage.injector().heal(active).await {
+                Ok(healed) => return Ok(healed),
+                Err(error) if begun.elapsed() > HEAL_LIMIT => {
+                    return Err(format!("it could not be healed: {error:#}"));
+                }
+                Err(_) => sleep(EACH).await,
+            }
+        }
+    }
+}
+
+/// An armed crash that nobody reached has harmed nobody.
+fn fired(active: &Active, healed: &Healed) -> bool {
+    let crash = active.order.fault == "fail-point" && active.order.text("action").starts_with("crash");
+    !crash || healed.by_itself
+}

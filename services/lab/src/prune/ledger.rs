@@ -1,0 +1,122 @@
+//! All SQL of pruning.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use daemon::database::within;
+use sqlx::{Connection, PgConnection, Row};
+use uuid::Uuid;
+
+use super::many;
+use crate::load::table::grouped;
+use crate::run::RunId;
+
+/// Messages of one transaction.
+const BATCH: i64 = 20_000;
+const LIMIT: Duration = Duration::from_mins(5);
+const ASK_LIMIT: Duration = Duration::from_secs(5);
+
+/// A connection of its own.
+pub async fn connect(url: &str) -> Result<PgConnection> {
+    let connecting = PgConnection::connect(url);
+    within(ASK_LIMIT, connecting)
+        .await
+        .context("the ledger cannot be reached")
+}
+
+/// Messages of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+pub struct Messages {
+    pub done: i64,
+    /// Neither processed nor parked, or still in the outbox.
+    pub open: i64,
+}
+
+impl Messages {
+    /// For people.
+    pub fn text(self) -> String {
+        let done = many(self.done.unsigned_abs(), "message");
+        match self.open {
+            0 => format!("{done} in the ledger"),
+            open => format!(
+                "{done} in the ledger; {} stay: nothing came of them yet",
+                grouped(open.unsigned_abs())
+            ),
+        }
+    }
+}
+
+/// Done: it has an effect or is parked, and nobody will publish it again.
+const DONE: &str = "not exists (select from sender.outbox o where o.message_id = m.message_id)
+    and (exists (select from receiver.processed p where p.message_id = m.message_id)
+      or exists (select from receiver.dead_letter d where d.run = $1 and d.message_id = m.message_id))";
+
+/// How many messages would go, and how many would stay.
+pub async fn count(ledger: &mut PgConnection, run: &RunId) -> Result<Messages> {
+    let sql = format!(
+        "select count(*) filter (where done) as done, count(*) filter (where not done) as open
+           from (select {DONE} as done from sender.message m where m.run = $1) as messages"
+    );
+    let ask = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(run.as_str());
+    Ok(within(LIMIT, ask.fetch_one(ledger)).await?)
+}
+
+/// Removes all rows of the messages of a run that are done; returns how many rows.
+pub async fn remove_rows(ledger: &mut PgConnection, run: &RunId, inbox: bool) -> Result<u64> {
+    // in the order of the index of each table: no message is looked at twice, and those that stay are passed over
+    let stored = format!(
+        "select m.message_id, {DONE} as done from sender.message m
+          where m.run = $1 and m.message_id > $2 order by m.message_id limit $3"
+    );
+    // what the sender does not know: effects and dead letters of ids that were never stored
+    let strays = [
+        "select distinct on (message_id) message_id, not exists (select from sender.message m where m.message_id = p.message_id)
+            and not exists (select from sender.outbox o where o.message_id = p.message_id) as done
+           from receiver.processed p where run = $1 and message_id > $2 order by message_id limit $3",
+        "select distinct on (message_id) message_id, not exists (select from sender.message m where m.message_id = d.message_id)
+            and not exists (select from sender.outbox o where o.message_id = d.message_id) as done
+           from receiver.dead_letter d where run = $1 and message_id > $2 order by message_id limit $3",
+    ];
+    let mut removed = 0;
+    for sql in [stored.as_str()].into_iter().chain(strays) {
+        let mut last = Uuid::nil();
+        loop {
+            let ask = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).bind(run.as_str());
+            let rows = within(LIMIT, ask.bind(last).bind(BATCH).fetch_all(&mut *ledger)).await?;
+            let Some(end) = rows.last() else { break };
+            last = end.try_get("message_id")?;
+            let mut ids: Vec<Uuid> = Vec::new();
+            for row in &rows {
+                if row.try_get("done")? {
+                    ids.push(row.try_get("message_id")?);
+                }
+            }
+            if !ids.is_empty() {
+                removed += remove(ledger, &ids, inbox).await?;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+async fn remove(ledger: &mut PgConnection, ids: &[Uuid], inbox: bool) -> Result<u64> {
+    let tables = [
+        "sender.message",
+        "sender.publication",
+        "receiver.processed",
+        "receiver.failure",
+        "receiver.delivery",
+        "receiver.dead_letter",
+    ];
+    let mut removed = 0;
+    let mut transaction = within(ASK_LIMIT, ledger.begin()).await?;
+    for table in tables.into_iter().chain(inbox.then_some("receiver.inbox")) {
+        let sql = format!("delete from {table} where message_id = any($1)");
+        let delete = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids);
+        removed += within(LIMIT, delete.execute(&mut *transaction))
+            .await?
+            .rows_affected();
+    }
+    within(ASK_LIMIT, transaction.commit()).await?;
+    Ok(removed)
+}
