@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::audit::cli::AuditArgs;
-use crate::faults::cli::FaultCommand;
 use crate::compare::CompareArgs;
 use crate::experiment::cli::ExperimentCommand;
+use crate::faults::cli::FaultCommand;
 use crate::load::cli::LoadArgs;
 use crate::prune::PruneArgs;
 use crate::report::cli::ReportArgs;

@@ -85,7 +85,9 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
     let code = runtime.block_on(async {
         let done = match deed {
             Deed::Up(up) => return up::run(root, up).await,
-            Deed::Experiment(command) => return experiment::cli::run(&root, &command).await,
+            Deed::Experiment(command) => {
+                return Box::pin(experiment::cli::run(&root, &command)).await;
+            }
             Deed::Audit(args) => return audit::cli::run(&root, &args).await,
             Deed::Test { fast, stages } => return test::run(fast, &stages).await,
             Deed::Down => down::run(&root).await,

@@ -13,7 +13,9 @@ pub fn open(what: &Path, max: usize) -> Result<Experiment, Usage> {
     let name = what.to_str().unwrap_or_default();
     let ours = FILES.iter().find(|(one, _)| *one == name);
     match ours {
-        Some((name, text)) if !what.is_file() => Experiment::parse(&format!("{name}.yaml"), text, max),
+        Some((name, text)) if !what.is_file() => {
+            Experiment::parse(&format!("{name}.yaml"), text, max)
+        }
         None if !what.exists() && !name.contains(['/', '.']) => Err(Usage(format!(
             "there is no experiment {name:?}; `cargo lab experiment list` names all, and a file is given by its path"
         ))),
@@ -23,5 +25,8 @@ pub fn open(what: &Path, max: usize) -> Result<Experiment, Usage> {
 
 /// All of ours.
 pub fn all(max: usize) -> Result<Vec<Experiment>, Usage> {
-    FILES.iter().map(|(name, text)| Experiment::parse(&format!("{name}.yaml"), text, max)).collect()
+    FILES
+        .iter()
+        .map(|(name, text)| Experiment::parse(&format!("{name}.yaml"), text, max))
+        .collect()
 }

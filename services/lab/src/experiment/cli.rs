@@ -41,9 +41,17 @@ pub enum ExperimentCommand {
 }
 
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Run {
     /// Files, or names that `list` shows
-    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "FILE")]
+    #[arg(
+        required_unless_present = "all",
+        conflicts_with = "all",
+        value_name = "FILE"
+    )]
     pub files: Vec<PathBuf>,
     /// Run the unsafe twin, which is expected to fail
     #[arg(long, conflicts_with = "all")]
@@ -73,7 +81,7 @@ pub async fn run(root: &Path, command: &ExperimentCommand) -> Result<ExitCode> {
     match command {
         ExperimentCommand::List => list(),
         ExperimentCommand::Check { files, max } => Ok(check(files, *max)),
-        ExperimentCommand::Run(run) => run.run(root).await,
+        ExperimentCommand::Run(run) => Box::pin(run.run(root)).await,
     }
 }
 
@@ -81,10 +89,16 @@ fn list() -> Result<ExitCode> {
     let all = catalogue::all(usize::MAX)?;
     let width = all.iter().map(|one| one.name.len()).max().unwrap_or(0);
     for one in all {
-        let proves = one.proves.map_or_else(|| "  ".to_owned(), |number| format!("{number:>2}"));
+        let proves = one
+            .proves
+            .map_or_else(|| "  ".to_owned(), |number| format!("{number:>2}"));
         say::line(format!("{proves}  {:width$}  {}", one.name, one.title));
         if let Some(twin) = &one.twin {
-            say::line(format!("    {:width$}  twin: {}", "", describe(&one.safe, twin)));
+            say::line(format!(
+                "    {:width$}  twin: {}",
+                "",
+                describe(&one.safe, twin)
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -96,7 +110,10 @@ fn describe(safe: &Setup, twin: &Setup) -> String {
     if !twin.without.is_empty() {
         how.push(format!("without {}", twin.without));
     }
-    let changed = twin.named.iter().filter(|(name, value)| safe.named.get(*name) != Some(value));
+    let changed = twin
+        .named
+        .iter()
+        .filter(|(name, value)| safe.named.get(*name) != Some(value));
     how.extend(changed.map(|(name, value)| format!("{name}={value}")));
     if twin.load != safe.load {
         how.push("another load".to_owned());
@@ -134,7 +151,11 @@ struct Line {
 impl Run {
     fn chosen(&self) -> Result<Vec<Experiment>, Usage> {
         if !self.all {
-            return self.files.iter().map(|file| catalogue::open(file, self.max)).collect();
+            return self
+                .files
+                .iter()
+                .map(|file| catalogue::open(file, self.max))
+                .collect();
         }
         let mut all = catalogue::all(self.max)?;
         all.retain(|one| one.fast || !self.fast);
@@ -146,13 +167,20 @@ impl Run {
         let seed = self.seed.unwrap_or_else(rand::random);
         let mut plays = Vec::new();
         for experiment in &chosen {
-            let play = |setup, twin| Play { experiment, setup, twin, seed };
+            let play = |setup, twin| Play {
+                experiment,
+                setup,
+                twin,
+                seed,
+            };
             if !self.twin {
                 plays.push(play(&experiment.safe, false));
             }
             match &experiment.twin {
                 Some(twin) if self.twin || self.all => plays.push(play(twin, true)),
-                None if self.twin => return Err(Usage(format!("{} has no twin", experiment.name)).into()),
+                None if self.twin => {
+                    return Err(Usage(format!("{} has no twin", experiment.name)).into());
+                }
                 _ => {}
             }
         }
@@ -169,7 +197,9 @@ impl Run {
         };
         if matches!(result, Ok(Some(_))) {
             let which = plays.get(lines.len()).map(Play::kind).unwrap_or_default();
-            say::line(format!("Interrupted in {which}: healing and stopping. Ctrl-C again kills everything at once."));
+            say::line(format!(
+                "Interrupted in {which}: healing and stopping. Ctrl-C again kills everything at once."
+            ));
         }
         tokio::select! {
             () = stage.close(&say::tell) => {}
@@ -188,11 +218,24 @@ impl Run {
     }
 }
 
-async fn perform(plays: &[Play<'_>], stage: &Stage, root: &Path, lines: &mut Vec<Line>) -> Result<()> {
-    stage.start(&Steps::new(&say::tell)).await.context("the stack did not start")?;
+async fn perform(
+    plays: &[Play<'_>],
+    stage: &Stage,
+    root: &Path,
+    lines: &mut Vec<Line>,
+) -> Result<()> {
+    stage
+        .start(&Steps::new(&say::tell))
+        .await
+        .context("the stack did not start")?;
     for (place, play) in plays.iter().enumerate() {
         let (begun, kind) = (Instant::now(), play.kind());
-        say::line(format!("\n[{}/{}] {kind}: {}", place + 1, plays.len(), play.experiment.title));
+        say::line(format!(
+            "\n[{}/{}] {kind}: {}",
+            place + 1,
+            plays.len(),
+            play.experiment.title
+        ));
         let mut line = Line {
             kind,
             verdict: None,
@@ -201,18 +244,24 @@ async fn perform(plays: &[Play<'_>], stage: &Stage, root: &Path, lines: &mut Vec
             took: Duration::ZERO,
             run: String::new(),
         };
-        match play.run(stage, root, &Steps::new(&say::tell)).await {
+        match Box::pin(play.run(stage, root, &Steps::new(&say::tell))).await {
             Ok(played) => {
                 let journal = &played.journal;
                 for one in journal.expectations.iter().filter(|one| !one.met) {
-                    say::line(format!("         {}: wanted {}, found {}", one.what, one.wanted, one.found));
+                    say::line(format!(
+                        "         {}: wanted {}, found {}",
+                        one.what, one.wanted, one.found
+                    ));
                 }
                 for reason in &journal.audit.reasons {
                     say::line(format!("         - {reason}"));
                 }
                 let report = dir::command(root, &format!("report {}", journal.run));
                 let took = seconds(begun.elapsed());
-                say::line(format!("{} {} after {took}; {report}", played.verdict, journal.outcome));
+                say::line(format!(
+                    "{} {} after {took}; {report}",
+                    played.verdict, journal.outcome
+                ));
                 line.verdict = Some(played.verdict);
                 line.outcome = journal.outcome;
                 line.run = journal.run.to_string();
@@ -226,21 +275,41 @@ async fn perform(plays: &[Play<'_>], stage: &Stage, root: &Path, lines: &mut Vec
 }
 
 fn table(lines: &[Line]) -> String {
-    let width = lines.iter().map(|line| line.kind.len()).max().unwrap_or(0).max(10);
-    let wanted = lines.iter().map(|line| line.expected.len()).max().unwrap_or(0).max(8);
-    let mut text = format!("\n{:width$}  {:wanted$}  {:12}  {:15}  {:>8}  run", "experiment", "expected", "found", "", "time");
-    for line in lines {
-        let found = line.verdict.map_or_else(|| "-".to_owned(), |verdict| verdict.to_string());
+    let width = lines
+        .iter()
+        .map(|line| line.kind.len())
+        .max()
+        .unwrap_or(0)
+        .max(10);
+    let wanted = lines
+        .iter()
+        .map(|line| line.expected.len())
+        .max()
+        .unwrap_or(0)
+        .max(8);
+    let head = format!(
+        "\n{:width$}  {:wanted$}  {:12}  {:15}  {:>8}  run",
+        "experiment", "expected", "found", "", "time"
+    );
+    let rows = lines.iter().map(|line| {
+        let found = line
+            .verdict
+            .map_or_else(|| "-".to_owned(), |verdict| verdict.to_string());
+        let (kind, expected, outcome, run) = (&line.kind, &line.expected, line.outcome, &line.run);
         let took = seconds(line.took);
-        text += &format!(
-            "\n{:width$}  {:wanted$}  {found:12}  {:15}  {took:>8}  {}",
-            line.kind, line.expected, line.outcome, line.run
-        );
-    }
+        format!("{kind:width$}  {expected:wanted$}  {found:12}  {outcome:15}  {took:>8}  {run}")
+    });
+    let rows: Vec<String> = std::iter::once(head).chain(rows).collect();
     let count = |outcome| lines.iter().filter(|line| line.outcome == outcome).count();
-    let (good, bad, open) =
-        (count(Outcome::AsExpected), count(Outcome::NotAsExpected), count(Outcome::Inconclusive));
-    text + &format!("\n\n{good} as expected, {bad} not as expected, {open} inconclusive")
+    let (good, bad, open) = (
+        count(Outcome::AsExpected),
+        count(Outcome::NotAsExpected),
+        count(Outcome::Inconclusive),
+    );
+    format!(
+        "{}\n\n{good} as expected, {bad} not as expected, {open} inconclusive",
+        rows.join("\n")
+    )
 }
 
 fn exit_code(lines: &[Line]) -> u8 {
@@ -277,6 +346,9 @@ mod tests {
         assert_eq!(exit_code(&lines(&[AsExpected, Inconclusive])), 3);
         assert_eq!(exit_code(&lines(&[NotAsExpected, Inconclusive])), 1);
         let text = table(&lines(&[AsExpected, Inconclusive]));
-        assert!(text.ends_with("1 as expected, 0 not as expected, 1 inconclusive"), "{text}");
+        assert!(
+            text.ends_with("1 as expected, 0 not as expected, 1 inconclusive"),
+            "{text}"
+        );
     }
 }

@@ -72,7 +72,9 @@ impl Figure {
     pub fn what(self) -> &'static str {
         match self {
             Self::LongestSilence => "longest time without an effect while messages waited",
-            Self::ProcessedP99 => "99 of 100 messages were processed, after they were accepted, within",
+            Self::ProcessedP99 => {
+                "99 of 100 messages were processed, after they were accepted, within"
+            }
             Self::ProcessedMax => "longest time from accepted to processed",
             Self::AcceptedP99 => "99 of 100 requests were accepted within",
             Self::AcceptedMax => "longest time until a request was accepted",
@@ -120,12 +122,16 @@ impl Figure {
             Self::AcceptedP99 => found.load.accepted_us.map(|took| ms(took.p99)),
             Self::AcceptedMax => found.load.accepted_us.map(|took| ms(took.max)),
             Self::Recovery => {
-                let each = found.faults.iter().map(|fault| Some(fault.recovered_ms? - fault.healed_ms?));
+                let each = found
+                    .faults
+                    .iter()
+                    .map(|fault| Some(fault.recovered_ms? - fault.healed_ms?));
                 let longest: Option<Vec<u64>> = each.collect();
                 longest.map(|each| number(each.into_iter().max().unwrap_or(0)))
             }
             Self::SmallestShare => {
-                let effects = |name: &String| figures.nodes.get(name).map_or(0, |node| node.effects);
+                let effects =
+                    |name: &String| figures.nodes.get(name).map_or(0, |node| node.effects);
                 let all: u64 = found.receivers.iter().map(effects).sum();
                 let least = found.receivers.iter().map(effects).min()?;
                 (all > 0).then(|| 100.0 * number(least) / number(all))
@@ -166,7 +172,12 @@ impl Limit {
         };
         let name = figure.name();
         let wrong = || format!("{name} is {text:?}; right is something like {example:?}");
-        let signs = [("<=", How::AtMost), (">=", How::AtLeast), ("<", How::Less), (">", How::More)];
+        let signs = [
+            ("<=", How::AtMost),
+            (">=", How::AtLeast),
+            ("<", How::Less),
+            (">", How::More),
+        ];
         let (rest, how) = signs
             .into_iter()
             .find_map(|(sign, how)| Some((text.trim().strip_prefix(sign)?.trim(), how)))
@@ -176,11 +187,18 @@ impl Limit {
             text.parse::<f64>().ok().filter(|_| digits)
         };
         let than = match figure.unit() {
-            Unit::Time => length::parse(rest).ok().map(|time| time.as_secs_f64() * 1_000.0),
+            Unit::Time => length::parse(rest)
+                .ok()
+                .map(|time| time.as_secs_f64() * 1_000.0),
             Unit::Percent => rest.strip_suffix('%').and_then(|rest| plain(rest.trim())),
             Unit::Count => plain(rest),
         };
-        Ok(Self { figure, text: text.trim().to_owned(), how, than: than.ok_or_else(wrong)? })
+        Ok(Self {
+            figure,
+            text: text.trim().to_owned(),
+            how,
+            than: than.ok_or_else(wrong)?,
+        })
     }
 
     fn holds(&self, value: f64) -> bool {
@@ -240,9 +258,13 @@ impl fmt::Display for Expect {
 impl Expect {
     /// The verdict of the experiment, each expectation with what was found, and the outcome.
     pub fn judge(&self, found: &Found<'_>) -> (Verdict, Vec<Expectation>, Outcome) {
-        let limits: Vec<(&Limit, Option<f64>)> =
-            self.limits.iter().map(|limit| (limit, limit.figure.of(found))).collect();
-        let beyond = |(limit, value): &(&Limit, Option<f64>)| value.is_some_and(|value| !limit.holds(value));
+        let limits: Vec<(&Limit, Option<f64>)> = self
+            .limits
+            .iter()
+            .map(|limit| (limit, limit.figure.of(found)))
+            .collect();
+        let beyond =
+            |(limit, value): &(&Limit, Option<f64>)| value.is_some_and(|value| !limit.holds(value));
         let verdict = match found.audit.verdict {
             Verdict::Pass if limits.iter().any(beyond) => Verdict::Fail,
             verdict => verdict,
@@ -254,7 +276,11 @@ impl Expect {
             met: verdict == self.verdict,
         }];
         if let Some(class) = self.class {
-            let count = found.audit.classes.get(&class).map_or(0, |count| count.messages);
+            let count = found
+                .audit
+                .classes
+                .get(&class)
+                .map_or(0, |count| count.messages);
             all.push(Expectation {
                 what: format!("messages of the class {class}"),
                 wanted: "> 0".to_owned(),
@@ -271,7 +297,11 @@ impl Expect {
             let within = value.map(|value| limit.holds(value));
             all.push(Expectation {
                 what: limit.figure.what().to_owned(),
-                wanted: if wanted_beyond { format!("not {}", limit.text) } else { limit.text.clone() },
+                wanted: if wanted_beyond {
+                    format!("not {}", limit.text)
+                } else {
+                    limit.text.clone()
+                },
                 found: value.map_or_else(|| "not measured".to_owned(), |value| limit.show(value)),
                 met: within == Some(!wanted_beyond),
             });

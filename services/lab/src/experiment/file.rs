@@ -12,7 +12,9 @@ use messaging::guarantee::{Guarantee, Without};
 use serde_saphyr::{Location, Spanned};
 
 use super::expect::{Expect, Figure, Limit};
-use super::raw::{self, Pairs, RawExpect, RawFault, RawFile, RawLoad, RawStorm, RawTwin, Text, Wrong};
+use super::raw::{
+    self, Pairs, RawExpect, RawFault, RawFile, RawLoad, RawStorm, RawTwin, Text, Wrong,
+};
 use super::settings::{self, Settings};
 use super::units;
 use crate::audit::Verdict;
@@ -91,7 +93,8 @@ impl Experiment {
     /// Reads a file. At most `max` nodes.
     pub fn read(path: &Path, max: usize) -> Result<Self, Usage> {
         let name = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| Usage(format!("cannot read {name}: {error}")))?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| Usage(format!("cannot read {name}: {error}")))?;
         Self::parse(&name, &text, max)
     }
 
@@ -109,9 +112,20 @@ impl Experiment {
 }
 
 fn understand(raw: &RawFile, max: usize) -> Result<Experiment, Wrong> {
-    let safe = Layers { file: raw, twin: None, max }.setup()?;
-    if safe.expect.verdict != Verdict::Pass || safe.expect.class.is_some() || safe.expect.figure.is_some() {
-        let place = raw.expect.as_ref().map_or(raw.title.referenced, |expect| expect.referenced);
+    let safe = Layers {
+        file: raw,
+        twin: None,
+        max,
+    }
+    .setup()?;
+    if safe.expect.verdict != Verdict::Pass
+        || safe.expect.class.is_some()
+        || safe.expect.figure.is_some()
+    {
+        let place = raw
+            .expect
+            .as_ref()
+            .map_or(raw.title.referenced, |expect| expect.referenced);
         return Err(Wrong::at(place, "only the twin is expected to fail"));
     }
     let twin = raw.twin.as_ref().map(|twin| {
@@ -132,7 +146,11 @@ fn understand(raw: &RawFile, max: usize) -> Result<Experiment, Wrong> {
         text: String::new(),
         title: words(&raw.title)?,
         learn: words(&raw.learn)?,
-        proves: raw.proves.as_ref().map(|text| units::number(text, 1, 99)).transpose()?,
+        proves: raw
+            .proves
+            .as_ref()
+            .map(|text| units::number(text, 1, 99))
+            .transpose()?,
         fast: raw.fast.unwrap_or(false),
         safe,
         twin: twin.transpose()?,
@@ -160,7 +178,10 @@ impl Layers<'_> {
         let (without, named, settings) = self.guarantees_and_settings()?;
         let load = self.load()?;
         let harm = self.harm(&nodes, &load)?;
-        let recovery = self.twin.and_then(|twin| twin.recovery.as_ref()).or(self.file.recovery.as_ref());
+        let recovery = self
+            .twin
+            .and_then(|twin| twin.recovery.as_ref())
+            .or(self.file.recovery.as_ref());
         Ok(Setup {
             nodes,
             settings,
@@ -169,7 +190,9 @@ impl Layers<'_> {
             load,
             harm,
             expect: self.expect()?,
-            recovery: recovery.map_or(Ok(RECOVERY), |text| units::time(text, Duration::from_secs(5)..=Duration::from_mins(10)))?,
+            recovery: recovery.map_or(Ok(RECOVERY), |text| {
+                units::time(text, Duration::from_secs(5)..=Duration::from_mins(10))
+            })?,
         })
     }
 
@@ -185,9 +208,15 @@ impl Layers<'_> {
             && sender + receiver > self.max
         {
             let (all, max) = (sender + receiver, self.max);
-            return Err(Wrong::at(stack.referenced, format!("{all} nodes are too many; at most {max} (--max)")));
+            return Err(Wrong::at(
+                stack.referenced,
+                format!("{all} nodes are too many; at most {max} (--max)"),
+            ));
         }
-        Ok(BTreeMap::from([(Service::Sender, sender), (Service::Receiver, receiver)]))
+        Ok(BTreeMap::from([
+            (Service::Sender, sender),
+            (Service::Receiver, receiver),
+        ]))
     }
 
     fn guarantees_and_settings(&self) -> Result<(Without, Settings, Settings), Wrong> {
@@ -203,19 +232,30 @@ impl Layers<'_> {
         }
         let without: Without = without.into_iter().collect();
         let none = Pairs::default();
-        let below = stack.and_then(|stack| stack.value.settings.as_ref()).unwrap_or(&none);
-        let above = self.twin.and_then(|twin| twin.settings.as_ref()).unwrap_or(&none);
+        let below = stack
+            .and_then(|stack| stack.value.settings.as_ref())
+            .unwrap_or(&none);
+        let above = self
+            .twin
+            .and_then(|twin| twin.settings.as_ref())
+            .unwrap_or(&none);
         let (usual, mut named) = (settings::usual(), Settings::new());
         for (name, value) in below.under(above).0 {
             if !usual.contains_key(&name.value) {
                 let known: Vec<&str> = usual.keys().map(String::as_str).collect();
-                let why = format!("there is no setting {}; there are: {}", name.value, known.join(", "));
+                let why = format!(
+                    "there is no setting {}; there are: {}",
+                    name.value,
+                    known.join(", ")
+                );
                 return Err(Wrong::at(name.referenced, why));
             }
             let alone = Settings::from([(name.value.clone(), value.value.clone())]);
             let alone = usual.clone().into_iter().chain(alone).collect();
             // a shortest time above the usual longest one is only wrong if nobody says another longest one
-            if let Err(why) = settings::check(&alone, "") && !why.contains("WORK_DELAY_M") {
+            if let Err(why) = settings::check(&alone, "")
+                && !why.contains("WORK_DELAY_M")
+            {
                 return Err(Wrong::at(value.referenced, why));
             }
             last = last.or(Some(value.referenced));
@@ -245,21 +285,33 @@ impl Layers<'_> {
         let day = Duration::from_hours(24);
         let plan = Plan {
             rate: units::rate(&needed(or(&over.rate, &under.rate), "rate")?)?,
-            length: Some(units::time(&needed(or(&over.length, &under.length), "for")?, Duration::from_secs(1)..=day)?),
+            length: Some(units::time(
+                &needed(or(&over.length, &under.length), "for")?,
+                Duration::from_secs(1)..=day,
+            )?),
             size: or(&over.size, &under.size).map_or(Ok(usual.size), |text| units::bytes(&text))?,
             poison: counted(or(&over.poison, &under.poison), 0)?,
-            batch: counted(or(&over.batch, &under.batch), 1)?.try_into().unwrap_or(u32::MAX),
-            connections: counted(or(&over.connections, &under.connections), 200)?.try_into().unwrap_or(usize::MAX),
-            patience: or(&over.patience, &under.patience)
-                .map_or(Ok(usual.patience), |text| units::time(&text, Duration::ZERO..=day))?,
+            batch: counted(or(&over.batch, &under.batch), 1)?
+                .try_into()
+                .unwrap_or(u32::MAX),
+            connections: counted(or(&over.connections, &under.connections), 200)?
+                .try_into()
+                .unwrap_or(usize::MAX),
+            patience: or(&over.patience, &under.patience).map_or(Ok(usual.patience), |text| {
+                units::time(&text, Duration::ZERO..=day)
+            })?,
             ..usual
         };
-        plan.schedule().map_err(|why| Wrong::at(place, why.0.trim_start_matches("--")))?;
+        plan.schedule()
+            .map_err(|why| Wrong::at(place, why.0.trim_start_matches("--")))?;
         Ok(plan)
     }
 
     fn expect(&self) -> Result<Expect, Wrong> {
-        let (file, twin) = (self.file.expect.as_ref(), self.twin.map(|twin| &twin.expect));
+        let (file, twin) = (
+            self.file.expect.as_ref(),
+            self.twin.map(|twin| &twin.expect),
+        );
         let none = RawExpect::default();
         let below = file.map_or(&none, |expect| &expect.value);
         let above = twin.map_or(below, |twin| &twin.value);
@@ -269,31 +321,56 @@ impl Layers<'_> {
             Some(text) => match &*text.value {
                 "pass" => Verdict::Pass,
                 "fail" => Verdict::Fail,
-                _ => return Err(Wrong::at(text.referenced, format!("{:?} is no verdict: right is pass or fail", text.value))),
+                _ => {
+                    return Err(Wrong::at(
+                        text.referenced,
+                        format!("{:?} is no verdict: right is pass or fail", text.value),
+                    ));
+                }
             },
         };
         let none = Pairs::default();
         let figures = below.figures.as_ref().unwrap_or(&none);
         let figures = figures.under(above.figures.as_ref().unwrap_or(&none));
         let limits = figures.0.iter().map(|(name, value)| {
-            let figure = Figure::parse(&name.value).map_err(|why| Wrong::at(name.referenced, why))?;
+            let figure =
+                Figure::parse(&name.value).map_err(|why| Wrong::at(name.referenced, why))?;
             Limit::parse(figure, &value.value).map_err(|why| Wrong::at(value.referenced, why))
         });
         let limits = limits.collect::<Result<Vec<_>, _>>()?;
         let figure = above.figure.as_ref().map(|text| {
-            let figure = Figure::parse(&text.value).map_err(|why| Wrong::at(text.referenced, why))?;
+            let figure =
+                Figure::parse(&text.value).map_err(|why| Wrong::at(text.referenced, why))?;
             if limits.iter().any(|limit| limit.figure == figure) {
                 return Ok(figure);
             }
-            Err(Wrong::at(text.referenced, format!("nothing limits {}, so it cannot be beyond its limit", figure.name())))
+            Err(Wrong::at(
+                text.referenced,
+                format!(
+                    "nothing limits {}, so it cannot be beyond its limit",
+                    figure.name()
+                ),
+            ))
         });
         let class = above.class.as_ref().map(|text| {
             let failing = Class::ALL.into_iter().filter(|class| class.fails());
-            let mut failing = failing.filter(|class| *class != Class::Stuck).chain([Class::Stuck]);
-            failing.clone().find(|class| class.word() == text.value).ok_or_else(|| {
-                let words: Vec<&str> = failing.by_ref().map(Class::word).collect();
-                Wrong::at(text.referenced, format!("{:?} is no class that fails: right is one of {}", text.value, words.join(", ")))
-            })
+            let mut failing = failing
+                .filter(|class| *class != Class::Stuck)
+                .chain([Class::Stuck]);
+            failing
+                .clone()
+                .find(|class| class.word() == text.value)
+                .ok_or_else(|| {
+                    let words: Vec<&str> = failing.by_ref().map(Class::word).collect();
+                    Wrong::at(
+                        text.referenced,
+                        format!(
+                            "{:?} is no class that fails: right is one of {}",
+                            text.value,
+                            words.join(", ")
+                        ),
+                    )
+                })
         });
         let dead_max = above.dead_max.as_ref().or(below.dead_max.as_ref());
         Ok(Expect {
@@ -307,12 +384,17 @@ impl Layers<'_> {
 
     fn harm(&self, nodes: &BTreeMap<Service, usize>, load: &Plan) -> Result<Harm, Wrong> {
         let (faults, storm) = match self.twin {
-            Some(twin) if twin.faults.is_some() || twin.storm.is_some() => (&twin.faults, &twin.storm),
+            Some(twin) if twin.faults.is_some() || twin.storm.is_some() => {
+                (&twin.faults, &twin.storm)
+            }
             _ => (&self.file.faults, &self.file.storm),
         };
         let length = load.length.unwrap_or_default();
         match (faults, storm) {
-            (Some(_), Some(storm)) => Err(Wrong::at(storm.referenced, "there are faults already; a storm is instead of them")),
+            (Some(_), Some(storm)) => Err(Wrong::at(
+                storm.referenced,
+                "there are faults already; a storm is instead of them",
+            )),
             (None, None) => Ok(Harm::Faults(Vec::new())),
             (None, Some(storm)) => self::storm(storm, length).map(Harm::Storm),
             (Some(faults), None) => {
@@ -329,12 +411,19 @@ fn known(name: &Text) -> Result<&'static Entry, Wrong> {
     find(&name.value).map_err(|why| Wrong::at(name.referenced, why.0))
 }
 
-fn timed(raw: &RawFault, nodes: &BTreeMap<Service, usize>, length: Duration) -> Result<Timed, Wrong> {
+fn timed(
+    raw: &RawFault,
+    nodes: &BTreeMap<Service, usize>,
+    length: Duration,
+) -> Result<Timed, Wrong> {
     let entry = known(&raw.fault)?;
     let at = units::time(&raw.at, Duration::ZERO..=Duration::from_hours(24))?;
     if at > length {
         let length = show(length);
-        return Err(Wrong::at(raw.at.referenced, format!("the load is over by then: it takes {length}")));
+        return Err(Wrong::at(
+            raw.at.referenced,
+            format!("the load is over by then: it takes {length}"),
+        ));
     }
     let mut order = Order::new(entry.name);
     for (name, value) in raw.set.iter().flat_map(|set| &set.0) {
@@ -352,16 +441,36 @@ fn timed(raw: &RawFault, nodes: &BTreeMap<Service, usize>, length: Duration) -> 
         order = order.on(on.value.clone().into());
         targets(on, entry, nodes)?;
     }
-    let place = raw.set.as_ref().and_then(|set| Some(set.0.first()?.0.referenced));
-    order = entry.check(&order).map_err(|why| Wrong::at(place.unwrap_or(raw.fault.referenced), why.0))?;
+    let place = raw
+        .set
+        .as_ref()
+        .and_then(|set| Some(set.0.first()?.0.referenced));
+    order = entry
+        .check(&order)
+        .map_err(|why| Wrong::at(place.unwrap_or(raw.fault.referenced), why.0))?;
     let time = match (&raw.time, entry.instant) {
         (Some(text), true) => {
-            return Err(Wrong::at(text.referenced, format!("{} is over as soon as it is done: it takes no time", entry.name)));
+            return Err(Wrong::at(
+                text.referenced,
+                format!(
+                    "{} is over as soon as it is done: it takes no time",
+                    entry.name
+                ),
+            ));
         }
         (None, false) => {
-            return Err(Wrong::at(raw.fault.referenced, format!("{} lasts until it is healed: say after which time, with `for`", entry.name)));
+            return Err(Wrong::at(
+                raw.fault.referenced,
+                format!(
+                    "{} lasts until it is healed: say after which time, with `for`",
+                    entry.name
+                ),
+            ));
         }
-        (Some(text), false) => Some(units::time(text, Duration::from_millis(100)..=Duration::from_mins(10))?),
+        (Some(text), false) => Some(units::time(
+            text,
+            Duration::from_millis(100)..=Duration::from_mins(10),
+        )?),
         (None, true) => None,
     };
     Ok(Timed { at, order, time })
@@ -381,14 +490,27 @@ fn targets(on: &Text, entry: &Entry, nodes: &BTreeMap<Service, usize>) -> Result
         return Ok(());
     };
     if services.is_empty() {
-        return wrong(format!("{} strikes no node, so it cannot be on {name}", entry.name));
+        return wrong(format!(
+            "{} strikes no node, so it cannot be on {name}",
+            entry.name
+        ));
     }
     match nth(&name) {
         Some((service, place)) if services.contains(&service) && place <= nodes[&service] => Ok(()),
         _ => {
-            let names = services.iter().map(|service| format!("{}-1 to {}-{}", service.name(), service.name(), nodes[service]));
+            let names = services.iter().map(|service| {
+                format!(
+                    "{}-1 to {}-{}",
+                    service.name(),
+                    service.name(),
+                    nodes[service]
+                )
+            });
             let names: Vec<String> = names.collect();
-            wrong(format!("there is no {name} to strike; right is any, all, or one of {}", names.join(", ")))
+            wrong(format!(
+                "there is no {name} to strike; right is any, all, or one of {}",
+                names.join(", ")
+            ))
         }
     }
 }
@@ -405,11 +527,17 @@ fn apart(all: &[Timed], raw: &Spanned<Vec<RawFault>>) -> Result<(), Wrong> {
     for (place, later) in all.iter().enumerate() {
         let end = |one: &Timed| one.at + one.time.unwrap_or_default();
         let clash = |other: &Timed| {
-            let same = other.order.fault == later.order.fault && other.order.which == later.order.which;
-            same && other.at <= end(later) && later.at <= end(other) && (later.time.is_some() || other.at == later.at)
+            let same =
+                other.order.fault == later.order.fault && other.order.which == later.order.which;
+            same && other.at <= end(later)
+                && later.at <= end(other)
+                && (later.time.is_some() || other.at == later.at)
         };
         if all[..place].iter().any(clash) {
-            let why = format!("{} is active at that time already, on the same", later.order.fault);
+            let why = format!(
+                "{} is active at that time already, on the same",
+                later.order.fault
+            );
             return Err(Wrong::at(raw.value[place].at.referenced, why));
         }
     }
@@ -418,19 +546,31 @@ fn apart(all: &[Timed], raw: &Spanned<Vec<RawFault>>) -> Result<(), Wrong> {
 
 fn storm(raw: &Spanned<RawStorm>, load: Duration) -> Result<Storm, Wrong> {
     let storm = &raw.value;
-    let length = units::time(&storm.length, Duration::from_secs(1)..=Duration::from_hours(24))?;
+    let length = units::time(
+        &storm.length,
+        Duration::from_secs(1)..=Duration::from_hours(24),
+    )?;
     if length > load {
         let load = show(load);
-        return Err(Wrong::at(storm.length.referenced, format!("the storm is longer than the load, which takes {load}")));
+        return Err(Wrong::at(
+            storm.length.referenced,
+            format!("the storm is longer than the load, which takes {load}"),
+        ));
     }
     let range = |text: &Option<Text>, usual| text.as_ref().map_or(Ok(usual), units::times);
     let seconds = |from, to| (Duration::from_secs(from), Duration::from_secs(to));
-    let (pause, hold) = (range(&storm.pause, seconds(1, 3))?, range(&storm.hold, seconds(2, 5))?);
+    let (pause, hold) = (
+        range(&storm.pause, seconds(1, 3))?,
+        range(&storm.hold, seconds(2, 5))?,
+    );
     let mut faults: Vec<String> = Vec::new();
     for name in &storm.faults.value {
         let entry = known(name)?;
         if faults.iter().any(|fault| *fault == entry.name) {
-            return Err(Wrong::at(name.referenced, format!("{} stands here twice", entry.name)));
+            return Err(Wrong::at(
+                name.referenced,
+                format!("{} stands here twice", entry.name),
+            ));
         }
         faults.push(entry.name.to_owned());
     }
@@ -442,9 +582,17 @@ fn storm(raw: &Spanned<RawStorm>, load: Duration) -> Result<Storm, Wrong> {
     let count = u32::try_from(faults.len()).unwrap_or(u32::MAX);
     if (pause.0 + hold.0) * count > length {
         let (count, length) = (faults.len(), show(length));
-        return Err(Wrong::at(place, format!("{count} kinds of faults have no room in a storm of {length}")));
+        return Err(Wrong::at(
+            place,
+            format!("{count} kinds of faults have no room in a storm of {length}"),
+        ));
     }
-    Ok(Storm { length, pause, hold, faults })
+    Ok(Storm {
+        length,
+        pause,
+        hold,
+        faults,
+    })
 }
 
 #[cfg(test)]

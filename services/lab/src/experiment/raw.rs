@@ -119,7 +119,8 @@ pub(super) struct Pairs(pub(super) Vec<(Text, Text)>);
 impl Pairs {
     /// These, and those of `over` in the place of those with the same name.
     pub(super) fn under(&self, over: &Self) -> Self {
-        let named = |pair: &&(Text, Text)| over.0.iter().all(|(name, _)| name.value != pair.0.value);
+        let named =
+            |pair: &&(Text, Text)| over.0.iter().all(|(name, _)| name.value != pair.0.value);
         let kept = self.0.iter().filter(named);
         Self(kept.chain(&over.0).cloned().collect())
     }
@@ -153,11 +154,19 @@ pub(super) fn read(text: &str) -> Result<RawFile, Wrong> {
         let (line, column) = place.map_or((1, 1), |place| (place.line(), place.column()));
         let mut why = error.to_string();
         // words for whoever calls the library, not for whoever writes the file
-        for cut in [format!(" at line {line}, column {column}").as_str(), ", set DuplicateKeyPolicy", "; use "] {
+        for cut in [
+            format!(" at line {line}, column {column}").as_str(),
+            ", set DuplicateKeyPolicy",
+            "; use ",
+        ] {
             if let Some(at) = why.find(cut) {
                 why.truncate(at);
             }
         }
-        Wrong { line, column, why: why.replace('\n', " ") }
+        Wrong {
+            line,
+            column,
+            why: why.replace('\n', " "),
+        }
     })
 }

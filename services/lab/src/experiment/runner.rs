@@ -49,19 +49,32 @@ impl Play<'_> {
     /// As it is called among runs.
     pub fn kind(&self) -> String {
         let name = &self.experiment.name;
-        if self.twin { format!("{name} (twin)") } else { name.clone() }
+        if self.twin {
+            format!("{name} (twin)")
+        } else {
+            name.clone()
+        }
     }
 
     /// Plays it on this stage. Its folder is in `root`.
-    pub async fn run(&self, stage: &Stage, root: &std::path::Path, steps: &Steps<'_>) -> Result<Played> {
+    pub async fn run(
+        &self,
+        stage: &Stage,
+        root: &std::path::Path,
+        steps: &Steps<'_>,
+    ) -> Result<Played> {
         let (begun, id) = (Instant::now(), RunId::new());
-        let sight = stage.set(self.setup, &id).await?;
-        steps.done(begun, format!("nodes are ready; run {id}, seed {}", self.seed));
+        let sight = Box::pin(stage.set(self.setup, &id)).await?;
+        steps.done(
+            begun,
+            format!("nodes are ready; run {id}, seed {}", self.seed),
+        );
         let mut meta = Meta::new(id.clone(), &self.kind(), self.seed, &sight.gateway);
         meta.stack = sight.facts().await;
         meta.stack.settings.extend(self.setup.named.clone());
         let run = RunDir::create(root, id, &meta)?;
-        let (load, faults, samples, mut circumstances) = self.course(stage, &sight, &run, steps).await?;
+        let (load, faults, samples, mut circumstances) =
+            self.course(stage, &sight, &run, steps).await?;
 
         circumstances.dead_max = self.setup.expect.dead_max;
         let ledger = Ledger::new(&sight.auditor_url)?;
@@ -78,7 +91,12 @@ impl Play<'_> {
             .filter(|node| node.service == Service::Receiver)
             .map(|node| node.name.clone())
             .collect();
-        let found = Found { audit: &audit, load: &load, faults: &faults, receivers: &receivers };
+        let found = Found {
+            audit: &audit,
+            load: &load,
+            faults: &faults,
+            receivers: &receivers,
+        };
         let (verdict, expectations, outcome) = self.setup.expect.judge(&found);
         let meta = run.meta()?;
         let now = clock::now();
@@ -109,7 +127,11 @@ impl Play<'_> {
             }
         };
         stage.clear().await?;
-        Ok(Played { journal, verdict, page })
+        Ok(Played {
+            journal,
+            verdict,
+            page,
+        })
     }
 
     /// Load and faults, then all that it takes until the run can be judged.
@@ -119,19 +141,40 @@ impl Play<'_> {
         sight: &Sight,
         run: &RunDir,
         steps: &Steps<'_>,
-    ) -> Result<(load::Summary, Vec<FaultRecord>, Vec<super::journal::Sample>, Circumstances)> {
+    ) -> Result<(
+        load::Summary,
+        Vec<FaultRecord>,
+        Vec<super::journal::Sample>,
+        Circumstances,
+    )> {
         let (sampler, zero) = (Sampler::default(), Instant::now());
         let mut plan = self.setup.load.clone();
         plan.seed = self.seed;
-        let striker = Striker { stage, nodes: &sight.nodes, zero, recovery: self.setup.recovery, steps };
+        let striker = Striker {
+            stage,
+            nodes: &sight.nodes,
+            zero,
+            recovery: self.setup.recovery,
+            steps,
+        };
         let over = Cell::new(false);
         let course = async {
             let load = async {
-                let summary = load::run(&plan, sight, run, |progress| sampler.note(progress), pending()).await;
+                let summary = load::run(
+                    &plan,
+                    sight,
+                    run,
+                    |progress| sampler.note(progress),
+                    pending(),
+                )
+                .await;
                 over.set(true);
                 let summary = summary?;
                 let (accepted, offered) = (summary.counts.accepted, summary.counts.offered);
-                steps.done(zero, format!("load over: {accepted} of {offered} requests accepted"));
+                steps.done(
+                    zero,
+                    format!("load over: {accepted} of {offered} requests accepted"),
+                );
                 Ok::<_, anyhow::Error>(summary)
             };
             let (load, faults) = tokio::join!(load, self.harm(&striker, &over));
@@ -157,7 +200,9 @@ impl Play<'_> {
                 });
                 join_all(each).await
             }
-            Harm::Storm(storm) => storm_of(&plan, storm.faults.len(), storm.length, striker, load_over).await,
+            Harm::Storm(storm) => {
+                storm_of(&plan, storm.faults.len(), storm.length, striker, load_over).await
+            }
         }
     }
 
@@ -171,7 +216,10 @@ impl Play<'_> {
         steps: &Steps<'_>,
     ) -> Result<Circumstances> {
         let begun = Instant::now();
-        let mut doubts: Vec<String> = faults.iter().filter_map(|fault| fault.doubt.clone()).collect();
+        let mut doubts: Vec<String> = faults
+            .iter()
+            .filter_map(|fault| fault.doubt.clone())
+            .collect();
         for (active, healed) in stage.injector().heal_all().await? {
             // each was tried before, and is a doubt already
             if let Err(error) = healed {
@@ -180,7 +228,12 @@ impl Play<'_> {
         }
         // the drain says so itself when they are not
         let _ = stage.ready(&sight.nodes, self.setup.recovery).await;
-        let left: Vec<String> = stage.injector().active()?.iter().map(crate::faults::Active::describe).collect();
+        let left: Vec<String> = stage
+            .injector()
+            .active()?
+            .iter()
+            .map(crate::faults::Active::describe)
+            .collect();
         let bounds = Bounds {
             recovery: self.setup.recovery,
             unhealed: (!left.is_empty()).then(|| left.join(", ")),
@@ -195,7 +248,12 @@ impl Play<'_> {
         steps.done(begun, how);
         doubts.extend(drain.doubts);
         doubts.dedup();
-        Ok(Circumstances { drained: drain.drained, stuck: drain.stuck, doubts, dead_max: 0 })
+        Ok(Circumstances {
+            drained: drain.drained,
+            stuck: drain.stuck,
+            doubts,
+            dead_max: 0,
+        })
     }
 }
 
@@ -216,7 +274,10 @@ async fn storm_of(
         }
         let mut record = striker.strike(planned, due).await;
         if load_over.get() && place < kinds && record.doubt.is_none() {
-            record.doubt = Some(format!("{}: the load was over before its turn came", record.fault));
+            record.doubt = Some(format!(
+                "{}: the load was over before its turn came",
+                record.fault
+            ));
         }
         records.push(record);
     }

@@ -60,15 +60,26 @@ impl Sampler {
             for (node, text) in sight.nodes.iter().zip(&metrics) {
                 let Some(text) = text else { continue };
                 for name in [PROCESSED, FAILED, REDELIVERED] {
-                    totals.entry((node.name.clone(), name)).or_default().see(sum(text, name));
+                    totals
+                        .entry((node.name.clone(), name))
+                        .or_default()
+                        .see(sum(text, name));
                 }
                 if node.service == Service::Sender {
                     outbox = outbox.max(Some(sum(text, OUTBOX)));
                 }
             }
-            let all = |name: &str| totals.iter().filter(|((_, one), _)| *one == name).map(|(_, total)| total.all()).sum();
+            let all = |name: &str| {
+                totals
+                    .iter()
+                    .filter(|((_, one), _)| *one == name)
+                    .map(|(_, total)| total.all())
+                    .sum()
+            };
             let load = *self.load.lock().unwrap_or_else(PoisonError::into_inner);
-            let (ready, unacked) = queues.map_or((None, None), |(ready, unacked)| (Some(ready), Some(unacked)));
+            let (ready, unacked) = queues.map_or((None, None), |(ready, unacked)| {
+                (Some(ready), Some(unacked))
+            });
             let sample = Sample {
                 at_ms,
                 offered: load.offered * u64::from(batch),
@@ -80,7 +91,10 @@ impl Sampler {
                 unacked,
                 outbox,
             };
-            self.samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+            self.samples
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(sample);
         }
     }
 }
@@ -106,15 +120,27 @@ impl Total {
 }
 
 async fn metrics(client: &Client, node: &NodeSight) -> Option<String> {
-    let answer = client.get(format!("{}/metrics", node.ops)).timeout(ASK_LIMIT).send().await.ok()?;
+    let answer = client
+        .get(format!("{}/metrics", node.ops))
+        .timeout(ASK_LIMIT)
+        .send()
+        .await
+        .ok()?;
     answer.error_for_status().ok()?.text().await.ok()
 }
 
 /// Over all its labels.
 fn sum(text: &str, name: &str) -> u64 {
-    let lines = text.lines().filter_map(|line| line.strip_prefix(name)).filter(|rest| rest.starts_with([' ', '{']));
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(name))
+        .filter(|rest| rest.starts_with([' ', '{']));
     let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count"
+    )]
     let sum = values.sum::<f64>() as u64;
     sum
 }
@@ -136,7 +162,10 @@ fn depth(queues: &[Value]) -> Option<(u64, u64)> {
     let mut sum = None;
     for queue in queues.iter().filter(ours) {
         // a queue that the broker has not counted yet is not known
-        let (ready, unacked) = (queue["messages_ready"].as_u64()?, queue["messages_unacknowledged"].as_u64()?);
+        let (ready, unacked) = (
+            queue["messages_ready"].as_u64()?,
+            queue["messages_unacknowledged"].as_u64()?,
+        );
         let (so_far, held) = sum.unwrap_or((0, 0));
         sum = Some((so_far + ready, held + unacked));
     }
@@ -176,7 +205,11 @@ mod tests {
     #[test]
     fn what_waits_for_another_try_is_ready_and_what_was_not_counted_is_not_known() {
         let queue = |name: &str, ready| json!({"name": name, "messages_ready": ready, "messages_unacknowledged": 1});
-        let some = [queue("messages", json!(2)), queue("messages.retry.1000", json!(3)), queue("messages.dead", json!(9))];
+        let some = [
+            queue("messages", json!(2)),
+            queue("messages.retry.1000", json!(3)),
+            queue("messages.dead", json!(9)),
+        ];
         assert_eq!(depth(&some), Some((5, 2)));
         assert_eq!(depth(&[queue("messages", Value::Null)]), None);
         assert_eq!(depth(&[]), None);

@@ -41,7 +41,10 @@ pub fn schedule(setup: &Setup, seed: u64) -> Vec<Planned> {
                 .iter()
                 .map(|timed| Planned {
                     start: Start::At(timed.at),
-                    order: Order { seed: random.random(), ..timed.order.clone() },
+                    order: Order {
+                        seed: random.random(),
+                        ..timed.order.clone()
+                    },
                     time: timed.time,
                 })
                 .collect();
@@ -56,7 +59,9 @@ pub fn schedule(setup: &Setup, seed: u64) -> Vec<Planned> {
 fn drawn(storm: &Storm, random: &mut StdRng) -> Vec<Planned> {
     // no fault is over sooner than after its pause, so more than these cannot come to pass in time
     let most = storm.length.as_millis() / storm.pause.0.as_millis().max(100);
-    let most = usize::try_from(most).unwrap_or(usize::MAX).max(storm.faults.len());
+    let most = usize::try_from(most)
+        .unwrap_or(usize::MAX)
+        .max(storm.faults.len());
     let mut kinds = storm.faults.clone();
     kinds.shuffle(random);
     let mut plan = Vec::with_capacity(most);
@@ -70,7 +75,11 @@ fn drawn(storm: &Storm, random: &mut StdRng) -> Vec<Planned> {
         let instant = find(fault).is_ok_and(|entry| entry.instant);
         let mut order = Order::new(fault);
         order.seed = random.random();
-        plan.push(Planned { start: Start::Pause(pause), order, time: (!instant).then_some(hold) });
+        plan.push(Planned {
+            start: Start::Pause(pause),
+            order,
+            time: (!instant).then_some(hold),
+        });
     }
     plan
 }
@@ -98,7 +107,11 @@ mod tests {
     fn storm(pause: (u64, u64), hold: (u64, u64), kinds: &[&str]) -> Setup {
         let text = format!(
             "title: t\nlearn: l\nload: {{ rate: 1/s, for: 3000s }}\nstorm: {{ for: 2000s, pause: {}ms..{}ms, hold: {}ms..{}ms, faults: [{}] }}\n",
-            pause.0, pause.1, hold.0, hold.1, kinds.join(", ")
+            pause.0,
+            pause.1,
+            hold.0,
+            hold.1,
+            kinds.join(", ")
         );
         setup(&text)
     }
@@ -131,7 +144,11 @@ mod tests {
 
     #[test]
     fn another_seed_is_another_storm() {
-        let storm = storm((0, 1_000), (0, 1_000), &["redis-kill", "redis-pause", "receiver-kill"]);
+        let storm = storm(
+            (0, 1_000),
+            (0, 1_000),
+            &["redis-kill", "redis-pause", "receiver-kill"],
+        );
         let plans: Vec<_> = (0..10).map(|seed| schedule(&storm, seed)).collect();
         assert!(plans.windows(2).all(|pair| pair[0] != pair[1]));
     }
@@ -143,7 +160,10 @@ mod tests {
         );
         let plan = schedule(&setup, 7);
         let starts: Vec<_> = plan.iter().map(|planned| planned.start).collect();
-        assert_eq!(starts, [2, 4, 5].map(|at| Start::At(Duration::from_secs(at))));
+        assert_eq!(
+            starts,
+            [2, 4, 5].map(|at| Start::At(Duration::from_secs(at)))
+        );
         let seeds: BTreeSet<_> = plan.iter().map(|planned| planned.order.seed).collect();
         assert_eq!(seeds.len(), 3);
         assert_eq!(plan, schedule(&setup, 7));

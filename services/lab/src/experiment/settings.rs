@@ -12,8 +12,17 @@ use crate::stack::node::Service;
 
 /// What the stack itself says, or what has a field of its own in the file.
 const NOT_YOURS: [&str; 11] = [
-    "LISTEN", "OPS_LISTEN", "AMQP_URL", "DATABASE_URL", "REDIS_URL", "REDIS_PREFIX", "NODE_NAME", "LAB_OPS", "LOG",
-    "LOG_FORMAT", "WITHOUT",
+    "LISTEN",
+    "OPS_LISTEN",
+    "AMQP_URL",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "REDIS_PREFIX",
+    "NODE_NAME",
+    "LAB_OPS",
+    "LOG",
+    "LOG_FORMAT",
+    "WITHOUT",
 ];
 
 /// Settings by their variable.
@@ -36,7 +45,11 @@ pub fn usual() -> Settings {
     let mut usual = Settings::new();
     for service in Service::ALL {
         for arg in command(service).get_arguments() {
-            let default = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect::<Vec<_>>();
+            let default = arg
+                .get_default_values()
+                .iter()
+                .map(|value| value.to_string_lossy())
+                .collect::<Vec<_>>();
             if let Some(name) = variable(arg) {
                 usual.insert(name, default.join(","));
             }
@@ -63,13 +76,20 @@ pub fn check(settings: &Settings, without: &str) -> Result<(), String> {
             format!("--without={without}").into(),
         ];
         for arg in command(service).get_arguments() {
-            if let (Some(value), Some(flag)) = (variable(arg).and_then(|name| settings.get(&name)), arg.get_long()) {
+            if let (Some(value), Some(flag)) = (
+                variable(arg).and_then(|name| settings.get(&name)),
+                arg.get_long(),
+            ) {
                 flags.push(format!("--{flag}={value}").into());
             }
         }
         let wrong = match service {
-            Service::Sender => read::<sender::Config>(&flags).and_then(|config| said(config.check())),
-            Service::Receiver => read::<receiver::Config>(&flags).and_then(|config| said(config.check())),
+            Service::Sender => {
+                read::<sender::Config>(&flags).and_then(|config| said(config.check()))
+            }
+            Service::Receiver => {
+                read::<receiver::Config>(&flags).and_then(|config| said(config.check()))
+            }
         };
         wrong?;
     }
@@ -82,7 +102,10 @@ fn said<T>(checked: Result<T, daemon::WrongSetting>) -> Result<T, String> {
 
 fn read<C: Parser>(flags: &[OsString]) -> Result<C, String> {
     // named by their variables, since no flag is in the file
-    said(C::try_parse_from(flags).map_err(|error| daemon::settings::wrong(&error, C::command(), &[])))
+    said(
+        C::try_parse_from(flags)
+            .map_err(|error| daemon::settings::wrong(&error, C::command(), &[])),
+    )
 }
 
 #[cfg(test)]
@@ -116,7 +139,10 @@ mod tests {
             ("FAIL_POINTS", "nowhere=crash", "nowhere"),
         ] {
             let said = check(&with(name, value), "").unwrap_err();
-            assert!(said.contains(why) && !said.contains('\n'), "{name}={value}: {said}");
+            assert!(
+                said.contains(why) && !said.contains('\n'),
+                "{name}={value}: {said}"
+            );
         }
         let said = check(&usual(), "persistence").unwrap_err();
         assert!(said.contains("QUEUE_TYPE=classic"), "{said}");

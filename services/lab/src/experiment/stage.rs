@@ -44,12 +44,19 @@ pub struct Stage {
 
 impl Stage {
     /// Takes the folder and writes settings; nothing runs yet. `program` is what nodes are, without it this one.
-    pub async fn prepare(root: &Path, program: Option<&Path>, yes: bool, steps: &Steps<'_>) -> Result<Self> {
+    pub async fn prepare(
+        root: &Path,
+        program: Option<&Path>,
+        yes: bool,
+        steps: &Steps<'_>,
+    ) -> Result<Self> {
         let root = root.join("experiments");
         dir::make_folder(&root, 0o711)?;
         let root = root.canonicalize()?;
         let Some(lock) = dir::lock(&root)? else {
-            let by = dir::holder(&root).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            let by = dir::holder(&root)
+                .map(|pid| format!(" (pid {pid})"))
+                .unwrap_or_default();
             return Err(Usage(format!("experiments already run in {}{by}", root.display())).into());
         };
         clear_up(&root).await;
@@ -81,7 +88,9 @@ impl Stage {
         let begun = Instant::now();
         self.stack.start_servers(&Steps::new(&|_| {})).await?;
         self.injector.clear().await?;
-        self.stack.start_nodes(&Plan::new(), &Steps::new(&|_| {})).await?;
+        self.stack
+            .start_nodes(&Plan::new(), &Steps::new(&|_| {}))
+            .await?;
         steps.done(begun, "servers and gateway started");
         Ok(())
     }
@@ -97,7 +106,10 @@ impl Stage {
             nodes: setup.nodes.clone(),
         };
         self.stack.fresh(scene, &Steps::new(&|_| {})).await?;
-        let sight = Sight::of(&self.stack.status().await, self.stack.dir().secrets())?;
+        let sight = Sight::of(
+            &Box::pin(self.stack.status()).await,
+            self.stack.dir().secrets(),
+        )?;
         if let Err(why) = self.ready(&sight.nodes, READY_LIMIT).await {
             bail!("the nodes did not get ready: {why}");
         }
@@ -121,7 +133,9 @@ impl Stage {
                 }
             }
             Ok(Err(error)) => tell(&format!("what is active is unknown: {error:#}")),
-            Err(_) => tell("healing takes too long; what is active ends with the nodes and servers"),
+            Err(_) => {
+                tell("healing takes too long; what is active ends with the nodes and servers");
+            }
         }
         // with the nodes and their vhost goes whatever could not be healed
         let cleared = async {
@@ -129,8 +143,13 @@ impl Stage {
             self.injector.clear().await.map(drop)
         };
         let cleared = timeout(HEAL_LIMIT, cleared).await;
-        if let Err(error) = cleared.map_err(anyhow::Error::from).and_then(|cleared| cleared) {
-            tell(&format!("the next experiment removes what is left: {error:#}"));
+        if let Err(error) = cleared
+            .map_err(anyhow::Error::from)
+            .and_then(|cleared| cleared)
+        {
+            tell(&format!(
+                "the next experiment removes what is left: {error:#}"
+            ));
         }
         self.stack.stop(&Steps::new(&|_| {})).await;
     }
@@ -157,7 +176,9 @@ impl Stage {
         let (service, number) = nth(place).with_context(|| format!("{place} is no node"))?;
         let places = self.stack.places();
         let mut all = places.into_iter().filter(|(one, _)| *one == service);
-        let (_, found) = all.nth(number - 1).with_context(|| format!("there is no {place}"))?;
+        let (_, found) = all
+            .nth(number - 1)
+            .with_context(|| format!("there is no {place}"))?;
         Ok(order.clone().on(Which::One(found.name)))
     }
 
@@ -165,8 +186,11 @@ impl Stage {
     pub async fn ready(&self, nodes: &[NodeSight], limit: Duration) -> Result<(), String> {
         let begun = Instant::now();
         loop {
-            let missing: Vec<String> =
-                join_all(nodes.iter().map(|node| self.missing(node))).await.into_iter().flatten().collect();
+            let missing: Vec<String> = join_all(nodes.iter().map(|node| self.missing(node)))
+                .await
+                .into_iter()
+                .flatten()
+                .collect();
             if missing.is_empty() {
                 return Ok(());
             }
@@ -186,8 +210,10 @@ impl Stage {
         let ready = answer.status().is_success();
         let health: Value = answer.json().await.unwrap_or_default();
         let parts = health["parts"].as_object().into_iter().flatten();
-        let away: Vec<&str> =
-            parts.filter(|(_, part)| part["state"] != "up").map(|(part, _)| part.as_str()).collect();
+        let away: Vec<&str> = parts
+            .filter(|(_, part)| part["state"] != "up")
+            .map(|(part, _)| part.as_str())
+            .collect();
         if ready && away.is_empty() {
             return None;
         }

@@ -54,7 +54,7 @@ impl Striker<'_> {
 
     async fn do_and_undo(&self, planned: &Planned, record: &mut FaultRecord) -> Result<(), String> {
         let (mut active, begun) = self.inject(planned).await?;
-        record.struck = active.struck.clone();
+        record.struck.clone_from(&active.struck);
         record.injected_ms = Some(self.ms(begun));
         let seen = self.see(&mut active, record).await;
         if let (Ok(()), Some(time)) = (&seen, planned.time) {
@@ -65,11 +65,21 @@ impl Striker<'_> {
         seen?;
         let healed = healed?;
         record.healed_ms = Some(self.now());
-        self.steps.done(begun, format!("{} is over: {}", active.describe(), healed.how));
-        let by_itself = if healed.by_itself { "over by itself: " } else { "" };
+        self.steps.done(
+            begun,
+            format!("{} is over: {}", active.describe(), healed.how),
+        );
+        let by_itself = if healed.by_itself {
+            "over by itself: "
+        } else {
+            ""
+        };
         record.heal_evidence = Some(format!("{by_itself}{}", healed.how));
         if !fired(&active, &healed) {
-            return Err(format!("armed and seen, but nobody died of it ({})", healed.how));
+            return Err(format!(
+                "armed and seen, but nobody died of it ({})",
+                healed.how
+            ));
         }
         if self.stage.ready(self.nodes, self.recovery).await.is_ok() {
             record.recovered_ms = Some(self.now());
@@ -98,7 +108,10 @@ impl Striker<'_> {
                     return Err(format!("it could not be injected: {error:#}"));
                 }
                 // it was undone, but who knows
-                Err(error) if !error.is::<Usage>() && error.to_string().contains("could not be undone") => {
+                Err(error)
+                    if !error.is::<Usage>()
+                        && error.to_string().contains("could not be undone") =>
+                {
                     return Err(format!("{error:#}"));
                 }
                 Err(_) => sleep(EACH).await,
@@ -137,6 +150,7 @@ impl Striker<'_> {
 
 /// An armed crash that nobody reached has harmed nobody.
 fn fired(active: &Active, healed: &Healed) -> bool {
-    let crash = active.order.fault == "fail-point" && active.order.text("action").starts_with("crash");
+    let crash =
+        active.order.fault == "fail-point" && active.order.text("action").starts_with("crash");
     !crash || healed.by_itself
 }

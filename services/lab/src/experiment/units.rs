@@ -19,11 +19,20 @@ where
     let value = &text.value;
     let digits = !value.is_empty() && value.bytes().all(|c| c.is_ascii_digit());
     let number: Option<u64> = value.parse().ok().filter(|_| digits);
-    let range = if max == u64::MAX { format!("from {min}") } else { format!("from {min} to {max}") };
+    let range = if max == u64::MAX {
+        format!("from {min}")
+    } else {
+        format!("from {min} to {max}")
+    };
     number
         .filter(|number| (min..=max).contains(number))
         .and_then(|number| N::try_from(number).ok())
-        .ok_or_else(|| wrong(text, format!("{value:?} is not right: a whole number {range} is needed")))
+        .ok_or_else(|| {
+            wrong(
+                text,
+                format!("{value:?} is not right: a whole number {range} is needed"),
+            )
+        })
 }
 
 /// A length of time.
@@ -31,18 +40,27 @@ pub(super) fn time(text: &Text, range: RangeInclusive<Duration>) -> Result<Durat
     let time = length::parse(&text.value).map_err(|why| wrong(text, why.0))?;
     if !range.contains(&time) {
         let (from, to) = (length::show(*range.start()), length::show(*range.end()));
-        return Err(wrong(text, format!("{} is not right: {from} to {to}", text.value)));
+        return Err(wrong(
+            text,
+            format!("{} is not right: {from} to {to}", text.value),
+        ));
     }
     Ok(time)
 }
 
 /// A shortest and a longest time: `1s..3s`, or one for both.
 pub(super) fn times(text: &Text) -> Result<(Duration, Duration), Wrong> {
-    let (from, to) = text.value.split_once("..").unwrap_or((&text.value, &text.value));
+    let (from, to) = text
+        .value
+        .split_once("..")
+        .unwrap_or((&text.value, &text.value));
     let read = |part: &str| length::parse(part).map_err(|why| wrong(text, why.0));
     let (from, to) = (read(from)?, read(to)?);
     if from > to {
-        return Err(wrong(text, format!("{}: the first time is longer than the second", text.value)));
+        return Err(wrong(
+            text,
+            format!("{}: the first time is longer than the second", text.value),
+        ));
     }
     if to > Duration::from_mins(10) {
         return Err(wrong(text, format!("{}: at most 10m", text.value)));
@@ -53,10 +71,14 @@ pub(super) fn times(text: &Text) -> Result<(Duration, Duration), Wrong> {
 /// Requests a second: `100/s`, `50..200/s`, `100x3/s`.
 pub(super) fn rate(text: &Text) -> Result<Rate, Wrong> {
     let value = &text.value;
-    let rate = value
-        .strip_suffix("/s")
-        .ok_or_else(|| wrong(text, format!("{value:?} is no rate: right is 100/s, 50..200/s or 100x3/s")))?;
-    rate.parse().map_err(|why: crate::say::Usage| wrong(text, why.0))
+    let rate = value.strip_suffix("/s").ok_or_else(|| {
+        wrong(
+            text,
+            format!("{value:?} is no rate: right is 100/s, 50..200/s or 100x3/s"),
+        )
+    })?;
+    rate.parse()
+        .map_err(|why: crate::say::Usage| wrong(text, why.0))
 }
 
 /// A size: `256B`, `4KiB`.

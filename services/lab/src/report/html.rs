@@ -234,18 +234,21 @@ fn distribution(known: &Known) -> Result<Option<Chart>> {
         .transpose()
 }
 
+/// Takes one figure, in microseconds, from a distribution.
+type Part = fn(&Latency) -> u64;
+
 fn latency_rows(of: &[(&'static str, Latency)]) -> Vec<(&'static str, Vec<String>)> {
     if of.is_empty() {
         return Vec::new();
     }
-    let rows: [(&str, fn(&Latency) -> u64); 5] = [
+    let rows: [(&'static str, Part); 5] = [
         ("p50", |times| times.p50),
         ("p90", |times| times.p90),
         ("p99", |times| times.p99),
         ("p99.9", |times| times.p99_9),
         ("max", |times| times.max),
     ];
-    let row = |(name, part): (&'static str, fn(&Latency) -> u64)| {
+    let row = |(name, part): (&'static str, Part)| {
         (
             name,
             of.iter().map(|(_, times)| time(part(times))).collect(),

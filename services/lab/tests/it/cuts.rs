@@ -217,8 +217,10 @@ async fn a_claim_takes_no_more_than_it_may_though_it_was_planned_for_an_empty_ta
     for _ in 0..7 {
         assert!(claim(&pool, lease, 100).await.unwrap().is_empty());
     }
-    run("insert into sender.outbox (message_id, kind, body, node, accepted_at)
-         select gen_random_uuid(), 'message.v1', '', 'n', now() from generate_series(1, 2000)")
+    run(
+        "insert into sender.outbox (message_id, kind, body, node, accepted_at)
+         select gen_random_uuid(), 'message.v1', '', 'n', now() from generate_series(1, 2000)",
+    )
     .await;
     assert_eq!(claim(&pool, lease, 100).await.unwrap().len(), 100);
     let claimed = world.count("select count(*) from sender.outbox where lease is not null");

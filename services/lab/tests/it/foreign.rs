@@ -114,7 +114,12 @@ async fn headers_that_are_nested_deeply_kill_nobody() {
     for _ in 0..1_500 {
         deep = json!({ "n": deep });
     }
-    let path = ["exchanges", world.broker.vhost.as_str(), "messages", "publish"];
+    let path = [
+        "exchanges",
+        world.broker.vhost.as_str(),
+        "messages",
+        "publish",
+    ];
     let message = json!({
         "routing_key": "messages", "payload": "hello", "payload_encoding": "string",
         "properties": {"headers": {"deep": deep}, "delivery_mode": 2},
