@@ -90,16 +90,27 @@ impl Own {
         self.stack.fresh(scene, &Steps::new(&|_| {})).await.unwrap();
     }
 
-    /// Sends a message and waits until it is processed.
+    /// Waits until every node has all it needs: none is about to open a session, which declares and
+    /// binds everything anew. Then sends a message and waits until it is processed.
     async fn process_one(&self) {
-        let gateway = Box::pin(self.stack.status()).await.gateway;
-        let client = Client::new();
+        let status = Box::pin(self.stack.status()).await;
+        let (gateway, client) = (status.gateway, Client::new());
+        for node in &status.nodes {
+            let what = format!("{} to have all it needs", node.name);
+            wait_until(&what, LIMIT, async || {
+                let health = client.get(format!("{}/health/ready", node.ops));
+                let Ok(answer) = health.send().await else {
+                    return false;
+                };
+                let health: Value = answer.json().await.unwrap();
+                let mut parts = health["parts"].as_object().unwrap().values();
+                parts.all(|part| part["state"] == "up")
+            })
+            .await;
+        }
+        let text = uuid::Uuid::new_v4().to_string();
         let send = client.post(format!("{gateway}/api/messages"));
-        let answer = send
-            .json(&json!({"message": "hello"}))
-            .send()
-            .await
-            .unwrap();
+        let answer = send.json(&json!({"message": text})).send().await.unwrap();
         assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
         wait_until("a message to be processed", LIMIT, async || {
             let received = client.get(format!("{gateway}/received"));
@@ -108,7 +119,7 @@ impl Own {
                 .send()
                 .await
                 .unwrap();
-            received.text().await.unwrap().contains("hello")
+            received.text().await.unwrap().contains(&text)
         })
         .await;
     }
@@ -240,10 +251,12 @@ async fn heals_by_itself(own: &Own, injector: &Injector) {
     })
     .await;
     injector.heal(&active).await.unwrap();
+    own.process_one().await;
 
     let unbind = injector.inject(&Order::new("queue-unbind")).await;
     let mut unbind = unbind.unwrap();
-    injector.see(&mut unbind, LIMIT).await.unwrap();
+    let seen = injector.see(&mut unbind, LIMIT).await.unwrap();
+    assert!(matches!(seen, Evidence::Seen(_)), "{seen:?}");
     // whoever opens a new session binds the queue again
     let close = Order::new("rabbitmq-close-connection").on(Which::All);
     let mut close = injector.inject(&close).await.unwrap();
