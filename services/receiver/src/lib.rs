@@ -35,7 +35,7 @@ use messaging::{
     },
     topology,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 pub use app::App;
 pub use config::Config;
@@ -116,7 +116,7 @@ pub fn run(
         |e| Message::read(e).map(drop),
         fail_points.clone(),
     );
-    let (dead_letters, _) = Consumer::new(
+    let (dead_letters, parking_link) = Consumer::new(
         broker,
         "dead letters",
         topology::DEAD,
@@ -139,8 +139,11 @@ pub fn run(
         "session index",
         sessions.clone().keep_index(stopping.clone()),
     );
-    let rabbitmq = parts.part("rabbitmq").follow(link, tell_link, stopping);
-    lifecycle.spawn("broker state", rabbitmq);
+    let links = tell_links(parts.part("rabbitmq"), [link, parking_link]);
+    lifecycle.spawn("broker state", async move {
+        stopping.run_until_cancelled(links).await;
+        Ok(())
+    });
     // These two end with the last delivery, which is after the stop.
     lifecycle.spawn_once("effects", async move {
         committer.run().await;
@@ -198,6 +201,38 @@ fn retry(
 /// An error that no new session can mend is a setting that does not fit the broker.
 fn final_error(error: &messaging::Error) -> anyhow::Error {
     WrongSetting::because("QUEUE_TYPE", error.to_string()).into()
+}
+
+/// The broker is there when both sessions are: a node that takes messages but cannot park them is
+/// not what it should be.
+async fn tell_links(part: Part, mut links: [watch::Receiver<Link>; 2]) {
+    loop {
+        let now = links
+            .each_mut()
+            .map(|link| link.borrow_and_update().clone());
+        if let Some(worst) = now.iter().max_by_key(|link| trouble(link)) {
+            tell_link(&part, worst);
+        }
+        let [consuming, parking] = &mut links;
+        let changed = tokio::select! {
+            changed = consuming.changed() => changed,
+            changed = parking.changed() => changed,
+        };
+        if changed.is_err() {
+            // A session ended for good; whether that is right is not for us to say.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn trouble(link: &Link) -> u8 {
+    match link {
+        Link::Open => 0,
+        Link::Blocked(_) => 1,
+        Link::Connecting => 2,
+        Link::Closed => 3,
+        Link::Away(_) => 4,
+    }
 }
 
 fn tell_link(part: &Part, link: &Link) {
