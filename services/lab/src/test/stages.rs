@@ -147,6 +147,8 @@ async fn road4(run: &mut Run) -> Result<Tally> {
         "storm::",
         "topology::",
         "foreign::",
+        "guarantees::",
+        "retries::",
         "mission::a_message_that_always_fails",
     ];
     count(with_servers(cargo(&run.root, &arguments), &addresses)).await
