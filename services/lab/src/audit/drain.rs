@@ -94,7 +94,9 @@ impl Watch {
         {
             return end(true, false, Vec::new());
         }
-        if still < self.bounds.recovery + look.rung {
+        // what looks empty, or is all accounted for, gets the time to be seen so: it is not stuck
+        let empty = self.quiet_since.is_some() || look.accounted();
+        if empty || still < self.bounds.recovery.max(SETTLED) + look.rung {
             return None;
         }
         let doubts = self.doubts(look);
@@ -266,6 +268,30 @@ mod tests {
     fn an_empty_road_is_drained_although_messages_are_missing() {
         let (at, drain) = after(&mut watching(), 0, &look(7, 0, 0));
         assert_eq!((at, drain.drained, drain.stuck), (6, true, false));
+    }
+
+    #[test]
+    fn an_empty_road_is_not_stuck_however_short_the_bound() {
+        for recovery in 1..15 {
+            let hasty = || {
+                let mut watch = watching();
+                watch.bounds.recovery = Duration::from_secs(recovery);
+                watch
+            };
+            // the broker's figures are five seconds old
+            let mut watch = hasty();
+            for second in 0..=5 {
+                let busy = look(7, 3, 0);
+                assert_eq!(watch.step(Duration::from_secs(second), &busy), None);
+            }
+            let (at, drain) = after(&mut watch, 6, &look(7, 0, 0));
+            assert!(drain.drained && at == 12, "{recovery}: {at} {drain:?}");
+            // accounted for, and others have the queue
+            let (at, drain) = after(&mut hasty(), 0, &look(10, 3, 1));
+            assert!(drain.drained && at == 20, "{recovery}: {at} {drain:?}");
+            let (at, drain) = after(&mut hasty(), 0, &look(7, 3, 0));
+            assert!(drain.stuck && at == recovery.max(6), "{recovery}: {at}");
+        }
     }
 
     #[test]
