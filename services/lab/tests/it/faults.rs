@@ -12,6 +12,12 @@ use std::time::Duration;
 use anyhow::Result;
 use async_trait::async_trait;
 use futures::future::join_all;
+use lab::audit::Verdict;
+use lab::audit::class::Class;
+use lab::experiment::file::Experiment;
+use lab::experiment::journal::Outcome;
+use lab::experiment::runner::Play;
+use lab::experiment::stage::Stage;
 use lab::faults::native::Native;
 use lab::faults::site::LinkHarm;
 use lab::faults::{Evidence, Harm, Injector, Order, Site, Which, catalogue};
@@ -26,6 +32,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use testkit::wait_until;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -224,6 +231,7 @@ async fn what_is_injected_is_seen_what_is_healed_is_over_and_what_is_neither_is_
     own.process_one().await;
     own.stack.clear(&Steps::new(&|_| {})).await.unwrap();
     assert!(Box::pin(own.stack.status()).await.nodes.is_empty());
+    what_a_killed_lab_left_can_be_removed(&own.stack).await;
     own.stop().await;
 }
 
@@ -261,6 +269,88 @@ async fn heals_by_itself(own: &Own, injector: &Injector) {
             .all(|(_, healed)| healed.as_ref().unwrap().by_itself),
         "{healed:?}"
     );
+}
+
+async fn what_a_killed_lab_left_can_be_removed(stack: &Arc<Stack>) {
+    let vhost = ["vhosts", "r1121-0915-left"];
+    stack.manage(Method::PUT, &vhost, None).await.unwrap();
+    let database = stack.addresses().unwrap().database;
+    let mut database = PgConnection::connect(&database).await.unwrap();
+    let create = r#"create database "r1121-0915-left""#;
+    sqlx::query(create).execute(&mut database).await.unwrap();
+    stack.remove_left_scenes().await.unwrap();
+    let look = Native::site(stack).look;
+    assert_eq!(look.broker(&vhost).await.unwrap(), None);
+    assert!(look.broker(&["vhosts", "/"]).await.unwrap().is_some());
+    let left = "select count(*) from pg_database where datname like 'r1121%'";
+    let (left,): (i64,) = sqlx::query_as(left).fetch_one(&mut database).await.unwrap();
+    assert_eq!(left, 0);
+}
+
+/// An experiment with every fault of the catalogue at once, and none of them done.
+fn everything() -> String {
+    let places = ["sender-1", "sender-2", "receiver-1", "receiver-2"];
+    let mut links: BTreeMap<&str, std::slice::Iter<'_, &str>> = BTreeMap::new();
+    let faults = catalogue().iter().map(|entry| {
+        // two that hurt one link would be in each other's way
+        let on = entry.needs_links().then(|| {
+            let server = entry.name.split('-').next().unwrap();
+            let place = links.entry(server).or_insert_with(|| places.iter()).next();
+            format!(", on: {}", place.unwrap())
+        });
+        let time = if entry.instant { "" } else { ", for: 1s" };
+        let (name, on) = (entry.name, on.unwrap_or_default());
+        format!("  - {{ at: 1s, fault: {name}{on}{time} }}\n")
+    });
+    let faults: String = faults.collect();
+    format!(
+        "title: Nothing is done\nlearn: What was not done proves nothing.\n\
+         stack: {{ sender: 2, receiver: 2, settings: {{ WORK_DELAY_MAX_MS: 10, WORK_FAIL_ONE_IN: 0 }} }}\n\
+         load: {{ rate: 20/s, for: 3s }}\nfaults:\n{faults}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_experiment_whose_faults_are_not_done_is_inconclusive_for_each_of_them() {
+    let root = folder();
+    std::fs::create_dir(&root).unwrap();
+    let experiment = Experiment::parse("nothing.yaml", &everything(), 16).unwrap();
+    let steps = Steps::new(&|_| {});
+    let stage = Stage::prepare(&root, Some(lab()), true, &steps)
+        .await
+        .unwrap();
+    let stage = stage.struck_by(Arc::new(Nothing));
+    stage.start(&steps).await.unwrap();
+    let play = Play {
+        experiment: &experiment,
+        setup: &experiment.safe,
+        twin: false,
+        seed: 7,
+    };
+    let played = Box::pin(play.run(&stage, &root, &steps)).await;
+    stage.close(&|_| {}).await;
+    let played = played.unwrap();
+    let journal = &played.journal;
+    assert_eq!(journal.faults.len(), catalogue().len());
+    for fault in &journal.faults {
+        let doubt = fault.doubt.as_deref().unwrap_or_default();
+        let name = &fault.fault;
+        let start = format!("{name}: it was injected and could not be seen: ");
+        assert!(doubt.starts_with(&start), "{name}: {doubt:?}");
+        let reasons = &journal.audit.reasons;
+        assert!(reasons.iter().any(|why| why == doubt), "{reasons:#?}");
+    }
+    // all else was well
+    assert_eq!(
+        journal.audit.classes.keys().collect::<Vec<_>>(),
+        [&Class::Ok]
+    );
+    assert_eq!(played.verdict, Verdict::Inconclusive);
+    assert_eq!(played.verdict.exit_code(), 3);
+    assert_eq!(journal.outcome, Outcome::Inconclusive);
+    let own = root.canonicalize().unwrap().join("experiments");
+    let _ = std::fs::remove_dir_all(postgres::outside(&own));
+    std::fs::remove_dir_all(&root).unwrap();
 }
 
 /// `lab up` in a process of its own.
