@@ -15,6 +15,7 @@ mod client;
 pub mod length;
 pub mod plan;
 pub mod poison;
+pub mod processed;
 pub mod schedule;
 pub mod table;
 

@@ -219,14 +219,14 @@ async fn an_experiment_ends_as_it_must_also_after_one_that_was_interrupted_or_ki
 
     let (mut child, mut lines) = room.broken(&long, 2).await;
     signal(&child, Signal::SIGINT);
-    let mut rest = String::new();
+    let mut rest = Vec::new();
     while let Some(line) = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap() {
-        rest += &format!("{line}\n");
+        rest.push(line);
     }
-    assert_eq!(child.wait().await.unwrap().code(), Some(130), "{rest}");
+    assert_eq!(child.wait().await.unwrap().code(), Some(130), "{rest:#?}");
     for fault in ["queue-limit", "receiver-pause"] {
-        let healed = |line: &str| line.contains(fault) && line.contains(" healed: ");
-        assert!(rest.lines().any(healed), "{rest}");
+        let healed = |line: &String| line.contains(fault) && line.contains(" healed: ");
+        assert!(rest.iter().any(healed), "{rest:#?}");
     }
     room.nothing_is_left();
 

@@ -476,6 +476,8 @@ async fn faults_are_healed_whoever_dies_meanwhile_and_what_cannot_be_done_is_one
         "no fault is active"
     );
 
+    load_asks_first(&up).await;
+
     // the command is told to end, and then another is killed
     for how in [Signal::SIGINT, Signal::SIGKILL] {
         let child = up
@@ -561,6 +563,46 @@ async fn faults_are_healed_whoever_dies_meanwhile_and_what_cannot_be_done_is_one
     std::fs::remove_file(&up.log).unwrap();
     let refused = up.refused(&["inject", "redis-kill"]).await;
     assert!(refused.contains("no stack runs"), "{refused}");
+}
+
+/// A load on a stack that is broken is refused, unless that is meant; its table knows what came of it.
+async fn load_asks_first(up: &Up) {
+    let load = async |arguments: &[&str]| {
+        let mut command = Command::new(lab());
+        command.arg("--lab-dir").arg(&up.root).arg("load");
+        command.args(["--total", "20", "--rate", "100"]);
+        command.args(arguments).output().await.unwrap()
+    };
+    let slow = ["--set", "delay-min=1ms", "--set", "delay-max=5ms"];
+    said(
+        &up.fault(&[&["inject", "work-slow"], &slow[..]].concat())
+            .await,
+    );
+    let refused = load(&[]).await;
+    let why = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{why}");
+    assert!(
+        why.lines().count() == 1 && why.contains("work-slow on "),
+        "{why}"
+    );
+    assert!(
+        why.contains("fault heal --all") && why.contains("--despite-faults"),
+        "{why}"
+    );
+    assert!(!up.root.join("runs").exists() && refused.stdout.is_empty());
+
+    let table = said(&load(&["--despite-faults"]).await);
+    assert!(table.contains("\naccepted to processed "), "{table}");
+    said(&up.fault(&["heal", "--all"]).await);
+    let figures: Value = serde_json::from_str(&said(&load(&["--json"]).await)).unwrap();
+    assert_eq!(figures["accepted"], 20);
+    assert_eq!(
+        (&figures["stored"], &figures["on_their_way"]),
+        (&json!(20), &json!(0))
+    );
+    let times = ["p50", "p90", "p99", "p99_9", "max"];
+    let times = times.map(|name| figures["processed_us"][name].as_u64().unwrap());
+    assert!(times[0] > 0 && times.is_sorted(), "{figures}");
 }
 
 /// How many faults are noted as active.
