@@ -243,6 +243,17 @@ async fn an_experiment_ends_as_it_must_also_after_one_that_was_interrupted_or_ki
     let (mut child, _) = room.broken(&long, 2).await;
     child.kill().await.unwrap();
     assert_eq!(room.notes(), 2);
+    let mut heal = Command::new(lab());
+    heal.arg("--lab-dir").arg(&room.root);
+    let heal = heal.args(["fault", "heal", "--all"]).output().await;
+    let text = said(&heal.unwrap());
+    let pause = "over with the experiment that was killed\n";
+    assert!(
+        text.contains("receiver-pause on ") && text.contains(pause),
+        "{text}"
+    );
+    assert_eq!(left_over(&room.own()), []);
+    assert_eq!(room.notes(), 1, "the limit is still in the broker's data");
 
     let never = room.file("never.yaml", NEVER);
     let (code, text) = room.run(&["--twin", &quick, &never]).await;
@@ -257,6 +268,12 @@ async fn an_experiment_ends_as_it_must_also_after_one_that_was_interrupted_or_ki
     let reasons = never.journal.audit.reasons.join("\n");
     assert!(reasons.contains("nobody died of it"), "{reasons}");
     room.nothing_is_left();
+
+    let mut reset = Command::new(lab());
+    reset.arg("--lab-dir").arg(&room.root);
+    let reset = reset.args(["reset", "--yes"]).output().await.unwrap();
+    assert!(reset.status.success(), "{reset:?}");
+    assert!(!room.root.exists() && !postgres::outside(&room.own()).exists());
 }
 
 fn signal(child: &Child, signal: Signal) {
