@@ -213,7 +213,7 @@ twin:
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_experiment_ends_as_it_must_also_after_one_that_was_interrupted_or_killed() {
+async fn an_experiment_that_is_interrupted_leaves_nothing_and_the_next_one_passes() {
     let room = Room::new();
     let (quick, long) = (room.file("quick.yaml", QUICK), room.file("long.yaml", LONG));
 
@@ -239,7 +239,12 @@ async fn an_experiment_ends_as_it_must_also_after_one_that_was_interrupted_or_ki
     let fault = &safe.journal.faults[0];
     assert!(fault.doubt.is_none() && fault.recovered_ms > fault.healed_ms);
     room.nothing_is_left();
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_experiment_left_is_mended_and_its_successors_end_as_they_must() {
+    let room = Room::new();
+    let (quick, long) = (room.file("quick.yaml", QUICK), room.file("long.yaml", LONG));
     let (mut child, _) = room.broken(&long, 2).await;
     child.kill().await.unwrap();
     assert_eq!(room.notes(), 2);
