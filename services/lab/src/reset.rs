@@ -24,6 +24,13 @@ pub async fn run(root: &Path, yes: bool) -> Result<()> {
         let down = dir::command(&root, "down");
         bail!("a stack runs in {}; `{down}` stops it", root.display());
     };
+    let experiments = root.join("experiments");
+    let _theirs = if experiments.is_dir() {
+        let lock = dir::lock(&experiments)?;
+        Some(lock.with_context(|| format!("experiments run in {}", experiments.display()))?)
+    } else {
+        None
+    };
     if !yes {
         ensure!(
             stdin().is_terminal(),
@@ -36,8 +43,11 @@ pub async fn run(root: &Path, yes: bool) -> Result<()> {
             return Ok(());
         }
     }
+    // one stack lies inside the other
+    clear_up(&experiments).await;
     clear_up(&root).await;
-    for folder in [postgres::outside(&root), root.clone()] {
+    let outside = [&experiments, &root].map(|folder| postgres::outside(folder));
+    for folder in outside.into_iter().chain([root.clone()]) {
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", folder.display()));

@@ -12,6 +12,7 @@ pub mod home;
 pub mod message;
 mod numbers;
 pub mod session;
+pub mod store;
 pub mod submit;
 pub mod text;
 
@@ -89,7 +90,7 @@ pub fn run(
     let (depth_sender, depth) = watch::channel(Depth::default());
     let since = Arc::new(AtomicI64::new(0));
     let (submissions, committer) = submit::submissions();
-    let store = submit::Store {
+    let store = store::Store {
         pool: pool.clone(),
         node: node.name.clone(),
         outbox_max: config.outbox_max,

@@ -8,46 +8,16 @@
 //! it: the message is accepted, the client does not know, and its repetition learns of it. Lose the
 //! database at the commit: the outcome is unknown, and that is what the client is told.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::collections::HashMap;
 
-use chaos::FailPoints;
 use chrono::{DateTime, Utc};
 use group_commit::{Committer, Group, group_commit};
-use messaging::{
-    envelope::Envelope,
-    message::{KIND, Message},
-    send::{
-        outbox::{self, Depth},
-        relay::{Handover, Reservation},
-    },
-};
-use sqlx::{PgPool, Postgres, Transaction};
-use tokio::sync::watch;
-use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::{
-    message::{self, Earlier, NewMessage, Stored},
-    text::Text,
-};
+use crate::{message::Earlier, text::Text};
 
 /// Most submissions that may wait for a commit.
 const WAITING: usize = 256;
-/// Most messages in one commit, unless one submission alone has more: it must be done well within
-/// [`STORE_LIMIT`].
-const GROUP: usize = 2_000;
-/// Within this many rows of the limit it is always looked at exactly: a count is a second old or more.
-const FEW: u64 = 10_000;
-/// How long a client waits for the database before it hears that it is away.
-const STORE_LIMIT: Duration = Duration::from_secs(5);
-
 /// One request: one or several messages under one idempotency key.
 #[derive(Debug, Clone)]
 pub struct Submission {
@@ -82,7 +52,7 @@ pub enum SubmitError {
     Unknown,
 }
 
-type Answer = Result<Vec<Accepted>, SubmitError>;
+pub(crate) type Answer = Result<Vec<Accepted>, SubmitError>;
 
 /// Where submissions are handed in.
 #[derive(Clone)]
@@ -98,261 +68,17 @@ impl Submissions {
     }
 }
 
-/// The loop that stores submissions.
-pub struct Store {
-    pub(crate) pool: PgPool,
-    pub(crate) node: String,
-    pub(crate) outbox_max: u64,
-    pub(crate) handover: Handover,
-    pub(crate) fail_points: FailPoints,
-    pub(crate) depth: watch::Receiver<Depth>,
-    /// Rows added by this node since `depth` was counted.
-    pub(crate) since: Arc<AtomicI64>,
-}
-
 /// Both ends.
 pub(crate) fn submissions() -> (Submissions, Committer<Submission, Answer>) {
     let (group, committer) = group_commit(WAITING);
     (Submissions(group), committer)
 }
 
-impl Store {
-    /// Stores submissions until nobody can hand any in.
-    pub(crate) async fn run(self, mut submissions: Committer<Submission, Answer>) {
-        let messages = |submission: &Submission| submission.texts.len();
-        while let Some((group, answers)) = submissions.next_weighed(GROUP, messages).await {
-            let results = match self.store(&group).await {
-                Ok(results) => results,
-                // Something about one of them: each alone.
-                Err(error @ (StoreError::Database(_) | StoreError::Crowded)) if group.len() > 1 => {
-                    info!(%error, submissions = group.len(), "a group failed, each is tried alone");
-                    let mut results = Vec::with_capacity(group.len());
-                    for submission in &group {
-                        match self.store(std::slice::from_ref(submission)).await {
-                            Ok(mut one) => results.append(&mut one),
-                            Err(error) => results.push(Err(self.tell(&error))),
-                        }
-                    }
-                    results
-                }
-                Err(error) => {
-                    warn!(%error, submissions = group.len(), "nothing could be stored");
-                    let error = self.tell(&error);
-                    group.iter().map(|_| Err(error.clone())).collect()
-                }
-            };
-            answers.send(results);
-        }
-    }
-
-    async fn store(&self, group: &[Submission]) -> Result<Vec<Answer>, StoreError> {
-        let reservation = self.handover.reserve();
-        let prepare = self.prepare(group, reservation.as_ref().map(Reservation::lease));
-        let (tx, answers, rows) = match tokio::time::timeout(STORE_LIMIT, prepare).await {
-            Ok(prepared) => prepared?,
-            Err(_) => return Err(StoreError::Away("no answer in time".to_owned())),
-        };
-        let name = "submit.before_commit";
-        if let Err(injected) = self.fail_points.hit(name).await {
-            // Nothing may be left to chance: say what was done, not what was meant.
-            let _ = tokio::time::timeout(STORE_LIMIT, tx.rollback()).await;
-            return Err(StoreError::Away(injected.to_string()));
-        }
-        if rows.is_empty() {
-            // Only repetitions: nothing to commit, and the lock on the outbox, if any, must go.
-            let _ = tokio::time::timeout(STORE_LIMIT, tx.rollback()).await;
-            return Ok(answers);
-        }
-        match tokio::time::timeout(STORE_LIMIT, tx.commit()).await {
-            Ok(committed) => committed.map_err(StoreError::at_commit)?,
-            Err(_) => return Err(StoreError::Unknown("no answer to the commit".to_owned())),
-        }
-        self.since.fetch_add(
-            i64::try_from(rows.len()).unwrap_or(i64::MAX),
-            Ordering::Relaxed,
-        );
-        match reservation {
-            Some(reservation) => reservation.hand_over(rows),
-            None => self.handover.announce(),
-        }
-        let name = "submit.after_commit";
-        if let Err(injected) = self.fail_points.hit(name).await {
-            return Err(StoreError::Unknown(injected.to_string()));
-        }
-        Ok(answers)
-    }
-}
-
-impl Store {
-    /// Everything but the commit: the answers that will be true after it, and the rows to publish.
-    async fn prepare(
-        &self,
-        group: &[Submission],
-        lease: Option<Uuid>,
-    ) -> Result<(Transaction<'static, Postgres>, Vec<Answer>, Vec<Envelope>), StoreError> {
-        let mut tx = self.pool.begin().await.map_err(StoreError::before_commit)?;
-        let room = self.room(&mut tx, group).await?;
-        let ids: Vec<Vec<Uuid>> = group
-            .iter()
-            .map(|submission| submission.texts.iter().map(|_| Uuid::now_v7()).collect())
-            .collect();
-        let new = |which: &dyn Fn(usize, usize) -> bool| -> Vec<NewMessage<'_>> {
-            let mut messages = Vec::new();
-            for (index, submission) in group.iter().enumerate() {
-                for (position, text) in submission.texts.iter().enumerate() {
-                    if which(index, position) {
-                        messages.push(NewMessage {
-                            message_id: ids[index][position],
-                            text: text.as_str(),
-                            session: submission.session,
-                            run: submission.run.as_deref(),
-                            key: &submission.key,
-                            position: i32::try_from(position).unwrap_or(i32::MAX),
-                        });
-                    }
-                }
-            }
-            messages
-        };
-        // The first message of a request decides whether its key is new; the others follow it.
-        let mut stored = self
-            .insert(&mut tx, &new(&|_, position| position == 0))
-            .await?;
-        let is_new: Vec<bool> = ids.iter().map(|ids| stored.contains_key(&ids[0])).collect();
-        let followers = new(&|index, position| position > 0 && is_new[index]);
-        if !followers.is_empty() {
-            stored.extend(self.insert(&mut tx, &followers).await?);
-        }
-        let repeated: HashSet<&str> = group
-            .iter()
-            .zip(&is_new)
-            .filter(|(_, is_new)| !**is_new)
-            .map(|(submission, _)| submission.key.as_str())
-            .collect();
-        let earlier = self.earlier(&mut tx, &repeated).await?;
-        if room.is_some_and(|room| u64::try_from(stored.len()).unwrap_or(u64::MAX) > room) {
-            // Of several, some may fit. A lone one that only repeats stored nothing, and fits.
-            return Err(if group.len() > 1 {
-                StoreError::Crowded
-            } else {
-                StoreError::Full
-            });
-        }
-        let mut answers = Vec::with_capacity(group.len());
-        let mut rows = Vec::with_capacity(stored.len());
-        for ((submission, ids), is_new) in group.iter().zip(&ids).zip(&is_new) {
-            if !is_new {
-                answers.push(repetition(submission, &earlier));
-                continue;
-            }
-            let mut accepted = Vec::with_capacity(ids.len());
-            for (id, text) in ids.iter().zip(&submission.texts) {
-                let Some(stored) = stored.get(id) else {
-                    let lost = sqlx::Error::Protocol("an inserted row was not returned".to_owned());
-                    return Err(StoreError::Database(lost));
-                };
-                rows.push(self.envelope(submission, text, stored));
-                accepted.push(Accepted {
-                    message_id: stored.message_id,
-                    number: stored.number,
-                    accepted_at: stored.accepted_at,
-                    repeated: false,
-                });
-            }
-            answers.push(Ok(accepted));
-        }
-        if !rows.is_empty() {
-            self.handover
-                .append(&mut tx, &rows, lease)
-                .await
-                .map_err(StoreError::before_commit)?;
-        }
-        Ok((tx, answers, rows))
-    }
-
-    /// How many rows still fit: `None` for plenty. Counted exactly, at the price of waiting for other
-    /// nodes that do the same, only where the last count is within a tenth of the limit.
-    async fn room(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-        group: &[Submission],
-    ) -> Result<Option<u64>, StoreError> {
-        let new: usize = group.iter().map(|submission| submission.texts.len()).sum();
-        let since = u64::try_from(self.since.load(Ordering::Relaxed)).unwrap_or(0);
-        let waiting = u64::try_from(self.depth.borrow().waiting).unwrap_or(0);
-        let known = waiting.saturating_add(since).saturating_add(new as u64);
-        if known.saturating_add((self.outbox_max / 10).max(FEW)) < self.outbox_max {
-            return Ok(None);
-        }
-        outbox::room(tx, self.outbox_max)
-            .await
-            .map(Some)
-            .map_err(StoreError::before_commit)
-    }
-
-    async fn insert(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-        messages: &[NewMessage<'_>],
-    ) -> Result<HashMap<Uuid, Stored>, StoreError> {
-        message::insert(tx, &self.node, messages)
-            .await
-            .map_err(StoreError::before_commit)
-    }
-
-    async fn earlier(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-        keys: &HashSet<&str>,
-    ) -> Result<HashMap<String, Vec<Earlier>>, StoreError> {
-        let mut by_key: HashMap<String, Vec<Earlier>> = HashMap::new();
-        if !keys.is_empty() {
-            let keys: Vec<&str> = keys.iter().copied().collect();
-            for row in message::of_keys(tx, &keys)
-                .await
-                .map_err(StoreError::before_commit)?
-            {
-                by_key
-                    .entry(row.idempotency_key.clone())
-                    .or_default()
-                    .push(row);
-            }
-        }
-        Ok(by_key)
-    }
-
-    /// What the client is told of an error.
-    fn tell(&self, error: &StoreError) -> SubmitError {
-        match error {
-            StoreError::Database(_) | StoreError::Away(_) | StoreError::Crowded => {
-                SubmitError::Away
-            }
-            StoreError::Full => SubmitError::Full {
-                max: self.outbox_max,
-            },
-            StoreError::Unknown(_) => SubmitError::Unknown,
-        }
-    }
-
-    fn envelope(&self, submission: &Submission, text: &Text, stored: &Stored) -> Envelope {
-        let message = Message {
-            number: stored.number,
-            text: text.as_str().to_owned(),
-        };
-        Envelope {
-            message_id: stored.message_id,
-            kind: KIND.to_owned(),
-            accepted_at: stored.accepted_at,
-            node: self.node.clone(),
-            run: submission.run.clone(),
-            attempts: 0,
-            body: message.to_body(),
-        }
-    }
-}
-
 /// The answer to a request whose key was used before: what was stored then, if it was the same.
-fn repetition(submission: &Submission, earlier: &HashMap<String, Vec<Earlier>>) -> Answer {
+pub(crate) fn repetition(
+    submission: &Submission,
+    earlier: &HashMap<String, Vec<Earlier>>,
+) -> Answer {
     let earlier = earlier
         .get(&submission.key)
         .map(Vec::as_slice)
@@ -375,45 +101,10 @@ fn repetition(submission: &Submission, earlier: &HashMap<String, Vec<Earlier>>) 
         .collect())
 }
 
-/// Why a group was not stored, as far as is known.
-#[derive(Debug, thiserror::Error)]
-enum StoreError {
-    /// The database said no, and rolled back.
-    #[error("{0}")]
-    Database(sqlx::Error),
-    /// There was no database to speak of, before anything was committed.
-    #[error("{0}")]
-    Away(String),
-    /// Not all of the group fits into the outbox.
-    #[error("the group does not fit into the outbox")]
-    Crowded,
-    /// The outbox is full.
-    #[error("the outbox is full")]
-    Full,
-    /// It went silent at the commit.
-    #[error("{0}")]
-    Unknown(String),
-}
-
-impl StoreError {
-    fn before_commit(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(_) => Self::Database(error),
-            _ => Self::Away(error.to_string()),
-        }
-    }
-
-    fn at_commit(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(_) => Self::Database(error),
-            _ => Self::Unknown(error.to_string()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Stored;
 
     #[test]
     fn a_key_stands_for_the_same_texts_only() {

@@ -1,3 +1,9 @@
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(5);

@@ -14,6 +14,8 @@ use super::ledger::Ledger;
 use super::report::{self, Paint};
 use super::verdict::Circumstances;
 use super::{Report, audit};
+use crate::faults::Active;
+use crate::faults::active::Notes;
 use crate::run::sight::{Elsewhere, Sight};
 use crate::run::{RunDir, RunId};
 use crate::say::{self, Usage};
@@ -118,13 +120,15 @@ async fn sight(root: &Path, args: &AuditArgs) -> Result<Sight> {
 
 /// Faults of this stack that are still active: nothing is stuck while something is broken on purpose.
 fn unhealed(root: &Path) -> Option<String> {
-    let notes = fs::read_dir(root.join("faults")).ok()?;
-    let names = notes.filter_map(|note| note.ok()?.file_name().into_string().ok());
-    let mut names: Vec<String> = names
-        .filter_map(|name| Some(name.strip_suffix(".json")?.to_owned()))
-        .collect();
-    names.sort();
-    (!names.is_empty()).then(|| names.join(", "))
+    match Notes::of(root).all() {
+        Ok(active) if active.is_empty() => None,
+        Ok(active) => {
+            let names: Vec<String> = active.iter().map(Active::describe).collect();
+            Some(names.join(", "))
+        }
+        // something is, and nobody knows what
+        Err(error) => Some(format!("{error:#}")),
+    }
 }
 
 /// Progress beside the result: a line that is rewritten on a terminal, else one now and then.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::figures::{Cause, NodeCounts};
 use super::merge::{DeadRow, EffectRow, MessageRow};
+use crate::load::Latency;
 use crate::run::RunId;
 use crate::say::Usage;
 
@@ -132,6 +133,30 @@ pub async fn outstanding(connection: &mut PgConnection, run: &RunId) -> Result<i
     );
     let (count,) = within(LIMIT, ask.bind(run.as_str()).fetch_one(connection)).await?;
     Ok(count)
+}
+
+/// How long messages of a run took from accepted to their first effect; none: there is no effect.
+pub async fn processed_us(connection: &mut PgConnection, run: &RunId) -> Result<Option<Latency>> {
+    let ask = sqlx::query_as(
+        "select percentile_disc(array[0.5, 0.9, 0.99, 0.999, 1]) within group (order by us) from (
+            select (extract(epoch from min(p.processed_at) - m.accepted_at) * 1000000)::bigint as us
+              from sender.message m join receiver.processed p using (message_id)
+             where m.run = $1 group by m.message_id
+         ) each",
+    );
+    let (times,): (Option<Vec<i64>>,) =
+        within(LIMIT, ask.bind(run.as_str()).fetch_one(connection)).await?;
+    let us = |time: i64| u64::try_from(time).unwrap_or(0);
+    Ok(match times.as_deref() {
+        Some(&[p50, p90, p99, p99_9, max]) => Some(Latency {
+            p50: us(p50),
+            p90: us(p90),
+            p99: us(p99),
+            p99_9: us(p99_9),
+            max: us(max),
+        }),
+        _ => None,
+    })
 }
 
 /// One moment of the ledger, on three connections.

@@ -21,6 +21,7 @@ mod pages;
 pub mod report;
 pub mod timeline;
 pub mod verdict;
+mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -204,12 +204,12 @@ impl Layers<'_> {
         };
         let sender = count(stack.and_then(|stack| stack.value.sender.as_ref()), 2)?;
         let receiver = count(stack.and_then(|stack| stack.value.receiver.as_ref()), 3)?;
-        if let Some(stack) = stack
-            && sender + receiver > self.max
-        {
+        if sender + receiver > self.max {
             let (all, max) = (sender + receiver, self.max);
+            // without a word the usual number is asked for
+            let place = stack.map_or(self.file.title.referenced, |stack| stack.referenced);
             return Err(Wrong::at(
-                stack.referenced,
+                place,
                 format!("{all} nodes are too many; at most {max} (--max)"),
             ));
         }

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::file::Setup;
 use crate::faults::native::Native;
-use crate::faults::{Injector, Order, Which};
+use crate::faults::{Harm, Injector, Order, Site, Which};
 use crate::run::RunId;
 use crate::run::sight::{NodeSight, Sight};
 use crate::say::{Steps, Usage};
@@ -83,11 +83,24 @@ impl Stage {
         })
     }
 
-    /// Starts the servers and the gateway, and forgets the faults of experiments that were killed.
+    /// The same, where faults are done by other means. What is seen of them stays the same: so it can be shown that what
+    /// was not done is not taken for done.
+    #[must_use]
+    pub fn struck_by(mut self, harm: Arc<dyn Harm>) -> Self {
+        let site = Site {
+            harm,
+            ..Native::site(&self.stack)
+        };
+        self.injector = Injector::new(site, self.stack.dir().root());
+        self
+    }
+
+    /// Starts the servers and the gateway, and removes the faults and nodes' data of experiments that were killed.
     pub async fn start(&self, steps: &Steps<'_>) -> Result<()> {
         let begun = Instant::now();
         self.stack.start_servers(&Steps::new(&|_| {})).await?;
         self.injector.clear().await?;
+        self.stack.remove_left_scenes().await?;
         self.stack
             .start_nodes(&Plan::new(), &Steps::new(&|_| {}))
             .await?;

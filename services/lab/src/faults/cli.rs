@@ -105,6 +105,9 @@ pub async fn run(root: &Path, command: &FaultCommand) -> Result<()> {
         }
         FaultCommand::Heal { id, all: _ } => {
             let id = id.clone();
+            if id.is_none() {
+                left::heal_experiments(root).await?;
+            }
             if control::connect(root).await.is_none() && dir::holder(root).is_none() {
                 return left::heal(&dir::real(root), id.as_deref());
             }

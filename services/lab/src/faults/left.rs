@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use super::active::Notes;
 use super::find;
 use crate::say;
-use crate::stack::{dir, left_over, process};
+use crate::stack::{clear_up, dir, left_over, process};
 
 /// Undoes what it can, and says what is left.
 pub fn heal(root: &Path, id: Option<&str>) -> Result<()> {
@@ -42,6 +42,33 @@ pub fn heal(root: &Path, id: Option<&str>) -> Result<()> {
         } else {
             notes.remove(&active.id)?;
             say::line(format!("{what}: over with the `lab up` that was killed"));
+        }
+    }
+    Ok(())
+}
+
+/// Ends what experiments left that were killed. Their stack is nobody's, so all of it goes.
+pub async fn heal_experiments(root: &Path) -> Result<()> {
+    let root = dir::real(root).join("experiments");
+    let notes = Notes::of(&root);
+    let all = notes.all()?;
+    if all.is_empty() {
+        return Ok(());
+    }
+    // else they run, and heal their faults themselves
+    let Some(_lock) = dir::lock(&root)? else {
+        return Ok(());
+    };
+    clear_up(&root).await;
+    for active in all {
+        let what = active.describe();
+        if find(&active.order.fault).is_ok_and(|entry| entry.lasting) {
+            say::line(format!(
+                "{what}: in the data of experiments; the next one heals it before it starts"
+            ));
+        } else {
+            notes.remove(&active.id)?;
+            say::line(format!("{what}: over with the experiment that was killed"));
         }
     }
     Ok(())

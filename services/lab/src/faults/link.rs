@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -78,6 +78,11 @@ impl Link {
                 break;
             }
         }
+        // a machine that is too busy to look has seen nothing, neither harm nor its end
+        ensure!(
+            through != Probed::Late && server != Probed::Late,
+            "{name} to {title}: a probe took longer than it may"
+        );
         let after = look.link(name, self.server).await?;
         let Probed::Answered(direct) = server else {
             let why = format!("{title} itself does not answer, so the link cannot be judged");
@@ -145,6 +150,9 @@ const SLOW_TRIES: u32 = 3;
 /// How long nothing may come before it counts as silence.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// What came after more than this time beyond the patience was not seen when it happened.
+const LATE: Duration = Duration::from_millis(500);
+
 /// What came of asking a server something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Probed {
@@ -152,6 +160,8 @@ enum Probed {
     Answered(Duration),
     Nothing,
     Refused,
+    /// Nobody looked in time: what became of it meanwhile says nothing about the link.
+    Late,
 }
 
 /// Bytes that the proxy passed on during a probe.
@@ -184,7 +194,11 @@ async fn probe(address: &str, server: Server, patience: Duration) -> Probed {
         stream.write_all(word).await?;
         stream.read_u8().await
     };
-    match timeout(patience, asked).await {
+    let asked = timeout(patience, asked).await;
+    if begun.elapsed() > patience + LATE {
+        return Probed::Late;
+    }
+    match asked {
         Ok(Ok(_)) => Probed::Answered(begun.elapsed()),
         Ok(Err(_)) => Probed::Refused,
         Err(_) => Probed::Nothing,
@@ -228,6 +242,7 @@ fn judge(link: &str, harm: LinkHarm, through: &Probed, direct: Duration, moved: 
              without it {direct} ms"
         ),
         Probed::Refused => format!("{link}: refused through the proxy, {direct} ms without"),
+        Probed::Late => format!("{link}: not looked at in time"),
     };
     if seen {
         Evidence::Seen(text)
@@ -241,6 +256,8 @@ fn judge(link: &str, harm: LinkHarm, through: &Probed, direct: Duration, moved: 
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -266,6 +283,21 @@ mod tests {
         // a link that refuses is neither silent nor whole
         let refuses = judged(both, &Probed::Refused, 0, 0);
         assert!(!refuses.happened() && !refuses.over());
+    }
+
+    #[tokio::test]
+    async fn who_looks_too_late_has_seen_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            drop(stream);
+            // in this thread nothing else is done meanwhile
+            std::thread::sleep(LATE + 20 * MS);
+        };
+        let probe = probe(&address, Server::Redis, MS);
+        let (probed, ()) = tokio::join!(probe, server);
+        assert_eq!(probed, Probed::Late);
     }
 
     #[test]

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde::Serialize;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
-use super::{Plan, Progress, length, table};
+use super::processed::Processed;
+use super::{Plan, Progress, Summary, length, table};
+use crate::faults::active::Notes;
 use crate::run::sight::{Elsewhere, Sight};
 use crate::run::{Meta, RunDir, RunId};
 use crate::say::{self, Usage};
@@ -84,6 +87,9 @@ pub struct LoadArgs {
     /// The run's name [default: by the time, such as r1121-0915-k3fz]
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub run: Option<String>,
+    /// Offer the load although something of this stack is broken on purpose
+    #[arg(long)]
+    pub despite_faults: bool,
     /// For scripts: the figures as JSON
     #[arg(long)]
     pub json: bool,
@@ -136,6 +142,9 @@ pub async fn run(root: &Path, args: &LoadArgs) -> Result<()> {
     let plan = args.plan()?;
     let id = optional("--run", args.run.as_deref(), str::parse::<RunId>)?.unwrap_or_default();
     let sight = Sight::find(root, &args.elsewhere).await?;
+    if args.elsewhere.gateway.is_none() && !args.despite_faults {
+        unbroken(root)?;
+    }
     reachable(&sight.gateway).await?;
     let mut meta = Meta::new(id.clone(), "load", plan.seed, &sight.gateway);
     meta.load = Some(plan.clone());
@@ -158,14 +167,52 @@ pub async fn run(root: &Path, args: &LoadArgs) -> Result<()> {
     };
     let summary = super::run(&plan, &sight, &run, show, stop).await?;
     screen.end();
+    // somebody who stopped the load waits for nothing
+    let stop = async {
+        if !summary.stopped {
+            ends.next().await;
+        }
+    };
+    let processed = Processed::wait(&sight.auditor_url, run.id(), stop).await;
     if args.json {
-        say::line(serde_json::to_string_pretty(&summary)?);
+        let all = Figures {
+            summary: &summary,
+            processed,
+        };
+        say::line(serde_json::to_string_pretty(&all)?);
     } else {
-        say::line(format!("\n{}\n", table::summary(&summary, None)));
+        let table = table::summary(&summary, processed.as_ref());
+        say::line(format!("\n{table}\n"));
         let audit = dir::command(root, &format!("audit --run {}", run.id()));
         say::line(format!("What became of the messages: {audit}"));
     }
     Ok(())
+}
+
+/// What is said to scripts.
+#[derive(Serialize)]
+struct Figures<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    #[serde(flatten)]
+    processed: Option<Processed>,
+}
+
+/// What is broken already would be taken for the work of this load.
+fn unbroken(root: &Path) -> Result<()> {
+    let active = Notes::of(root).all()?;
+    let Some(first) = active.first() else {
+        return Ok(());
+    };
+    let others = match active.len() - 1 {
+        0 => String::new(),
+        others => format!(" (and {others} more)"),
+    };
+    let (what, heal) = (first.describe(), dir::command(root, "fault heal --all"));
+    Err(Usage(format!(
+        "{what} is active{others}; `{heal}` ends it, --despite-faults offers the load all the same"
+    ))
+    .into())
 }
 
 /// Nobody listening is found out before anything begins.

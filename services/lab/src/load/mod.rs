@@ -12,13 +12,14 @@ mod body;
 mod clerk;
 pub mod cli;
 mod client;
+mod desk;
 pub mod length;
 pub mod plan;
 pub mod poison;
+pub mod processed;
 pub mod schedule;
 pub mod table;
 
-use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -32,11 +33,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc as channel, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::run::requests::{Answer, Answered, Line, Offered, Recorder};
+use crate::run::requests::Recorder;
 use crate::run::sight::Sight;
 use crate::run::{RunDir, RunId};
 use clerk::{Clerk, Note};
-use client::{Client, Ended, Stage};
+use client::{Client, Stage};
+use desk::Desk;
 pub use plan::Plan;
 use poison::Poison;
 
@@ -214,137 +216,6 @@ pub async fn run(
     std::fs::write(&path, serde_json::to_vec_pretty(&summary)?)
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(summary)
-}
-
-/// What is due and what has come back.
-struct Desk {
-    began: Instant,
-    notes: mpsc::Sender<Note>,
-    patience: Duration,
-    waiting: VecDeque<Offered>,
-    /// Answers that are not on record yet.
-    lines: Vec<Line>,
-    counts: Counts,
-    times: Histogram<u64>,
-    last: Duration,
-    /// When `accepted` was how many, some ticks ago.
-    marks: VecDeque<(Duration, u64)>,
-}
-
-impl Desk {
-    fn new(began: Instant, notes: mpsc::Sender<Note>, patience: Duration) -> Result<Self> {
-        Ok(Self {
-            began,
-            notes,
-            patience,
-            waiting: VecDeque::new(),
-            lines: Vec::new(),
-            counts: Counts::default(),
-            times: Histogram::new(3)?,
-            last: Duration::ZERO,
-            marks: VecDeque::new(),
-        })
-    }
-
-    fn offer(&mut self, batch: &[Offered]) {
-        self.counts.offered += batch.len() as u64;
-        self.waiting.extend(batch);
-    }
-
-    /// The next that still has patience.
-    fn next(&mut self) -> Option<Offered> {
-        self.give_up_waiting();
-        self.waiting.pop_front()
-    }
-
-    fn give_up_waiting(&mut self) {
-        let Some(front) = self.waiting.front() else {
-            return;
-        };
-        let now = self.began.elapsed();
-        let mut front = Some(*front);
-        while let Some(offered) = front
-            && now.saturating_sub(Duration::from_micros(offered.due_us)) > self.patience
-        {
-            self.never_sent(offered);
-            self.waiting.pop_front();
-            front = self.waiting.front().copied();
-        }
-    }
-
-    fn send_nothing_more(&mut self) {
-        for offered in std::mem::take(&mut self.waiting) {
-            self.never_sent(offered);
-        }
-    }
-
-    fn never_sent(&mut self, offered: Offered) {
-        self.counts.never_sent += 1;
-        self.settle(&Ended {
-            offered,
-            answer: Answer::Refused,
-            tries: 0,
-            at: Instant::now(),
-        });
-    }
-
-    fn settle(&mut self, ended: &Ended) {
-        let done = ended.at.saturating_duration_since(self.began);
-        let done_us = micros(done);
-        match ended.answer {
-            Answer::Accepted => {
-                self.counts.accepted += 1;
-                // a histogram that grows by itself takes any value
-                let _ = self
-                    .times
-                    .record(done_us.saturating_sub(ended.offered.due_us));
-            }
-            Answer::Refused => self.counts.refused += 1,
-            Answer::Unknown => self.counts.unknown += 1,
-        }
-        self.counts.retries += u64::from(ended.tries.saturating_sub(1));
-        self.last = self.last.max(done);
-        self.lines.push(Line::Answered(Answered {
-            number: ended.offered.number,
-            answer: ended.answer,
-            tries: ended.tries,
-            done_us,
-        }));
-    }
-
-    fn write(&mut self) {
-        if !self.lines.is_empty() {
-            // a clerk that is gone says why at the end
-            let _ = self
-                .notes
-                .send(Note::Answered(std::mem::take(&mut self.lines)));
-        }
-    }
-
-    fn progress(&mut self, length: Duration, in_flight: usize) -> Progress {
-        let elapsed = self.began.elapsed();
-        self.marks.push_back((elapsed, self.counts.accepted));
-        if self.marks.len() > 11 {
-            self.marks.pop_front();
-        }
-        let (then, before) = self.marks.front().copied().unwrap_or_default();
-        Progress {
-            elapsed,
-            length,
-            counts: self.counts,
-            waiting: self.waiting.len(),
-            in_flight,
-            accepted_rate: rate(self.counts.accepted - before, elapsed.saturating_sub(then)),
-        }
-    }
-
-    fn end(self) -> (Counts, Duration, Histogram<u64>) {
-        (self.counts, self.last, self.times)
-    }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people")]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::processed::Processed;
 use super::{Latency, Progress, Summary, length};
 
 /// One line while it runs.
@@ -28,8 +29,8 @@ pub fn progress(now: &Progress) -> String {
     line
 }
 
-/// All of it, at the end. Times from accepted to processed come from an audit.
-pub fn summary(summary: &Summary, processed: Option<&Latency>) -> String {
+/// All of it, at the end; without what the ledger knows if it cannot be read.
+pub fn summary(summary: &Summary, processed: Option<&Processed>) -> String {
     let (load, counts) = (&summary.load, &summary.counts);
     let messages = match load.batch {
         1 => format!("a message of {} bytes each", load.size),
@@ -73,7 +74,19 @@ pub fn summary(summary: &Summary, processed: Option<&Latency>) -> String {
         latency("due to accepted", accepted)
             .unwrap_or_else(|| format!("{:<24}{nothing}", "due to accepted")),
     );
-    lines.extend(latency("accepted to processed", processed));
+    if let Some(processed) = processed {
+        lines.extend(latency(
+            "accepted to processed",
+            processed.processed_us.as_ref(),
+        ));
+        if processed.on_their_way > 0 {
+            let (left, stored) = (processed.on_their_way, processed.stored);
+            let (left, stored) = (grouped(left), grouped(stored));
+            lines.push(format!(
+                "{left} of {stored} messages are still on their way"
+            ));
+        }
+    }
     lines.join("\n")
 }
 
@@ -173,12 +186,20 @@ due to accepted            1.50 ms   12.0 ms    130 ms    2.00 s    2.50 s";
     #[test]
     fn times_to_processed_have_a_row_when_they_are_known() {
         let example = example();
-        let processed = example.accepted_us;
-        let table = summary(&example, processed.as_ref());
+        let mut processed = Processed {
+            processed_us: example.accepted_us,
+            stored: 1_490,
+            on_their_way: 0,
+        };
+        let table = summary(&example, Some(&processed));
         assert!(
             table.ends_with("2.50 s") && table.contains("\naccepted to processed      1.50 ms"),
             "{table}"
         );
+        processed.on_their_way = 1_200;
+        let table = summary(&example, Some(&processed));
+        let left = "\n1,200 of 1,490 messages are still on their way";
+        assert!(table.ends_with(left), "{table}");
         let nothing = Summary {
             accepted_us: None,
             ..example

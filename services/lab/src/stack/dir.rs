@@ -4,6 +4,7 @@
 //! cannot take the lock; files are replaced as a whole, so that a crash leaves the old or the new one.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -110,12 +111,20 @@ fn quoted(path: &str) -> String {
     }
 }
 
-/// Whether a folder holds nothing but a stack: what `reset` may remove.
+/// Whether a folder holds nothing but what `lab` made, a stack or only runs or experiments: what `reset` may remove.
 pub fn made_here(root: &Path) -> bool {
-    let empty = fs::read_dir(root).is_ok_and(|mut entries| {
-        entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lock"))
-    });
-    empty || root.join("secrets.json").is_file()
+    let all_entries = |folder: &Path, ours: &dyn Fn(&Path) -> bool| {
+        let entries = fs::read_dir(folder);
+        entries.is_ok_and(|mut all| all.all(|entry| entry.is_ok_and(|entry| ours(&entry.path()))))
+    };
+    let run = |folder: &Path| folder.join("run.json").is_file();
+    let ours = |path: &Path| match path.file_name().and_then(OsStr::to_str) {
+        Some("lock") => true,
+        Some("runs") => all_entries(path, &run),
+        Some("experiments") => made_here(path),
+        _ => false,
+    };
+    root.join("secrets.json").is_file() || all_entries(root, &ours)
 }
 
 /// Takes the lock of a folder, or says that another process has it.
@@ -370,6 +379,32 @@ mod tests {
             "cargo lab --lab-dir /nowhere/.lab up"
         );
         assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
+    }
+
+    #[test]
+    fn only_what_was_made_here_is_known_as_such() {
+        let root = fresh();
+        let file = |name: &str| {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        assert!(!made_here(&root), "there is nothing");
+        file("lock");
+        file("runs/r1/run.json");
+        file("experiments/lock");
+        assert!(made_here(&root));
+        file("experiments/secrets.json");
+        file("experiments/logs/x");
+        assert!(made_here(&root));
+        file("runs/mine/notes.txt");
+        assert!(!made_here(&root));
+        fs::remove_dir_all(root.join("runs")).unwrap();
+        file("thesis.tex");
+        assert!(!made_here(&root));
+        file("secrets.json");
+        assert!(made_here(&root));
+        fs::remove_dir_all(&root).unwrap();
     }
 
     fn fresh() -> PathBuf {

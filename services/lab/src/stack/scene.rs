@@ -104,6 +104,34 @@ impl Stack {
         Ok(())
     }
 
+    /// Removes the scenes of a `lab` that was killed: every vhost and database here that is not the stack's own.
+    pub async fn remove_left_scenes(&self) -> Result<()> {
+        let management = self.servers.addresses.management.as_deref();
+        let management = management.context("the broker's management API is not known")?;
+        let ask = Client::new().get(api(management, &["vhosts"])?);
+        let answer = ask.timeout(MANAGE_LIMIT).send().await;
+        let answer = answer.and_then(reqwest::Response::error_for_status);
+        let vhosts: Vec<Value> = answer.map_err(reqwest::Error::without_url)?.json().await?;
+        let names = vhosts.iter().filter_map(|vhost| vhost["name"].as_str());
+        for name in names.filter(|name| *name != "/") {
+            self.manage(Method::DELETE, &["vhosts", name], None).await?;
+        }
+        let server = &self.servers.addresses.database;
+        let mut connection = PgConnection::connect(&with_path(server, "postgres")?).await?;
+        let ask =
+            "select datname::text from pg_database where not datistemplate and datname <> all($1)";
+        let ours = [postgres::DATABASE, "postgres"].map(str::to_owned);
+        let left: Vec<(String,)> = sqlx::query_as(ask)
+            .bind(&ours[..])
+            .fetch_all(&mut connection)
+            .await?;
+        connection.close().await?;
+        for (name,) in left {
+            drop_database(server, &name).await?;
+        }
+        Ok(())
+    }
+
     async fn make_vhost(&self, vhost: &str) -> Result<()> {
         self.manage(Method::PUT, &["vhosts", vhost], Some(json!({})))
             .await?;

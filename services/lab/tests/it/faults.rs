@@ -12,6 +12,12 @@ use std::time::Duration;
 use anyhow::Result;
 use async_trait::async_trait;
 use futures::future::join_all;
+use lab::audit::Verdict;
+use lab::audit::class::Class;
+use lab::experiment::file::Experiment;
+use lab::experiment::journal::Outcome;
+use lab::experiment::runner::Play;
+use lab::experiment::stage::Stage;
 use lab::faults::native::Native;
 use lab::faults::site::LinkHarm;
 use lab::faults::{Evidence, Harm, Injector, Order, Site, Which, catalogue};
@@ -26,6 +32,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use testkit::wait_until;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -235,6 +242,7 @@ async fn what_is_injected_is_seen_what_is_healed_is_over_and_what_is_neither_is_
     own.process_one().await;
     own.stack.clear(&Steps::new(&|_| {})).await.unwrap();
     assert!(Box::pin(own.stack.status()).await.nodes.is_empty());
+    what_a_killed_lab_left_can_be_removed(&own.stack).await;
     own.stop().await;
 }
 
@@ -274,6 +282,93 @@ async fn heals_by_itself(own: &Own, injector: &Injector) {
             .all(|(_, healed)| healed.as_ref().unwrap().by_itself),
         "{healed:?}"
     );
+}
+
+async fn what_a_killed_lab_left_can_be_removed(stack: &Arc<Stack>) {
+    let vhost = ["vhosts", "r1121-0915-left"];
+    stack.manage(Method::PUT, &vhost, None).await.unwrap();
+    let database = stack.addresses().unwrap().database;
+    let mut database = PgConnection::connect(&database).await.unwrap();
+    let create = r#"create database "r1121-0915-left""#;
+    sqlx::query(create).execute(&mut database).await.unwrap();
+    stack.remove_left_scenes().await.unwrap();
+    let look = Native::site(stack).look;
+    assert_eq!(look.broker(&vhost).await.unwrap(), None);
+    assert!(look.broker(&["vhosts", "/"]).await.unwrap().is_some());
+    let left = "select count(*) from pg_database where datname like 'r1121%'";
+    let (left,): (i64,) = sqlx::query_as(left).fetch_one(&mut database).await.unwrap();
+    assert_eq!(left, 0);
+}
+
+/// An experiment with every fault of the catalogue at once, and none of them done.
+fn everything() -> String {
+    let places = ["sender-1", "sender-2", "receiver-1", "receiver-2"];
+    let mut links: BTreeMap<&str, std::slice::Iter<'_, &str>> = BTreeMap::new();
+    let faults = catalogue().iter().map(|entry| {
+        // two that hurt one link would be in each other's way
+        let on = entry.needs_links().then(|| {
+            let server = entry.name.split('-').next().unwrap();
+            let place = links.entry(server).or_insert_with(|| places.iter()).next();
+            format!(", on: {}", place.unwrap())
+        });
+        let time = if entry.instant { "" } else { ", for: 1s" };
+        let (name, on) = (entry.name, on.unwrap_or_default());
+        format!("  - {{ at: 1s, fault: {name}{on}{time} }}\n")
+    });
+    let faults: String = faults.collect();
+    format!(
+        "title: Nothing is done\nlearn: What was not done proves nothing.\n\
+         stack: {{ sender: 2, receiver: 2, settings: {{ WORK_DELAY_MAX_MS: 10, WORK_FAIL_ONE_IN: 0 }} }}\n\
+         load: {{ rate: 20/s, for: 3s }}\nfaults:\n{faults}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_experiment_whose_faults_are_not_done_is_inconclusive_for_each_of_them() {
+    let root = folder();
+    std::fs::create_dir(&root).unwrap();
+    let experiment = Experiment::parse("nothing.yaml", &everything(), 16).unwrap();
+    let steps = Steps::new(&|_| {});
+    let stage = Stage::prepare(&root, Some(lab()), true, &steps)
+        .await
+        .unwrap();
+    let stage = stage.struck_by(Arc::new(Nothing));
+    stage.start(&steps).await.unwrap();
+    let play = Play {
+        experiment: &experiment,
+        setup: &experiment.safe,
+        twin: false,
+        seed: 7,
+    };
+    let played = Box::pin(play.run(&stage, &root, &steps)).await;
+    stage.close(&|_| {}).await;
+    let own = root.canonicalize().unwrap().join("experiments");
+    let _ = std::fs::remove_dir_all(postgres::outside(&own));
+    std::fs::remove_dir_all(&root).unwrap();
+    let played = played.unwrap();
+    let journal = &played.journal;
+    assert_eq!(journal.faults.len(), catalogue().len());
+    let mut injected = 0;
+    for fault in &journal.faults {
+        let doubt = fault.doubt.as_deref().unwrap_or_default();
+        let unseen = format!("{}: it was injected and could not be seen: ", fault.fault);
+        if fault.injected_ms.is_some() {
+            injected += 1;
+            assert!(doubt.starts_with(&unseen), "{fault:?}");
+        }
+        let reasons = &journal.audit.reasons;
+        assert!(reasons.iter().any(|why| why == doubt), "{reasons:#?}");
+    }
+    // all at once is much for a busy machine; each alone is looked at above
+    assert!(injected * 4 >= catalogue().len() * 3, "{injected}");
+    // all else was well
+    assert_eq!(
+        journal.audit.classes.keys().collect::<Vec<_>>(),
+        [&Class::Ok]
+    );
+    assert_eq!(played.verdict, Verdict::Inconclusive);
+    assert_eq!(played.verdict.exit_code(), 3);
+    assert_eq!(journal.outcome, Outcome::Inconclusive);
 }
 
 /// `lab up` in a process of its own.
@@ -399,6 +494,8 @@ async fn faults_are_healed_whoever_dies_meanwhile_and_what_cannot_be_done_is_one
         "no fault is active"
     );
 
+    load_asks_first(&up).await;
+
     // the command is told to end, and then another is killed
     for how in [Signal::SIGINT, Signal::SIGKILL] {
         let child = up
@@ -484,6 +581,46 @@ async fn faults_are_healed_whoever_dies_meanwhile_and_what_cannot_be_done_is_one
     std::fs::remove_file(&up.log).unwrap();
     let refused = up.refused(&["inject", "redis-kill"]).await;
     assert!(refused.contains("no stack runs"), "{refused}");
+}
+
+/// A load on a stack that is broken is refused, unless that is meant; its table knows what came of it.
+async fn load_asks_first(up: &Up) {
+    let load = async |arguments: &[&str]| {
+        let mut command = Command::new(lab());
+        command.arg("--lab-dir").arg(&up.root).arg("load");
+        command.args(["--total", "20", "--rate", "100"]);
+        command.args(arguments).output().await.unwrap()
+    };
+    let slow = ["--set", "delay-min=1ms", "--set", "delay-max=5ms"];
+    said(
+        &up.fault(&[&["inject", "work-slow"], &slow[..]].concat())
+            .await,
+    );
+    let refused = load(&[]).await;
+    let why = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{why}");
+    assert!(
+        why.lines().count() == 1 && why.contains("work-slow on "),
+        "{why}"
+    );
+    assert!(
+        why.contains("fault heal --all") && why.contains("--despite-faults"),
+        "{why}"
+    );
+    assert!(!up.root.join("runs").exists() && refused.stdout.is_empty());
+
+    let table = said(&load(&["--despite-faults"]).await);
+    assert!(table.contains("\naccepted to processed "), "{table}");
+    said(&up.fault(&["heal", "--all"]).await);
+    let figures: Value = serde_json::from_str(&said(&load(&["--json"]).await)).unwrap();
+    assert_eq!(figures["accepted"], 20);
+    assert_eq!(
+        (&figures["stored"], &figures["on_their_way"]),
+        (&json!(20), &json!(0))
+    );
+    let times = ["p50", "p90", "p99", "p99_9", "max"];
+    let times = times.map(|name| figures["processed_us"][name].as_u64().unwrap());
+    assert!(times[0] > 0 && times.is_sorted(), "{figures}");
 }
 
 /// How many faults are noted as active.

@@ -11,6 +11,7 @@ mod bad_input;
 mod check;
 mod cuts;
 mod down;
+mod experiment;
 mod faults;
 mod foreign;
 mod gateway;

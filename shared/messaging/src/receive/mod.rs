@@ -1,5 +1,6 @@
 //! The receiving half: consumer, inbox, processor, dead letters.
 
+pub mod commit;
 pub mod consumer;
 pub mod dead_letter;
 pub mod failure;

@@ -22,7 +22,7 @@ use std::{
 };
 
 use chaos::FailPoints;
-use group_commit::{Committer, Group, group_commit};
+use group_commit::{Group, group_commit};
 use lapin::message::Delivery;
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -31,6 +31,7 @@ use tracing::{Span, info, warn};
 use uuid::Uuid;
 
 use super::{
+    commit::{EffectCommitter, GROUP},
     consumer::Deed,
     failure::{self, FailedWork},
     given_up,
@@ -47,9 +48,6 @@ use crate::{
     guarantee::Without,
     numbers,
 };
-
-/// Most effects in one commit.
-const GROUP: usize = 500;
 
 /// How a processor treats messages that do not succeed.
 pub struct Policy {
@@ -75,15 +73,6 @@ pub struct Processor<H: Handler> {
     holding: Holding,
     effects: EffectGroup<H>,
     history: History,
-}
-
-/// The loop that commits effects.
-pub struct EffectCommitter<H: Handler> {
-    pool: PgPool,
-    handler: Arc<H>,
-    inbox: Inbox,
-    fail_points: FailPoints,
-    effects: Committer<Arc<Effect<H>>, Result<Admitted, Fault>>,
 }
 
 /// The deed and its loop.
@@ -372,60 +361,4 @@ impl<H: Handler> Processor<H> {
             cause: Some(failed.reason),
         }
     }
-}
-
-impl<H: Handler> EffectCommitter<H> {
-    /// Commits effects until the processor is gone.
-    pub async fn run(mut self) {
-        while let Some((effects, answers)) = self.effects.next(GROUP).await {
-            let results = match bounded(self.commit(&effects)).await {
-                Ok(admitted) => admitted.into_iter().map(Ok).collect(),
-                // The database is away, or the fault is this one effect's own.
-                Err(fault) if effects.len() == 1 || is_away(&fault) => {
-                    let fault = Fault::from(fault);
-                    effects.iter().map(|_| Err(fault.clone())).collect()
-                }
-                Err(fault) => {
-                    warn!(%fault, effects = effects.len(), "a group failed, each is tried alone");
-                    let mut results = Vec::with_capacity(effects.len());
-                    for effect in &effects {
-                        let alone = bounded(self.commit(std::slice::from_ref(effect))).await;
-                        results.push(alone.map(|admitted| admitted[0]).map_err(Fault::from));
-                    }
-                    results
-                }
-            };
-            answers.send(results);
-        }
-    }
-
-    /// The inbox rows and the effects of those that are new, in one commit.
-    async fn commit(&self, effects: &[Arc<Effect<H>>]) -> Result<Vec<Admitted>, sqlx::Error> {
-        let mut tx = self.pool.begin().await?;
-        let ids: Vec<Uuid> = effects.iter().map(|e| e.received.inbox_id).collect();
-        let admitted = self.inbox.admit(&mut tx, &ids).await?;
-        let first: Vec<&Effect<H>> = effects
-            .iter()
-            .zip(&admitted)
-            .filter(|(_, admitted)| **admitted == Admitted::First)
-            .map(|(effect, _)| &**effect)
-            .collect();
-        if !first.is_empty() {
-            self.handler.store(&mut tx, &first).await?;
-        }
-        let name = "consumer.before_commit";
-        self.fail_points
-            .hit(name)
-            .await
-            .map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
-        let stored = first.len();
-        tx.commit().await?;
-        self.handler.stored(stored);
-        Ok(admitted)
-    }
-}
-
-/// No connection to be had, or the one we had is gone: trying each effect alone would only take longer.
-fn is_away(error: &sqlx::Error) -> bool {
-    !matches!(error, sqlx::Error::Database(_) | sqlx::Error::Protocol(_))
 }

@@ -1,0 +1,414 @@
+//! `lab experiment run` as people run it: an experiment and its twin, one that is interrupted, one that is killed, receivers
+//! that are bad, and files that are wrong.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use lab::audit::Verdict;
+use lab::audit::class::Class;
+use lab::experiment::journal::{Journal, Outcome};
+use lab::faults::active::Notes;
+use lab::run::RunDir;
+use lab::stack::{dir, left_over, postgres};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::world::lab;
+
+const LIMIT: Duration = Duration::from_mins(3);
+
+/// A folder of a stack that is the test's own, with files of experiments beside it.
+struct Room {
+    root: PathBuf,
+}
+
+impl Room {
+    fn new() -> Self {
+        let name = format!("unacked-{}", uuid::Uuid::new_v4().simple());
+        let files = std::env::temp_dir().join(name);
+        std::fs::create_dir(&files).unwrap();
+        Self {
+            root: files.canonicalize().unwrap().join("lab"),
+        }
+    }
+
+    /// Writes a file; its path as it is given on the command line.
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.root.with_file_name(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(lab());
+        command.arg("--lab-dir").arg(&self.root);
+        command.args(["experiment", "run", "--yes"]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// Its exit code, and all that it said.
+    async fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let output = timeout(LIMIT, self.command(arguments).output()).await;
+        let output = output.unwrap().unwrap();
+        (output.status.code().unwrap(), said(&output))
+    }
+
+    /// Starts one, and comes back when it has seen that something is broken.
+    async fn broken(&self, file: &str, faults: usize) -> (Child, Lines<BufReader<ChildStdout>>) {
+        let mut child = self.command(&[file]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut seen = 0;
+        while seen < faults {
+            let line = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap();
+            let line = line.expect("the experiment ended before its faults were seen");
+            seen += usize::from(line.contains("seen: "));
+        }
+        assert_eq!(self.notes(), faults);
+        (child, lines)
+    }
+
+    /// The stack that experiments have to themselves.
+    fn own(&self) -> PathBuf {
+        self.root.join("experiments")
+    }
+
+    fn notes(&self) -> usize {
+        Notes::of(&self.own()).all().unwrap().len()
+    }
+
+    #[track_caller]
+    fn nothing_is_left(&self) {
+        assert_eq!(self.notes(), 0);
+        assert_eq!(left_over(&self.own()), []);
+        assert_eq!(dir::holder(&self.own()), None);
+    }
+
+    /// What the newest run of this kind left.
+    fn left(&self, kind: &str) -> Left {
+        let mut folders: Vec<PathBuf> = std::fs::read_dir(self.root.join("runs"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        folders.sort_by_key(|folder| folder.metadata().unwrap().created().unwrap());
+        let runs = folders.iter().rev().map(|folder| {
+            let id = folder.file_name().unwrap().to_str().unwrap();
+            RunDir::open(&self.root, &id.parse().unwrap()).unwrap()
+        });
+        let mut runs = runs.filter(|run| run.meta().unwrap().kind == kind);
+        Left::read(&runs.next().unwrap_or_else(|| panic!("no run of {kind}")))
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        for process in left_over(&self.own()) {
+            let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+        }
+        let _ = std::fs::remove_dir_all(postgres::outside(&self.own()));
+        let _ = std::fs::remove_dir_all(self.root.parent().unwrap_or(&self.root));
+    }
+}
+
+fn said(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(out),
+        String::from_utf8_lossy(err)
+    )
+}
+
+/// What an experiment wrote.
+struct Left {
+    journal: Journal,
+    page: String,
+    junit: String,
+}
+
+impl Left {
+    fn read(run: &RunDir) -> Self {
+        let read = |name: &str| std::fs::read_to_string(run.path(name)).unwrap();
+        Self {
+            journal: serde_json::from_str(&read("journal.json")).unwrap(),
+            page: read("report.html"),
+            junit: read("junit.xml"),
+        }
+    }
+
+    fn messages(&self, class: Class) -> u64 {
+        let classes = &self.journal.audit.classes;
+        classes.get(&class).map_or(0, |count| count.messages)
+    }
+
+    /// That all three say this.
+    #[track_caller]
+    fn says(&self, verdict: Verdict, outcome: Outcome) {
+        let journal = &self.journal;
+        assert_eq!(
+            (journal.audit.verdict, journal.outcome),
+            (verdict, outcome),
+            "{:#?}",
+            journal.audit.reasons
+        );
+        let title = format!("<title>{verdict}: ");
+        assert!(self.page.contains(&title), "{}", self.page);
+        for (class, count) in &journal.audit.classes {
+            assert!(count.messages > 0);
+            assert!(self.page.contains(class.word()), "{class}");
+        }
+        let document = roxmltree::Document::parse(&self.junit).unwrap();
+        let count = |name: &str| {
+            let nodes = document.descendants();
+            nodes.filter(|node| node.has_tag_name(name)).count()
+        };
+        assert_eq!(count("testcase"), 1 + journal.expectations.len());
+        let unmet = journal.expectations.iter().filter(|one| !one.met).count();
+        let (failures, errors) = match outcome {
+            Outcome::AsExpected => (0, 0),
+            Outcome::NotAsExpected => (1 + unmet, 0),
+            Outcome::Inconclusive => (unmet, 1),
+        };
+        assert_eq!((count("failure"), count("error")), (failures, errors));
+    }
+}
+
+const QUICK: &str = "
+title: The work fails, and a receiver is killed
+learn: What is acknowledged on arrival cannot be done again.
+stack: { sender: 1, receiver: 2, settings: { WORK_DELAY_MAX_MS: 10, WORK_FAIL_ONE_IN: 4 } }
+load: { rate: 40/s, for: 4s }
+faults: [{ at: 1s, fault: receiver-kill, for: 1s }]
+twin:
+  without: [ack-after-commit]
+  expect: { verdict: fail, class: lost }
+";
+
+/// Each lasts longer than anybody waits: one is in the broker's data, one stops a process.
+const LONG: &str = "
+title: Somebody loses patience
+learn: What was broken on purpose is mended, whoever dies meanwhile.
+stack: { sender: 1, receiver: 1, settings: { WORK_DELAY_MAX_MS: 10 } }
+load: { rate: 20/s, for: 10m }
+faults:
+  - { at: 0s, fault: queue-limit, for: 9m }
+  - { at: 1s, fault: receiver-pause, for: 9m }
+";
+
+/// A crash is armed at the passage of a delivery that never comes.
+const NEVER: &str = "
+title: Nobody dies
+learn: What did not happen proves nothing.
+stack: { sender: 1, receiver: 1, settings: { WORK_DELAY_MAX_MS: 10 } }
+load: { rate: 20/s, for: 2s }
+faults: [{ at: 0s, fault: fail-point, on: receiver-1, set: { point: settle.before_ack, action: crash@1000000 }, for: 1s }]
+twin:
+  without: [inbox]
+  expect: { verdict: fail, class: duplicated }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_experiment_that_is_interrupted_leaves_nothing_and_the_next_one_passes() {
+    let room = Room::new();
+    let (quick, long) = (room.file("quick.yaml", QUICK), room.file("long.yaml", LONG));
+
+    let (mut child, mut lines) = room.broken(&long, 2).await;
+    signal(&child, Signal::SIGINT);
+    let mut rest = Vec::new();
+    while let Some(line) = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap() {
+        rest.push(line);
+    }
+    assert_eq!(child.wait().await.unwrap().code(), Some(130), "{rest:#?}");
+    for fault in ["queue-limit", "receiver-pause"] {
+        let healed = |line: &String| line.contains(fault) && line.contains(" healed: ");
+        assert!(rest.iter().any(healed), "{rest:#?}");
+    }
+    room.nothing_is_left();
+
+    let (code, text) = room.run(&[&quick]).await;
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("PASS as expected"), "{text}");
+    let safe = room.left("quick");
+    safe.says(Verdict::Pass, Outcome::AsExpected);
+    assert_eq!(safe.messages(Class::Ok), safe.journal.load.counts.accepted);
+    let fault = &safe.journal.faults[0];
+    assert!(fault.doubt.is_none() && fault.recovered_ms > fault.healed_ms);
+    room.nothing_is_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_experiment_left_is_mended_and_its_successors_end_as_they_must() {
+    let room = Room::new();
+    let (quick, long) = (room.file("quick.yaml", QUICK), room.file("long.yaml", LONG));
+    let (mut child, _) = room.broken(&long, 2).await;
+    child.kill().await.unwrap();
+    assert_eq!(room.notes(), 2);
+    let mut heal = Command::new(lab());
+    heal.arg("--lab-dir").arg(&room.root);
+    let heal = heal.args(["fault", "heal", "--all"]).output().await;
+    let text = said(&heal.unwrap());
+    let pause = "over with the experiment that was killed\n";
+    assert!(
+        text.contains("receiver-pause on ") && text.contains(pause),
+        "{text}"
+    );
+    assert_eq!(left_over(&room.own()), []);
+    assert_eq!(room.notes(), 1, "the limit is still in the broker's data");
+
+    let never = room.file("never.yaml", NEVER);
+    let (code, text) = room.run(&["--twin", &quick, &never]).await;
+    assert_eq!(code, 3, "{text}");
+    let summary = "1 as expected, 0 not as expected, 1 inconclusive";
+    assert!(text.contains(summary), "{text}");
+    let twin = room.left("quick (twin)");
+    twin.says(Verdict::Fail, Outcome::AsExpected);
+    assert!(twin.messages(Class::Lost) > 0);
+    let never = room.left("never (twin)");
+    never.says(Verdict::Inconclusive, Outcome::Inconclusive);
+    let reasons = never.journal.audit.reasons.join("\n");
+    assert!(reasons.contains("nobody died of it"), "{reasons}");
+    room.nothing_is_left();
+
+    let mut reset = Command::new(lab());
+    reset.arg("--lab-dir").arg(&room.root);
+    let reset = reset.args(["reset", "--yes"]).output().await.unwrap();
+    assert!(reset.status.success(), "{reset:?}");
+    assert!(!room.root.exists() && !postgres::outside(&room.own()).exists());
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id().unwrap()).unwrap();
+    kill(Pid::from_raw(pid), signal).unwrap();
+}
+
+/// One whose receiver does this with every message.
+fn bad_receiver(action: &str, class: &str) -> String {
+    format!(
+        "
+title: A receiver that does {action}
+learn: The judge convicts whoever does not do the work.
+stack: {{ sender: 1, receiver: 1, settings: {{ WORK_DELAY_MAX_MS: 0, WORK_FAIL_ONE_IN: 0 }} }}
+load: {{ rate: 30/s, for: 2s }}
+recovery: 5s
+twin:
+  settings: {{ WORK_FAIL_ONE_IN: 1, WORK_FAILURE_ACTION: {action} }}
+  expect: {{ verdict: fail, class: {class} }}
+"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_hangs_or_parks_or_acks_without_an_effect_is_convicted_by_the_right_class()
+{
+    let room = Room::new();
+    let bad = [
+        ("hang", Class::Stuck),
+        ("park", Class::GivenUpWrongly),
+        ("ack", Class::Lost),
+    ];
+    let files = bad.map(|(action, class)| {
+        let text = bad_receiver(action, class.word());
+        room.file(&format!("{action}.yaml"), &text)
+    });
+    let (code, text) = room.run(&["--twin", &files[0], &files[1], &files[2]]).await;
+    assert_eq!(code, 0, "{text}");
+    for (action, class) in bad {
+        let left = room.left(&format!("{action} (twin)"));
+        left.says(Verdict::Fail, Outcome::AsExpected);
+        // nothing else is said of any message
+        let audit = &left.journal.audit;
+        assert_eq!(
+            audit.classes.keys().collect::<Vec<_>>(),
+            [&class],
+            "{action}"
+        );
+        assert_eq!(left.messages(class), left.journal.load.counts.accepted);
+        assert_eq!(left.journal.load.counts.accepted, 60);
+        let culprit = &audit.culprits[0];
+        assert!(culprit.class == class && !culprit.history.is_empty());
+    }
+    room.nothing_is_left();
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_file_is_said_with_its_place_before_anything_starts() {
+    let room = Room::new();
+    let wrong = |find: &str, put: &str| QUICK.replace(find, put);
+    let files = [
+        ("field", wrong("load:", "laod:"), "field.yaml:5:1: "),
+        ("unit", wrong("40/s", "40"), "unit.yaml:5:15: "),
+        ("rate", wrong("40/s", "0/s"), "rate.yaml:5:15: "),
+        ("time", wrong("4s", "4"), "time.yaml:5:26: "),
+        (
+            "fault",
+            wrong("receiver-kill", "reciever-kill"),
+            "fault.yaml:6:27: ",
+        ),
+        ("late", wrong("at: 1s", "at: 5s"), "late.yaml:6:16: "),
+        (
+            "node",
+            wrong("kill,", "kill, on: receiver-3,"),
+            "node.yaml:6:46: ",
+        ),
+        (
+            "setting",
+            wrong("WORK_FAIL_ONE_IN", "WORK_FAILS"),
+            "setting.yaml:4:69: ",
+        ),
+        ("value", wrong("_MS: 10", "_MS: soon"), "value.yaml:4:65: "),
+        (
+            "guarantee",
+            wrong("ack-after-commit", "acks"),
+            "guarantee.yaml:8:13: ",
+        ),
+        (
+            "class",
+            wrong("class: lost", "class: gone"),
+            "class.yaml:9:35: ",
+        ),
+    ];
+    for (name, text, place) in files {
+        let file = room.file(&format!("{name}.yaml"), &text);
+        let said = room.refused(&[&file]).await;
+        assert!(said.contains(place), "{said}");
+    }
+    let quick = room.file("quick.yaml", QUICK);
+    let without_stack = QUICK.lines().filter(|line| !line.starts_with("stack:"));
+    let without_stack: Vec<&str> = without_stack.collect();
+    let usual = room.file("usual.yaml", &without_stack.join("\n"));
+    let alone = QUICK.split("twin:").next().unwrap();
+    let alone = room.file("alone.yaml", alone);
+    let nowhere = room.root.with_file_name("nowhere.yaml");
+    for (arguments, why) in [
+        (&[&*quick, "--max", "2"][..], "quick.yaml:4:"),
+        // two senders and three receivers, unless the file says so
+        (&[&*usual, "--max", "4"], "5 nodes are too many"),
+        (&["--twin", &*alone], "has no twin"),
+        (&[nowhere.to_str().unwrap()], "cannot read"),
+        (
+            &["no-such-experiment"],
+            "no experiment \"no-such-experiment\"",
+        ),
+        // a good one beside a bad one does not start either
+        (&[&*quick, "no-such-experiment"], "no experiment"),
+    ] {
+        let said = room.refused(arguments).await;
+        assert!(said.contains(why), "{arguments:?}: {said}");
+    }
+}
+
+impl Room {
+    /// One line, and nothing was made.
+    async fn refused(&self, arguments: &[&str]) -> String {
+        let (code, said) = self.run(arguments).await;
+        assert_eq!(code, 2, "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(!Path::exists(&self.root), "{arguments:?}");
+        said
+    }
+}

@@ -1,0 +1,262 @@
+//! Sees every outbox row to its end.
+//!
+//! A *publisher session* is one connection, two [`Publisher`]s in turn and one lease id. The accepting
+//! code hands its committed rows straight over while a session is open ([`Handover`]); everything else
+//! (rows of dead nodes, rows whose back-off is over, rows accepted while the broker was away) is
+//! claimed from the table. The lease is renewed only as long as the session is open, and only for rows
+//! that are in hand: a row whose claim or commit was answered into the void becomes free again.
+//!
+//! What the broker said goes to a marker that outlives sessions and repeats a failed mark until it
+//! succeeds. Meanwhile this node claims nothing, since the rows that it would find first are those.
+//!
+//! Between two lines: die before the publish: the lease ends, another node publishes. Die between
+//! publish and confirm, or between confirm and mark: the same, and the broker has the message twice
+//! under one id. The link breaks: everything without a word from the broker is freed at once, or, if
+//! Postgres is away too, when its lease ends.
+
+mod handover;
+mod session;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use chaos::FailPoints;
+use lapin::Connection;
+use sqlx::PgPool;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::{
+    outbox::{self, Outbox, Published},
+    publisher::Publisher,
+};
+use crate::{
+    Error, bounded,
+    connection::{self, Broker, Link},
+    topology::{self, Route},
+};
+pub use handover::{Handover, Reservation};
+use handover::{InHand, OpenSession};
+use session::{Session, Source};
+
+/// How long a free row may lie unseen when nothing announces it.
+const POLL: Duration = Duration::from_millis(500);
+/// How many batches may wait to be marked.
+const MARKS: usize = 64;
+
+/// What the relay needs to run.
+pub struct RelaySettings {
+    /// Shown in the history of tries.
+    pub node: String,
+    /// Most messages published and not yet confirmed.
+    pub window: usize,
+}
+
+/// The loop.
+pub struct Relay {
+    broker: Broker,
+    outbox: Outbox,
+    pool: PgPool,
+    settings: RelaySettings,
+    fail_points: FailPoints,
+    link: watch::Sender<Link>,
+    open: watch::Sender<Option<OpenSession>>,
+    committed: Arc<Notify>,
+    /// The lease of a session that ended, until it is known to be freed.
+    stale: Mutex<Option<Uuid>>,
+    /// Whether something that the broker confirmed could not be marked yet.
+    unmarked: AtomicBool,
+}
+
+impl Relay {
+    /// A relay that is not running yet, the accepting side's end, and the state of its link.
+    pub fn new(
+        broker: Broker,
+        pool: PgPool,
+        settings: RelaySettings,
+        fail_points: FailPoints,
+    ) -> (Self, Handover, watch::Receiver<Link>) {
+        let (link, linked) = watch::channel(Link::Connecting);
+        let (open, opened) = watch::channel(None);
+        let committed = Arc::new(Notify::new());
+        let outbox = Outbox::new(&broker.without);
+        let handover = Handover {
+            outbox,
+            open: opened,
+            committed: Arc::clone(&committed),
+        };
+        let stale = Mutex::new(None);
+        (
+            Self {
+                broker,
+                outbox,
+                pool,
+                settings,
+                fail_points,
+                link,
+                open,
+                committed,
+                stale,
+                unmarked: AtomicBool::new(false),
+            },
+            handover,
+            linked,
+        )
+    }
+
+    /// Runs until `stop`: then publishes no more, waits for the confirms that are under way, marks
+    /// them and frees the rest.
+    ///
+    /// # Errors
+    /// Only what another session would meet again.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let (marks, marked) = mpsc::channel(MARKS);
+        let sessions = async {
+            let sender = marks;
+            connection::supervise("publisher", &self.link, &stop, || {
+                self.session(&stop, &sender)
+            })
+            .await
+        };
+        let (result, ()) = tokio::join!(sessions, self.mark(marked, &stop));
+        result
+    }
+
+    async fn session(
+        &self,
+        stop: &CancellationToken,
+        marks: &mpsc::Sender<Mark>,
+    ) -> Result<(), Error> {
+        let (connection, events) = self.broker.connect("publisher").await?;
+        topology::declare(&connection, &self.broker.topology).await?;
+        let publishers = [
+            self.publisher(&connection).await?,
+            self.publisher(&connection).await?,
+        ];
+        let lease = Uuid::new_v4();
+        let in_hand = InHand::default();
+        let (rows, handed_over) = mpsc::channel(self.outbox.places());
+        let session = Session {
+            relay: self,
+            lease,
+            in_hand: in_hand.clone(),
+            marks,
+            source: tokio::sync::Mutex::new(Source::new(handed_over)),
+            refused_since: Mutex::new(None),
+        };
+        self.free_stale().await;
+        self.link.send_replace(Link::Open);
+        self.open.send_replace(Some(OpenSession {
+            lease,
+            in_hand,
+            rows,
+        }));
+        let result = session.run(&publishers, events, stop).await;
+        // From here on commits are not handed over, and what was is freed after the last mark.
+        self.open.send_replace(None);
+        self.set_stale(Some(lease));
+        if result.is_ok() {
+            end(&connection, &publishers).await;
+        }
+        drop(connection);
+        flush(marks).await;
+        self.free_stale().await;
+        result
+    }
+
+    async fn publisher(&self, connection: &Connection) -> Result<Publisher, Error> {
+        let (link, fail_points) = (self.link.subscribe(), self.fail_points.clone());
+        let without = &self.broker.without;
+        Publisher::open(connection, Route::messages(), without, link, fail_points).await
+    }
+
+    fn set_stale(&self, lease: Option<Uuid>) {
+        *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+    }
+
+    /// Frees what the last session left. If that fails, its lease does the same a little later.
+    async fn free_stale(&self) {
+        let stale = *self.stale.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(lease) = stale else { return };
+        match bounded(outbox::release(&self.pool, lease)).await {
+            Ok(()) => self.set_stale(None),
+            Err(error) => debug!(%error, "rows of the last session stay leased for now"),
+        }
+    }
+
+    /// Marks what the broker has said, many at a time, each until it succeeds; after `stop` not for
+    /// long, since what is not marked is only published once more.
+    async fn mark(&self, mut marks: mpsc::Receiver<Mark>, stop: &CancellationToken) {
+        let mut gathered = Vec::new();
+        while marks.recv_many(&mut gathered, MARKS).await > 0 {
+            let mut flushed = Vec::new();
+            let mut sessions = Vec::new();
+            let mut published = Vec::new();
+            for mark in gathered.drain(..) {
+                match mark {
+                    Mark::Published(more, in_hand) => {
+                        published.extend(more);
+                        sessions.push(in_hand);
+                    }
+                    Mark::Flush(done) => flushed.push(done),
+                }
+            }
+            let given_up = async {
+                stop.cancelled().await;
+                tokio::time::sleep(connection::RPC_LIMIT).await;
+            };
+            tokio::select! {
+                () = self.mark_all(&published) => {}
+                () = given_up => warn!(rows = published.len(), "published rows stay unmarked"),
+            }
+            for in_hand in sessions {
+                in_hand.leave(published.iter().map(|row| row.message_id));
+            }
+            for done in flushed {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    async fn mark_all(&self, published: &[Published]) {
+        while !published.is_empty() {
+            match bounded(outbox::mark(&self.pool, &self.settings.node, published)).await {
+                Ok(()) => break,
+                Err(error) => {
+                    self.unmarked.store(true, Ordering::Relaxed);
+                    warn!(%error, rows = published.len(), "published rows are not marked yet");
+                    tokio::time::sleep(POLL).await;
+                }
+            }
+        }
+        self.unmarked.store(false, Ordering::Relaxed);
+    }
+}
+
+enum Mark {
+    Published(Vec<Published>, InHand),
+    Flush(oneshot::Sender<()>),
+}
+
+/// Waits until everything said so far is marked; not for long, since Postgres may be away.
+async fn flush(marks: &mpsc::Sender<Mark>) {
+    let (done, flushed) = oneshot::channel();
+    let flush = async {
+        if marks.send(Mark::Flush(done)).await.is_ok() {
+            let _ = flushed.await;
+        }
+    };
+    let _ = tokio::time::timeout(connection::RPC_LIMIT, flush).await;
+}
+
+async fn end(connection: &Connection, publishers: &[Publisher]) {
+    let channels: Vec<_> = publishers.iter().map(Publisher::channel).collect();
+    connection::close(connection, &channels).await;
+}
