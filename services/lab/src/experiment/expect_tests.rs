@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::audit::figures::{Figures, NodeCounts};
 use crate::audit::facts::Requests;
+use crate::audit::figures::{Figures, NodeCounts};
 use crate::audit::verdict::{Circumstances, Count, Counts, verdict};
 use crate::load::Plan;
 
@@ -132,22 +132,30 @@ fn a_twin_fails_by_the_class_that_is_wanted_and_by_no_other() {
 }
 
 #[test]
-fn a_twin_fails_by_the_figure_that_is_wanted() {
+fn a_twin_fails_by_the_figure_that_is_wanted_and_by_nothing_else() {
     let wanted = expect(
         Verdict::Fail,
         None,
         Some(Figure::LongestSilence),
         &[SILENCE],
     );
-    let late = report(FINE, &[], silent(6_000));
+    let found = |classes: &[(Class, u64)], ms| {
+        let (verdict, met, outcome) = judged(&wanted, &report(classes, &[], silent(ms)), &[]);
+        assert_eq!(verdict, Verdict::Fail);
+        (met, outcome)
+    };
+    let (late, lost) = (6_000, &[(Class::Lost, 1), (Class::Ok, 8)]);
     assert_eq!(
-        judged(&wanted, &late, &[]),
-        (Verdict::Fail, vec![true, true], Outcome::AsExpected)
+        found(FINE, late),
+        (vec![true, true, true], Outcome::AsExpected)
     );
-    let lost = report(&[(Class::Lost, 1)], &[], silent(0));
     assert_eq!(
-        judged(&wanted, &lost, &[]),
-        (Verdict::Fail, vec![true, false], Outcome::NotAsExpected)
+        found(lost, late),
+        (vec![true, false, true], Outcome::NotAsExpected)
+    );
+    assert_eq!(
+        found(lost, 0),
+        (vec![true, false, false], Outcome::NotAsExpected)
     );
 }
 
