@@ -22,12 +22,8 @@ pub fn text() -> Result<String, Usage> {
         let fast = if one.fast { "fast" } else { "" };
         lines.push(format!("{name:width$}  {time:>8}  {fast:4}  {title}"));
         if let Some(twin) = &one.twin {
-            let (how, fails) = (how(&one.safe, twin), twin.expect.to_string());
-            lines.push(format!(
-                "{:width$}  twin {how}: {fails}",
-                "",
-                width = width + 16
-            ));
+            let (twin, width) = (describe(&one.safe, twin), width + 16);
+            lines.push(format!("{:width$}  twin {twin}", ""));
         }
     }
     let sum = |fast: bool| {
@@ -49,7 +45,11 @@ pub fn text() -> Result<String, Usage> {
     Ok(lines.join("\n"))
 }
 
-/// How a twin differs.
+/// How a twin differs, and what must come of that.
+pub(crate) fn describe(safe: &Setup, twin: &Setup) -> String {
+    format!("{}: {}", how(safe, twin), twin.expect)
+}
+
 fn how(safe: &Setup, twin: &Setup) -> String {
     let mut how = Vec::new();
     if !twin.without.is_empty() {
