@@ -30,7 +30,7 @@ pub enum Guarantee {
     MessageId,
     /// A stopping process finishes what it has begun. Off: it ends at once.
     Drain,
-    /// A consumer that the broker ended is begun again. Off: nobody notices.
+    /// A consumer that ended, alone or with its connection, is begun again. Off: nobody notices.
     Reconsume,
     /// A dead letter leaves its queue when its target has it. Off: before.
     SafeDeadLettering,
@@ -111,7 +111,7 @@ impl Guarantee {
                 "A node that is stopped ends at once. What it had begun is begun again elsewhere."
             }
             G::Reconsume => {
-                "A receiver whose consumer was ended by RabbitMQ looks healthy and does nothing."
+                "A receiver that lost its consumer, or its connection, looks healthy and does nothing."
             }
             G::SafeDeadLettering => {
                 "A message that is given up on leaves its queue before its new queue has it. It is lost if that is full or away."

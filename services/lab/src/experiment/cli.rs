@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use super::catalogue;
-use super::file::{Experiment, Setup};
+use super::file::Experiment;
 use super::journal::Outcome;
+use super::list;
 use super::runner::Play;
 use super::stage::Stage;
 use crate::audit::Verdict;
@@ -22,7 +23,7 @@ const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, Subcommand)]
 pub enum ExperimentCommand {
-    /// Name the experiments that come with the lab
+    /// Name the experiments that come with the lab: what happens, how long it takes, and what the unsafe twin lacks
     List,
     /// Read files and say what is wrong with them, with line and column; nothing is started
     Check {
@@ -59,7 +60,7 @@ pub struct Run {
     /// All that come with the lab, each with its twin
     #[arg(long)]
     pub all: bool,
-    /// Of all only those that are for every day
+    /// Of all only those that are fast
     #[arg(long, requires = "all")]
     pub fast: bool,
     /// The same seed gives the same schedule [default: by chance, and told]
@@ -79,49 +80,13 @@ pub struct Run {
 /// Does it.
 pub async fn run(root: &Path, command: &ExperimentCommand) -> Result<ExitCode> {
     match command {
-        ExperimentCommand::List => list(),
+        ExperimentCommand::List => {
+            say::line(list::text()?);
+            Ok(ExitCode::SUCCESS)
+        }
         ExperimentCommand::Check { files, max } => Ok(check(files, *max)),
         ExperimentCommand::Run(run) => Box::pin(run.run(root)).await,
     }
-}
-
-fn list() -> Result<ExitCode> {
-    let all = catalogue::all(usize::MAX)?;
-    let width = all.iter().map(|one| one.name.len()).max().unwrap_or(0);
-    for one in all {
-        let proves = one
-            .proves
-            .map_or_else(|| "  ".to_owned(), |number| format!("{number:>2}"));
-        say::line(format!("{proves}  {:width$}  {}", one.name, one.title));
-        if let Some(twin) = &one.twin {
-            say::line(format!(
-                "    {:width$}  twin: {}",
-                "",
-                describe(&one.safe, twin)
-            ));
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// How a twin differs, and what must come of that.
-fn describe(safe: &Setup, twin: &Setup) -> String {
-    let mut how = Vec::new();
-    if !twin.without.is_empty() {
-        how.push(format!("without {}", twin.without));
-    }
-    let changed = twin
-        .named
-        .iter()
-        .filter(|(name, value)| safe.named.get(*name) != Some(value));
-    how.extend(changed.map(|(name, value)| format!("{name}={value}")));
-    if twin.load != safe.load {
-        how.push("another load".to_owned());
-    }
-    if twin.harm != safe.harm {
-        how.push("other faults".to_owned());
-    }
-    format!("{}: {}", how.join(", "), twin.expect)
 }
 
 fn check(files: &[PathBuf], max: usize) -> ExitCode {

@@ -287,6 +287,15 @@ impl Expect {
                 found: count.to_string(),
                 met: count > 0,
             });
+        } else if self.figure.is_some() {
+            // else the figure would convict what something else has harmed
+            let by_messages = found.audit.verdict;
+            all.push(Expectation {
+                what: "verdict by the messages alone".to_owned(),
+                wanted: Verdict::Pass.to_string(),
+                found: by_messages.to_string(),
+                met: by_messages == Verdict::Pass,
+            });
         }
         for (limit, value) in limits {
             let wanted_beyond = self.figure == Some(limit.figure);

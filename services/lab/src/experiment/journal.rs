@@ -82,6 +82,7 @@ pub struct Sample {
     pub processed: u64,
     pub failed: u64,
     pub redelivered: u64,
+    /// The broker counts its queues every five seconds only.
     pub ready: Option<u64>,
     pub unacked: Option<u64>,
     pub outbox: Option<u64>,

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod expect;
 pub mod file;
 pub mod journal;
+pub mod list;
 mod raw;
 pub mod runner;
 mod sampler;

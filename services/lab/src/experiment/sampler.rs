@@ -148,7 +148,8 @@ fn sum(text: &str, name: &str) -> u64 {
 /// Ready and unacknowledged messages of the road's queues, those for dead letters excepted.
 async fn queues(client: &Client, sight: &Sight) -> Option<(u64, u64)> {
     let mut url = api(sight.management.as_ref()?, &["queues", &sight.vhost]).ok()?;
-    url.set_query(Some("columns=name,messages_ready,messages_unacknowledged"));
+    // from the queues' own counters: the statistics know nothing of a new queue for some seconds more
+    url.set_query(Some("disable_stats=true&enable_queue_totals=true"));
     let answer = client.get(url).timeout(ASK_LIMIT).send().await.ok()?;
     let queues: Vec<Value> = answer.error_for_status().ok()?.json().await.ok()?;
     depth(&queues)

@@ -9,8 +9,9 @@ use tokio::time::{sleep, sleep_until};
 use super::journal::FaultRecord;
 use super::schedule::Planned;
 use super::stage::Stage;
+use crate::faults::catalogue::Strikes;
 use crate::faults::injector::SEE_LIMIT;
-use crate::faults::{Active, Evidence, Healed};
+use crate::faults::{Active, Evidence, Healed, find};
 use crate::run::sight::NodeSight;
 use crate::say::{Steps, Usage};
 
@@ -120,7 +121,12 @@ impl Striker<'_> {
     }
 
     async fn see(&self, active: &mut Active, record: &mut FaultRecord) -> Result<(), String> {
-        match self.stage.injector().see(active, SEE_LIMIT).await {
+        let limit = match find(&active.order.fault) {
+            // a message published once more waits for its turn in the queue
+            Ok(entry) if entry.instant && entry.strikes == Strikes::Queue => self.recovery,
+            _ => SEE_LIMIT,
+        };
+        match self.stage.injector().see(active, limit).await {
             Ok(evidence) if evidence.happened() => {
                 self.steps.note(format!("seen: {evidence}"));
                 record.evidence = Some(evidence.text().to_owned());

@@ -52,13 +52,14 @@ const LIMIT: &[Arg] = &[
         usual: "10",
         what: "how many messages the queue may hold",
     },
-    Arg {
-        name: "queue",
-        kind: Kind::OneOf(&["messages", "messages.dead"]),
-        usual: "messages",
-        what: "which queue",
-    },
+    QUEUE,
 ];
+const QUEUE: Arg = Arg {
+    name: "queue",
+    kind: Kind::OneOf(&["messages", "messages.dead"]),
+    usual: "messages",
+    what: "which queue",
+};
 const DELAYS: &[Arg] = &[
     Arg {
         name: "delay-min",
@@ -306,6 +307,7 @@ fn broker() -> Vec<Entry> {
             Strikes::Queue,
             QueueUnbind,
         )
+        .with(&[QUEUE])
         .lasting(),
         Entry::new(
             "duplicate-publish",

@@ -134,7 +134,7 @@ async fn all(run: &mut Run, fast: bool, wanted: &[Stage]) -> ExitCode {
     }
     let mut sum = Tally::default();
     for (name, tally, time) in &rows {
-        say::line(format!("{name:<8} {:>9}  {tally}", minutes(*time)));
+        say::line(format!("{name:<11} {:>9}  {tally}", minutes(*time)));
         sum += *tally;
     }
     say::line(sum);

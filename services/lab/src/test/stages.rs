@@ -1,5 +1,7 @@
 //! The stages of `lab test`.
 
+use std::process::Stdio;
+
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde_json::Value;
@@ -11,6 +13,7 @@ use super::test_servers::TEST_SERVERS;
 use super::{Run, Tally};
 use crate::say::{self, Steps};
 use crate::stack::install::{self, CHROMEDRIVER, CHROMIUM};
+use crate::stack::process;
 
 /// One stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,6 +26,8 @@ pub enum Stage {
     Doc,
     /// Unit and integration tests on private servers
     Tests,
+    /// The fast experiments and their unsafe twins end as they must
+    Experiments,
     /// The road again, on RabbitMQ 4.0 in a container
     Road4,
     /// The pages in a real browser
@@ -32,11 +37,12 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Fmt,
         Self::Clippy,
         Self::Doc,
         Self::Tests,
+        Self::Experiments,
         Self::Road4,
         Self::Browser,
         Self::Compose,
@@ -48,6 +54,7 @@ impl Stage {
             Self::Clippy => "clippy",
             Self::Doc => "doc",
             Self::Tests => "tests",
+            Self::Experiments => "experiments",
             Self::Road4 => "road4",
             Self::Browser => "browser",
             Self::Compose => "compose",
@@ -60,6 +67,7 @@ impl Stage {
             Self::Clippy => "the lints are silent",
             Self::Doc => "the documentation builds",
             Self::Tests => "unit and integration tests on private servers",
+            Self::Experiments => "the fast experiments and their unsafe twins end as they must",
             Self::Road4 => "the road again, on RabbitMQ 4.0 in a container",
             Self::Browser => "the pages in a real browser",
             Self::Compose => "the compose stack",
@@ -82,6 +90,7 @@ impl Stage {
             Self::Clippy => clippy(run).await,
             Self::Doc => doc(run).await,
             Self::Tests => tests(run).await,
+            Self::Experiments => experiments(run).await,
             Self::Road4 => road4(run).await,
             Self::Browser => browser(run).await,
             Self::Compose => compose(run).await,
@@ -125,6 +134,18 @@ async fn tests(run: &Run) -> Result<Tally> {
         &addresses,
     ))
     .await
+}
+
+/// On a stack of their own, which is what they are about.
+async fn experiments(run: &Run) -> Result<Tally> {
+    let mut command = Command::new(process::own_program());
+    command
+        .arg("--lab-dir")
+        .arg(run.root.join("target/test-experiments"))
+        .args(["experiment", "run", "--all", "--fast", "--yes"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    check(command).await
 }
 
 async fn road4(run: &mut Run) -> Result<Tally> {

@@ -114,9 +114,12 @@ impl<D: Deed> Consumer<D> {
         let consumer = within("consume", consumer).await?;
         self.link.send_replace(Link::Open);
         pin_mut!(events);
-        tokio::select! {
-            result = self.consume(&channel, consumer, stop) => result?,
-            error = connection::watch_events(events, &self.link) => return Err(error),
+        let ended = tokio::select! {
+            result = self.consume(&channel, consumer, stop) => result,
+            error = connection::watch_events(events, &self.link) => Err(error),
+        };
+        if let Err(error) = ended {
+            return self.manner.broken(error, stop).await;
         }
         connection::close(&connection, &[&channel]).await;
         Ok(())

@@ -4,6 +4,7 @@
 
 use futures::{StreamExt, stream, stream::BoxStream};
 use lapin::message::Delivery;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
@@ -31,7 +32,8 @@ pub(super) enum Answer {
 /// What the end of the deliveries means.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    /// The broker ended the consumer (its queue is gone or lost its leader): a new session mends that.
+    /// The broker ended the consumer (its queue is gone or lost its leader), or the whole connection: a new session mends
+    /// that.
     IsAFault,
     /// Nothing more to do: the process looks healthy, and takes nothing any more.
     IsIgnored,
@@ -75,6 +77,17 @@ impl Manner {
                 deliveries.chain(stream::once(ended)).boxed()
             }
             End::IsIgnored => deliveries.chain(stream::pending()).boxed(),
+        }
+    }
+
+    /// A session that was open has broken: what comes of it. Nobody who ignores that comes back before `stop`.
+    pub(super) async fn broken(self, error: Error, stop: &CancellationToken) -> Result<(), Error> {
+        match self.end {
+            End::IsAFault => Err(error),
+            End::IsIgnored => {
+                stop.cancelled().await;
+                Ok(())
+            }
         }
     }
 }
