@@ -5,7 +5,7 @@
 //! nobody restarts a node because its database is away. `/health/ready` is 503 while a part that
 //! the service cannot do without is unusable.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -38,6 +38,8 @@ pub struct OpsState {
     pub fail_points: FailPoints,
     /// Whether `/ops` exists.
     pub lab_ops: bool,
+    /// The settings that the process was started with, by their variables, without URLs.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// What a service says of itself on its second port.
@@ -58,13 +60,19 @@ pub fn router(state: OpsState) -> Router {
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics));
     if state.lab_ops {
-        router = router.route("/ops/fail-points", get(fail_points).put(put_fail_points));
+        router = router
+            .route("/ops/settings", get(settings))
+            .route("/ops/fail-points", get(fail_points).put(put_fail_points));
         if let Some(knobs) = state.told.knobs.clone() {
             let routes = get(get_knobs).put(put_knobs);
             router = router.route("/ops/knobs", routes.with_state(knobs));
         }
     }
     router.with_state(state)
+}
+
+async fn settings(State(ops): State<OpsState>) -> Json<BTreeMap<String, String>> {
+    Json(ops.settings)
 }
 
 async fn live(State(ops): State<OpsState>) -> Json<serde_json::Value> {
@@ -160,6 +168,7 @@ mod tests {
             metrics: metrics_handle(),
             fail_points: FailPoints::default(),
             lab_ops,
+            settings: BTreeMap::from([("PREFETCH".to_owned(), "3".to_owned())]),
         }
     }
 
@@ -199,6 +208,13 @@ mod tests {
             ask(&state(false), "GET", "/ops/fail-points", "").await.0,
             404
         );
+        assert_eq!(ask(&state(false), "GET", "/ops/settings", "").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn the_settings_are_told() {
+        let told = ask(&state(true), "GET", "/ops/settings", "").await;
+        assert_eq!(told, (StatusCode::OK, r#"{"PREFETCH":"3"}"#.to_owned()));
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use crate::{
     ops::{self, Told},
     parts::Parts,
     redis::{self, RedisArgs, fred::clients::Pool},
+    settings::AllSettings,
     telemetry::{self, TelemetryArgs},
 };
 
@@ -44,6 +45,9 @@ pub struct ProcessArgs {
     /// Its log.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+    /// All of the service's settings, to be told on the ops port.
+    #[command(flatten)]
+    pub all: AllSettings,
 }
 
 /// What a service has before its own rooms are opened. Clones share everything.
@@ -60,6 +64,7 @@ pub struct Process {
     /// Its Redis; connects in the background.
     pub redis: Pool,
     lab_ops: bool,
+    settings: AllSettings,
 }
 
 impl ProcessArgs {
@@ -98,6 +103,7 @@ impl ProcessArgs {
             node,
             parts,
             lab_ops: self.lab_ops,
+            settings: self.all.clone(),
         })
     }
 
@@ -120,8 +126,8 @@ impl ProcessArgs {
 }
 
 impl Process {
-    /// Watches Postgres and Redis, and serves health, metrics and, with `LAB_OPS`, fail points and
-    /// knobs. The process is ready when the parts that it needs are usable.
+    /// Watches Postgres and Redis, and serves health, metrics and, with `LAB_OPS`, fail points,
+    /// knobs and settings. The process is ready when the parts that it needs are usable.
     pub fn watch_and_tell(&self, ops_listener: TcpListener, told: Told, lifecycle: &Lifecycle) {
         monitor::watch_database(&self.database, lifecycle);
         monitor::watch_redis(&self.redis, &self.parts.part("redis"), lifecycle);
@@ -132,6 +138,7 @@ impl Process {
             metrics: metrics_handle(),
             fail_points: self.fail_points.clone(),
             lab_ops: self.lab_ops,
+            settings: self.settings.0.clone(),
         });
         http::serve(ops_listener, router, lifecycle);
     }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::site::{Identity, Life};
 use super::targets::Targets;
-use super::{Active, Aim, Evidence, Fault, Look, Order, Site};
+use super::{Active, Aim, Evidence, Fault, Look, Means, Order, Site};
 
 /// A pause.
 #[derive(Debug)]
@@ -15,6 +15,10 @@ pub struct Pause {
 
 #[async_trait]
 impl Fault for Pause {
+    fn means(&self) -> Means {
+        Means::Programs
+    }
+
     async fn aim(&self, order: &Order, look: &dyn Look) -> Result<Aim> {
         self.targets.aim(order, look).await
     }

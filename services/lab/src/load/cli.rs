@@ -15,7 +15,6 @@ use super::{Plan, Progress, length, table};
 use crate::run::sight::{Elsewhere, Sight};
 use crate::run::{Meta, RunDir, RunId};
 use crate::say::{self, Usage};
-use crate::stack::dir;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// Between two lines of progress where they cannot be rewritten.
@@ -162,7 +161,9 @@ pub async fn run(root: &Path, args: &LoadArgs) -> Result<()> {
         say::line(serde_json::to_string_pretty(&summary)?);
     } else {
         say::line(format!("\n{}\n", table::summary(&summary, None)));
-        let audit = dir::command(root, &format!("audit --run {}", run.id()));
+        let audit = args
+            .elsewhere
+            .command(root, &format!("audit --run {}", run.id()));
         say::line(format!("What became of the messages: {audit}"));
     }
     Ok(())
