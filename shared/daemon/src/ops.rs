@@ -21,7 +21,7 @@ use chaos::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 
-use crate::{node::Node, parts::Parts};
+use crate::{node::Node, parts::Parts, settings::AllSettings};
 
 /// What the second port shows.
 #[derive(Clone)]
@@ -38,8 +38,6 @@ pub struct OpsState {
     pub fail_points: FailPoints,
     /// Whether `/ops` exists.
     pub lab_ops: bool,
-    /// The settings that the process was started with, by their variables, without URLs.
-    pub settings: BTreeMap<String, String>,
 }
 
 /// What a service says of itself on its second port.
@@ -51,6 +49,8 @@ pub struct Told {
     pub without: Vec<&'static str>,
     /// The knobs of its work, if it has some.
     pub knobs: Option<Knobs>,
+    /// The settings that it was started with.
+    pub settings: AllSettings,
 }
 
 /// The routes of the second port.
@@ -72,7 +72,7 @@ pub fn router(state: OpsState) -> Router {
 }
 
 async fn settings(State(ops): State<OpsState>) -> Json<BTreeMap<String, String>> {
-    Json(ops.settings)
+    Json(ops.told.settings.0)
 }
 
 async fn live(State(ops): State<OpsState>) -> Json<serde_json::Value> {
@@ -163,12 +163,12 @@ mod tests {
             parts: Parts::new(),
             told: Told {
                 ready_needs: &["postgres"],
+                settings: AllSettings(BTreeMap::from([("PREFETCH".to_owned(), "3".to_owned())])),
                 ..Told::default()
             },
             metrics: metrics_handle(),
             fail_points: FailPoints::default(),
             lab_ops,
-            settings: BTreeMap::from([("PREFETCH".to_owned(), "3".to_owned())]),
         }
     }
 

@@ -17,7 +17,6 @@ use crate::{
     ops::{self, Told},
     parts::Parts,
     redis::{self, RedisArgs, fred::clients::Pool},
-    settings::AllSettings,
     telemetry::{self, TelemetryArgs},
 };
 
@@ -45,9 +44,6 @@ pub struct ProcessArgs {
     /// Its log.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
-    /// All of the service's settings, to be told on the ops port.
-    #[command(flatten)]
-    pub all: AllSettings,
 }
 
 /// What a service has before its own rooms are opened. Clones share everything.
@@ -64,7 +60,6 @@ pub struct Process {
     /// Its Redis; connects in the background.
     pub redis: Pool,
     lab_ops: bool,
-    settings: AllSettings,
 }
 
 impl ProcessArgs {
@@ -103,7 +98,6 @@ impl ProcessArgs {
             node,
             parts,
             lab_ops: self.lab_ops,
-            settings: self.all.clone(),
         })
     }
 
@@ -138,7 +132,6 @@ impl Process {
             metrics: metrics_handle(),
             fail_points: self.fail_points.clone(),
             lab_ops: self.lab_ops,
-            settings: self.settings.0.clone(),
         });
         http::serve(ops_listener, router, lifecycle);
     }

@@ -101,7 +101,8 @@ impl WrongSetting {
 
 /// All settings of this process as they were read, by their variables; no URL, since those hold passwords.
 ///
-/// Flattened into the arguments of a service it adds none, and sees them all.
+/// Flattened into the arguments of a service it adds none, and sees them all if it comes first: whoever reads an argument
+/// takes it away.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllSettings(pub BTreeMap<String, String>);
 
@@ -289,6 +290,8 @@ mod tests {
 
     #[derive(Debug, Parser)]
     struct Settings {
+        #[command(flatten)]
+        all: AllSettings,
         /// PATH is a variable that is set wherever tests run, and no number anywhere.
         #[arg(long, env = "PATH", default_value_t = 16)]
         prefetch: u16,

@@ -18,12 +18,17 @@ pub async fn docker(arguments: &[&str]) -> Result<String> {
     run(arguments, &[]).await
 }
 
-/// The same, with more in the environment.
-pub async fn run(arguments: &[&str], environment: &[(String, String)]) -> Result<String> {
+/// The same, with these in the environment, or not (none).
+pub async fn run(arguments: &[&str], environment: &[(String, Option<String>)]) -> Result<String> {
     let mut command = Command::new("docker");
+    for (name, value) in environment {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     command
         .args(arguments)
-        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = match timeout(LIMIT, command.output()).await {

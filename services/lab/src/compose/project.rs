@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -131,6 +131,8 @@ pub struct Project {
     file: Option<PathBuf>,
     seen: Mutex<Option<(Instant, Vec<Container>)>>,
     doors: Mutex<HashMap<(String, u16), SocketAddr>>,
+    /// As nodes used it when somebody looked last.
+    vhost: std::sync::Mutex<String>,
 }
 
 impl Project {
@@ -141,6 +143,7 @@ impl Project {
             file,
             seen: Mutex::default(),
             doors: Mutex::default(),
+            vhost: std::sync::Mutex::default(),
         };
         let containers = project.look().await?;
         let nodes = containers.iter().any(|one| one.role().is_some());
@@ -162,6 +165,12 @@ impl Project {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where the messages are on the broker.
+    pub fn vhost(&self) -> String {
+        let vhost = self.vhost.lock();
+        vhost.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All containers as they are now, those that are stopped too, in the order of services and their numbers.
@@ -192,12 +201,21 @@ impl Project {
 
     /// Where a container is; `fresh`: as of now.
     pub(super) async fn address(&self, id: &str, fresh: bool) -> Option<IpAddr> {
-        let seen = self.seen.lock().await.clone();
-        let all = match seen {
-            Some((at, all)) if !fresh && at.elapsed() < FRESH => all,
-            _ => self.look().await.ok()?,
+        let all = if fresh {
+            self.look().await
+        } else {
+            self.lately().await
         };
-        all.iter().find(|one| one.id == id)?.address
+        all.ok()?.iter().find(|one| one.id == id)?.address
+    }
+
+    /// The same, perhaps as of a moment ago.
+    async fn lately(&self) -> Result<Vec<Container>> {
+        let seen = self.seen.lock().await.clone();
+        match seen {
+            Some((at, all)) if at.elapsed() < FRESH => Ok(all),
+            _ => self.look().await,
+        }
     }
 
     /// The container of a service that has only one.
@@ -233,7 +251,7 @@ impl Project {
     /// All nodes, those that are dead too.
     pub async fn nodes(self: &Arc<Self>) -> Result<Vec<NodeSight>> {
         let mut nodes = Vec::new();
-        for one in self.look().await? {
+        for one in self.lately().await? {
             let Some(service) = one.role() else { continue };
             let (first, second) = ports(service);
             nodes.push(NodeSight {
@@ -265,6 +283,10 @@ impl Project {
             Some(sender) => vhost_of(sender.variable("AMQP_URL")?)?,
             None => "/".to_owned(),
         };
+        let noted = self.vhost.lock();
+        noted
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&vhost);
         Ok(Sight {
             gateway: format!("http://{gateway}"),
             auditor_url: self.auditor_url().await?,
@@ -291,18 +313,18 @@ impl Project {
         with_user(url, user, rabbitmq.variable("RABBITMQ_DEFAULT_PASS")?)
     }
 
-    /// Makes so many nodes with these settings, in new containers, and leaves all else as it is.
+    /// Makes so many nodes with these settings (none: not set), in new containers, and leaves all else as it is.
     pub async fn remake(
         &self,
         counts: &BTreeMap<Service, usize>,
-        settings: &BTreeMap<String, String>,
+        settings: &BTreeMap<String, Option<String>>,
     ) -> Result<()> {
         let all = self.look().await?;
         let first = all.first().context("the stack is gone")?;
         // the passwords that the servers were made with, whatever this shell says
         let mut environment = passwords(&all);
         environment.extend(settings.clone());
-        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        let environment: Vec<_> = environment.into_iter().collect();
         let files: Vec<String> = match &self.file {
             Some(file) => vec![file.display().to_string()],
             None => first.files.split(',').map(str::to_owned).collect(),
@@ -333,7 +355,7 @@ impl Project {
 }
 
 /// What the compose file asks for by these names, as the containers have it.
-fn passwords(all: &[Container]) -> BTreeMap<String, String> {
+fn passwords(all: &[Container]) -> BTreeMap<String, Option<String>> {
     let mut found = BTreeMap::new();
     for (service, theirs, ours) in [
         ("postgres", "POSTGRES_PASSWORD", "POSTGRES_PASSWORD"),
@@ -345,7 +367,7 @@ fn passwords(all: &[Container]) -> BTreeMap<String, String> {
     ] {
         let of = all.iter().find(|one| one.service == service);
         if let Some(value) = of.and_then(|one| one.environment.get(theirs)) {
-            found.insert(ours.to_owned(), value.clone());
+            found.insert(ours.to_owned(), Some(value.clone()));
         }
     }
     found

@@ -17,7 +17,7 @@ pub async fn injector(root: &Path, elsewhere: &Elsewhere) -> Result<Option<Injec
     let site = match (elsewhere.project().await?, &elsewhere.gateway) {
         (Some(project), _) => {
             let sight = project.sight().await?;
-            Compose::site(&project, &sight, &sight.vhost)
+            Compose::site(&project, &sight)
         }
         (None, Some(gateway)) => Inside::site(&Sight::given(gateway, elsewhere).await?),
         (None, None) => return Ok(None),

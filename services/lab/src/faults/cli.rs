@@ -240,6 +240,10 @@ async fn list(root: &Path, json: bool, elsewhere: &Elsewhere) -> Result<()> {
             ));
         }
     }
+    say::line(
+        "native: `lab up`. compose: Docker Compose, from the host with --compose or by the service lab-docker. \
+         inside: by the service lab, which only sees ports.",
+    );
     Ok(())
 }
 

@@ -38,18 +38,16 @@ pub struct Compose {
     client: Client,
     auditor_url: String,
     management: String,
-    vhost: String,
 }
 
 impl Compose {
-    /// Both halves, for this project, whose nodes use this vhost.
-    pub fn site(project: &Arc<Project>, sight: &Sight, vhost: &str) -> Site {
+    /// Both halves, for this project.
+    pub fn site(project: &Arc<Project>, sight: &Sight) -> Site {
         let compose = Arc::new(Self {
             project: Arc::clone(project),
             client: Client::new(),
             auditor_url: sight.auditor_url.clone(),
             management: sight.management.clone().unwrap_or_default(),
-            vhost: vhost.to_owned(),
         });
         Site {
             look: Arc::<Self>::clone(&compose),
@@ -134,7 +132,7 @@ impl Look for Compose {
     }
 
     fn vhost(&self) -> String {
-        self.vhost.clone()
+        self.project.vhost()
     }
 
     fn auditor_url(&self) -> Result<String> {

@@ -47,7 +47,7 @@ impl Fault for Pause {
             let before: Identity = active.noted(name)?;
             let process = &before.name;
             each.push(match look.life(&self.targets.named(name), &before).await? {
-                Life::Paused => Evidence::Seen(format!("{name}: {process} is stopped (state T)")),
+                Life::Paused => Evidence::Seen(format!("{name}: {process} stands still")),
                 Life::Runs => Evidence::NotSeen(format!("{name}: {process} runs")),
                 Life::Gone => Evidence::HealedBySelf(format!("{name}: {process} is gone")),
             });

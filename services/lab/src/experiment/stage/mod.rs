@@ -3,7 +3,10 @@
 //!
 //! The [`Stage`] is what experiments know; the [`Scenery`] behind it is what differs.
 
+mod compose;
+mod inside;
 mod native;
+pub mod told;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,10 +20,11 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::file::{Setup, nth};
+use super::fits::Place;
 use crate::faults::{Harm, Injector, Order, Which};
 use crate::run::RunId;
-use crate::run::sight::{NodeSight, Sight};
-use crate::say::{Steps, Tell};
+use crate::run::sight::{Elsewhere, NodeSight, Sight};
+use crate::say::{Steps, Tell, Usage};
 
 const ASK_LIMIT: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -52,7 +56,7 @@ trait Scenery: Send + Sync {
     fn ready_limit(&self) -> Duration;
 
     /// What becomes of a fault that cannot be healed in the end.
-    fn left_over(&self) -> &'static str;
+    fn left_over(&self) -> String;
 }
 
 /// Where the nodes of one experiment after the other are.
@@ -75,6 +79,22 @@ impl Stage {
     ) -> Result<Self> {
         let native = native::Native::prepare(root, program, yes, steps).await?;
         Ok(Self::on(native))
+    }
+
+    /// The stack that flags or the environment describe, as it can be used; none, if they describe none.
+    pub async fn elsewhere(root: &Path, elsewhere: &Elsewhere) -> Result<Option<(Self, Place)>> {
+        if let Some(project) = elsewhere.project().await? {
+            let compose = compose::Compose::prepare(root, elsewhere, project).await?;
+            return Ok(Some((Self::on(compose), Place::Compose)));
+        }
+        let Some(gateway) = &elsewhere.gateway else {
+            return Ok(None);
+        };
+        let sight = Sight::given(gateway, elsewhere).await?;
+        let told = told::ask(&Client::new(), &sight.nodes).await;
+        let told = told.map_err(|why| Usage(format!("the stack cannot be used: {why:#}")))?;
+        let inside = inside::Inside::prepare(root, elsewhere, sight)?;
+        Ok(Some((Self::on(inside), Place::Inside(Box::new(told)))))
     }
 
     fn on(scenery: impl Scenery + 'static) -> Self {

@@ -137,7 +137,7 @@ impl Scenery for Native {
         Duration::from_mins(1)
     }
 
-    fn left_over(&self) -> &'static str {
-        "it ends with the nodes and servers"
+    fn left_over(&self) -> String {
+        "it ends with the nodes and servers".to_owned()
     }
 }
