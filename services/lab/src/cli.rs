@@ -32,6 +32,9 @@ pub struct Cli {
     /// The folder with data, logs and passwords of this stack [default: .lab in this checkout]
     #[arg(long, global = true, env = "LAB_DIR", value_name = "DIR")]
     pub lab_dir: Option<PathBuf>,
+    /// How people say `lab` here [default: cargo lab]
+    #[arg(long, global = true, env = "LAB_SAY", hide = true)]
+    pub say: Option<String>,
     #[command(subcommand)]
     pub command: Command,
 }

@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod cli;
 pub mod compare;
+pub mod compose;
 pub mod down;
 pub mod experiment;
 pub mod faults;
@@ -49,6 +50,9 @@ pub fn main() -> ExitCode {
         Command::Sender(settings) => return services::be(Service::Sender, settings.all),
         Command::Receiver(settings) => return services::be(Service::Receiver, settings.all),
     };
+    if let Some(say) = cli.say {
+        stack::dir::called(say);
+    }
     match run(cli.lab_dir, deed) {
         Ok(code) => code,
         Err(error) => {

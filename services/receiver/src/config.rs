@@ -1,6 +1,6 @@
 //! All settings of a receiver: `--help` is the reference.
 
-use daemon::{WrongSetting, process::ProcessArgs};
+use daemon::{WrongSetting, process::ProcessArgs, settings::AllSettings};
 use messaging::{
     connection::{Broker, BrokerArgs},
     receive::retry::{RetryArgs, RetryBy},
@@ -13,10 +13,13 @@ use crate::process::WorkArgs;
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "receiver", version)]
 pub struct Config {
+    /// All that follow, to be told on the ops port.
+    #[command(flatten)]
+    pub all: AllSettings,
     /// Address of the pages and the API
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8082")]
     pub listen: String,
-    /// Address of health, metrics and, with LAB_OPS, fail points and knobs; not for the public
+    /// Address of health, metrics and, with LAB_OPS, fail points, knobs and settings; not for the public
     #[arg(long, env = "OPS_LISTEN", default_value = "127.0.0.1:9082")]
     pub ops_listen: String,
     #[command(flatten)]

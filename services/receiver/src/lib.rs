@@ -160,6 +160,7 @@ pub fn run(
         ready_needs: &["postgres", "rabbitmq"],
         without: without.iter().map(Guarantee::name).collect(),
         knobs: Some(knobs),
+        settings: config.all.clone(),
     };
     process.watch_and_tell(ops_listener, told, lifecycle);
     if without.has(Guarantee::Drain) {

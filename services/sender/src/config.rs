@@ -1,6 +1,6 @@
 //! All settings of a sender: `--help` is the reference.
 
-use daemon::{WrongSetting, process::ProcessArgs};
+use daemon::{WrongSetting, process::ProcessArgs, settings::AllSettings};
 use messaging::connection::{Broker, BrokerArgs};
 use web::session::SessionArgs;
 
@@ -8,10 +8,13 @@ use web::session::SessionArgs;
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "sender", version)]
 pub struct Config {
+    /// All that follow, to be told on the ops port.
+    #[command(flatten)]
+    pub all: AllSettings,
     /// Address of the pages and the API
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8081")]
     pub listen: String,
-    /// Address of health, metrics and, with LAB_OPS, fail points; not for the public
+    /// Address of health, metrics and, with LAB_OPS, fail points and settings; not for the public
     #[arg(long, env = "OPS_LISTEN", default_value = "127.0.0.1:9081")]
     pub ops_listen: String,
     #[command(flatten)]

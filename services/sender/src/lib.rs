@@ -148,6 +148,7 @@ pub fn run(
         ready_needs: &["postgres"],
         without: without.iter().map(Guarantee::name).collect(),
         knobs: None,
+        settings: config.all.clone(),
     };
     process.watch_and_tell(ops_listener, told, lifecycle);
     if without.has(Guarantee::Drain) {

@@ -5,7 +5,7 @@
 //! nobody restarts a node because its database is away. `/health/ready` is 503 while a part that
 //! the service cannot do without is unusable.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -21,7 +21,7 @@ use chaos::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 
-use crate::{node::Node, parts::Parts};
+use crate::{node::Node, parts::Parts, settings::AllSettings};
 
 /// What the second port shows.
 #[derive(Clone)]
@@ -49,6 +49,8 @@ pub struct Told {
     pub without: Vec<&'static str>,
     /// The knobs of its work, if it has some.
     pub knobs: Option<Knobs>,
+    /// The settings that it was started with.
+    pub settings: AllSettings,
 }
 
 /// The routes of the second port.
@@ -58,13 +60,19 @@ pub fn router(state: OpsState) -> Router {
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics));
     if state.lab_ops {
-        router = router.route("/ops/fail-points", get(fail_points).put(put_fail_points));
+        router = router
+            .route("/ops/settings", get(settings))
+            .route("/ops/fail-points", get(fail_points).put(put_fail_points));
         if let Some(knobs) = state.told.knobs.clone() {
             let routes = get(get_knobs).put(put_knobs);
             router = router.route("/ops/knobs", routes.with_state(knobs));
         }
     }
     router.with_state(state)
+}
+
+async fn settings(State(ops): State<OpsState>) -> Json<BTreeMap<String, String>> {
+    Json(ops.told.settings.0)
 }
 
 async fn live(State(ops): State<OpsState>) -> Json<serde_json::Value> {
@@ -155,6 +163,7 @@ mod tests {
             parts: Parts::new(),
             told: Told {
                 ready_needs: &["postgres"],
+                settings: AllSettings(BTreeMap::from([("PREFETCH".to_owned(), "3".to_owned())])),
                 ..Told::default()
             },
             metrics: metrics_handle(),
@@ -199,6 +208,13 @@ mod tests {
             ask(&state(false), "GET", "/ops/fail-points", "").await.0,
             404
         );
+        assert_eq!(ask(&state(false), "GET", "/ops/settings", "").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn the_settings_are_told() {
+        let told = ask(&state(true), "GET", "/ops/settings", "").await;
+        assert_eq!(told, (StatusCode::OK, r#"{"PREFETCH":"3"}"#.to_owned()));
     }
 
     #[tokio::test]

@@ -120,8 +120,8 @@ impl ProcessArgs {
 }
 
 impl Process {
-    /// Watches Postgres and Redis, and serves health, metrics and, with `LAB_OPS`, fail points and
-    /// knobs. The process is ready when the parts that it needs are usable.
+    /// Watches Postgres and Redis, and serves health, metrics and, with `LAB_OPS`, fail points,
+    /// knobs and settings. The process is ready when the parts that it needs are usable.
     pub fn watch_and_tell(&self, ops_listener: TcpListener, told: Told, lifecycle: &Lifecycle) {
         monitor::watch_database(&self.database, lifecycle);
         monitor::watch_redis(&self.redis, &self.parts.part("redis"), lifecycle);

@@ -5,15 +5,16 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     error::Error,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::Write,
     num::{IntErrorKind, ParseIntError},
     process::ExitCode,
 };
 
 use clap::{
-    Arg, Command,
+    Arg, ArgMatches, Command, FromArgMatches, Id,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -95,6 +96,45 @@ impl WrongSetting {
     pub fn report(&self) -> ExitCode {
         complain(&self.to_string());
         ExitCode::from(Self::EXIT_CODE)
+    }
+}
+
+/// All settings of this process as they were read, by their variables; no URL, since those hold passwords.
+///
+/// Flattened into the arguments of a service it adds none, and sees them all if it comes first: whoever reads an argument
+/// takes it away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllSettings(pub BTreeMap<String, String>);
+
+impl FromArgMatches for AllSettings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut all = BTreeMap::new();
+        for id in matches.ids().map(Id::as_str) {
+            // groups are listed too, and are no arguments
+            if let Ok(Some(values)) = matches.try_get_raw(id)
+                && !id.ends_with("_url")
+                && id.starts_with(|first: char| first.is_ascii_lowercase())
+            {
+                let values: Vec<_> = values.map(OsStr::to_string_lossy).collect();
+                all.insert(id.to_uppercase(), values.join(","));
+            }
+        }
+        Ok(Self(all))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for AllSettings {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
     }
 }
 
@@ -250,6 +290,8 @@ mod tests {
 
     #[derive(Debug, Parser)]
     struct Settings {
+        #[command(flatten)]
+        all: AllSettings,
         /// PATH is a variable that is set wherever tests run, and no number anywhere.
         #[arg(long, env = "PATH", default_value_t = 16)]
         prefetch: u16,

@@ -62,7 +62,7 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
     let ledger = Ledger::new(&sight.auditor_url)?;
     let bounds = Bounds {
         recovery: Duration::from_secs(args.wait),
-        unhealed: unhealed(root),
+        unhealed: unhealed(&args.elsewhere.notes(root)),
     };
     let mut screen = Screen::new();
     let drain = drain::watch(&sight, &ledger, &run, &bounds, &mut |line| {

@@ -9,11 +9,13 @@ use clap::{Args, Subcommand};
 
 use super::catalogue;
 use super::file::Experiment;
+use super::fits::{self, Place};
 use super::journal::Outcome;
 use super::list;
 use super::runner::Play;
 use super::stage::Stage;
 use crate::audit::Verdict;
+use crate::run::sight::Elsewhere;
 use crate::say::{self, Steps, Usage, seconds};
 use crate::stack::dir;
 use crate::up::Ends;
@@ -75,6 +77,8 @@ pub struct Run {
     /// The program that nodes are
     #[arg(long, hide = true, value_name = "PATH")]
     pub program: Option<PathBuf>,
+    #[command(flatten)]
+    pub elsewhere: Box<Elsewhere>,
 }
 
 /// Does it.
@@ -127,6 +131,41 @@ impl Run {
         Ok(all)
     }
 
+    async fn stage(&self, root: &Path) -> Result<(Stage, Place)> {
+        if let Some(there) = Stage::elsewhere(root, &self.elsewhere).await? {
+            return Ok(there);
+        }
+        let steps = Steps::new(&say::tell);
+        let own = Stage::prepare(root, self.program.as_deref(), self.yes, &steps).await?;
+        Ok((own, Place::Native))
+    }
+
+    /// Refuses what cannot be played there; of all, leaves it out and says so.
+    fn fitting(&self, plays: &mut Vec<Play<'_>>, place: &Place) -> Result<(), Usage> {
+        let path = |name: &str| {
+            let mut files = self.files.iter();
+            let given =
+                files.find(|file| file.is_file() && file.file_stem() == Some(name.as_ref()));
+            given.map_or_else(|| format!("{name}.yaml"), |file| file.display().to_string())
+        };
+        let mut refused = Ok(());
+        plays.retain(|play| {
+            let path = path(&play.experiment.name);
+            match fits::check(&path, play.experiment, play.twin, place) {
+                Ok(()) => true,
+                Err(why) if self.all => {
+                    say::line(format!("left out: {}: {why}", play.kind()));
+                    false
+                }
+                Err(why) => {
+                    refused = refused.clone().and(Err(why));
+                    true
+                }
+            }
+        });
+        refused
+    }
+
     async fn run(&self, root: &Path) -> Result<ExitCode> {
         let chosen = self.chosen()?;
         let seed = self.seed.unwrap_or_else(rand::random);
@@ -150,11 +189,11 @@ impl Run {
             }
         }
         let mut ends = Ends::new()?;
-        let steps = Steps::new(&say::tell);
-        let stage = tokio::select! {
-            stage = Stage::prepare(root, self.program.as_deref(), self.yes, &steps) => stage?,
+        let (stage, place) = tokio::select! {
+            stage = self.stage(root) => stage?,
             () = ends.next() => return Ok(ExitCode::from(INTERRUPTED)),
         };
+        self.fitting(&mut plays, &place)?;
         let mut lines = Vec::new();
         let result = tokio::select! {
             result = perform(&plays, &stage, root, &mut lines) => result.map(|()| None),

@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod cli;
 pub mod expect;
 pub mod file;
+pub mod fits;
 pub mod journal;
 pub mod list;
 mod raw;

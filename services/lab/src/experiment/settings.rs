@@ -130,6 +130,42 @@ mod tests {
     }
 
     #[test]
+    fn nodes_tell_their_settings_and_no_password() {
+        let urls = ["--database-url=x", "--redis-url=y", "--amqp-url=z"];
+        for service in Service::ALL {
+            let line = [&[service.name(), "--shutdown-secs=7"], &urls[..]].concat();
+            let told = match service {
+                Service::Sender => sender::Config::parse_from(line).all.0,
+                Service::Receiver => receiver::Config::parse_from(line).all.0,
+            };
+            assert_eq!(told["SHUTDOWN_SECS"], "7");
+            for arg in command(service).get_arguments() {
+                let Some(name) = arg.get_env().and_then(|name| name.to_str()) else {
+                    continue;
+                };
+                if arg.is_hide_env_values_set() {
+                    assert!(!told.contains_key(name), "{name} is told");
+                } else if !arg.get_default_values().is_empty() {
+                    assert!(told.contains_key(name), "{name} is not told");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_compose_file_hands_on_every_setting() {
+        let file = include_str!("../../../../docker/docker-compose.yml");
+        for name in usual().into_keys().chain(["WITHOUT".to_owned()]) {
+            let handed_on = format!("\n  {name}:");
+            let to_one = format!("\n      {name}:");
+            assert!(
+                file.contains(&handed_on) || file.contains(&to_one),
+                "{name} is missing"
+            );
+        }
+    }
+
+    #[test]
     fn what_a_node_would_refuse_is_refused() {
         for (name, value, why) in [
             ("PREFETCH", "0", "PREFETCH"),

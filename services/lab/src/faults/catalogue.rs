@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use super::{Fault, Order, Which, offered};
+use super::{Fault, Means, Order, Which, offered};
 use crate::load::length;
 use crate::say::Usage;
 use crate::stack::node::Service;
@@ -59,12 +59,25 @@ pub struct Entry {
     pub instant: bool,
     /// It is in the broker's data, and outlives the programs.
     pub lasting: bool,
-    /// Why a stack of containers cannot have it.
-    pub no_compose: Option<&'static str>,
     pub fault: Box<dyn Fault>,
 }
 
-const NO_DOCKER: &str = "not yet: lab does not drive containers";
+/// Why containers have no links that could be hurt.
+pub const NO_PROXY: &str = "containers speak to the servers themselves, without a proxy";
+/// Why nothing can be done to programs from inside the network.
+pub const NO_HANDS: &str =
+    "only Docker can do it: from the host with --compose, or by the service lab-docker";
+
+/// From where a stack is struck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// By the `lab up` that runs it.
+    Native,
+    /// By whoever has Docker in his hands.
+    Compose,
+    /// From inside its network.
+    Inside,
+}
 
 /// All of them.
 pub fn catalogue() -> &'static [Entry] {
@@ -97,7 +110,6 @@ impl Entry {
             usual: Which::Any,
             instant: false,
             lasting: false,
-            no_compose: Some(NO_DOCKER),
             fault: Box::new(fault),
         }
     }
@@ -124,7 +136,16 @@ impl Entry {
 
     /// Whether it needs `lab up --faults`.
     pub fn needs_links(&self) -> bool {
-        matches!(self.strikes, Strikes::Links(_))
+        self.fault.means() == Means::Links
+    }
+
+    /// Why it cannot be done from there at all, if it cannot.
+    pub fn not_from(&self, ground: Ground) -> Option<&'static str> {
+        match (self.fault.means(), ground) {
+            (_, Ground::Native) | (Means::Ports, _) | (Means::Programs, Ground::Compose) => None,
+            (Means::Programs, Ground::Inside) => Some(NO_HANDS),
+            (Means::Links, Ground::Compose | Ground::Inside) => Some(NO_PROXY),
+        }
     }
 
     /// The same order with all its arguments, or why it can never be obeyed.
@@ -214,6 +235,22 @@ mod tests {
             assert_eq!(checked.args.len(), entry.args.len(), "{}", entry.name);
             assert_ne!(checked.which, Which::Usual);
         }
+    }
+
+    #[test]
+    fn what_can_be_done_to_containers_depends_on_who_does_it() {
+        let why = |name: &str, ground| find(name).unwrap().not_from(ground);
+        for entry in catalogue() {
+            assert_eq!(entry.not_from(Ground::Native), None, "{}", entry.name);
+        }
+        for name in ["receiver-kill", "rabbitmq-restart", "rabbitmq-memory-alarm"] {
+            assert_eq!(why(name, Ground::Compose), None, "{name}");
+            assert_eq!(why(name, Ground::Inside), Some(NO_HANDS), "{name}");
+        }
+        for name in ["queue-limit", "work-fail", "fail-point"] {
+            assert_eq!(why(name, Ground::Inside), None, "{name}");
+        }
+        assert_eq!(why("redis-link-cut", Ground::Compose), Some(NO_PROXY));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `lab fault`: breaks a part of the running stack on purpose, and mends it.
 
+use std::future::pending;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::over_socket::Ask;
-use super::{Entry, Order, Which, catalogue, find, left};
+use super::over_socket::{self, Ask};
+use super::{Entry, Ground, Injector, Order, Which, beside, catalogue, find, left};
 use crate::load::length;
-use crate::say::{self, Usage};
+use crate::run::sight::Elsewhere;
+use crate::say::{self, Steps, Usage};
 use crate::stack::control::{self, Request};
 use crate::stack::dir;
 
@@ -23,9 +25,11 @@ pub enum FaultCommand {
         /// For scripts
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        elsewhere: Box<Elsewhere>,
     },
     /// Break something, show that it is broken, and mend it after a time
-    Inject(Inject),
+    Inject(Box<Inject>),
     /// Mend what is broken, and show that it is whole
     Heal {
         /// As `active` names it
@@ -34,12 +38,16 @@ pub enum FaultCommand {
         /// All that is active
         #[arg(long)]
         all: bool,
+        #[command(flatten)]
+        elsewhere: Box<Elsewhere>,
     },
     /// Show what is broken now, and how that is seen
     Active {
         /// For scripts
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        elsewhere: Box<Elsewhere>,
     },
 }
 
@@ -60,6 +68,8 @@ pub struct Inject {
     /// Chooses which node `any` is
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    #[command(flatten)]
+    pub elsewhere: Elsewhere,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -86,14 +96,23 @@ impl Inject {
 /// Does it.
 pub async fn run(root: &Path, command: &FaultCommand) -> Result<()> {
     match command {
-        FaultCommand::List { json } => list(root, *json).await,
+        FaultCommand::List { json, elsewhere } => list(root, *json, elsewhere).await,
         FaultCommand::Inject(inject) => {
             let (order, time) = (inject.order()?, inject.time);
             let ask = Ask::Inject { order, time };
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            if let Some(injector) = beside::injector(root, &inject.elsewhere).await? {
+                let stop = async {
+                    interrupt.recv().await;
+                    say::line("Healing.");
+                };
+                let steps = Steps::new(&say::tell);
+                let answer = over_socket::answer(&ask, &injector, false, &steps, stop);
+                return answer.await.map(drop);
+            }
             if control::connect(root).await.is_none() {
                 return Err(Usage(control::absence(root)).into());
             }
-            let mut interrupt = signal(SignalKind::interrupt())?;
             let stop = async {
                 interrupt.recv().await;
                 say::line("Healing. The end of this command would not keep it from being healed.");
@@ -103,8 +122,15 @@ pub async fn run(root: &Path, command: &FaultCommand) -> Result<()> {
                 .await
                 .map(drop)
         }
-        FaultCommand::Heal { id, all: _ } => {
+        FaultCommand::Heal {
+            id,
+            all: _,
+            elsewhere,
+        } => {
             let id = id.clone();
+            if let Some(injector) = beside::injector(root, elsewhere).await? {
+                return here(&injector, &Ask::Heal { id }).await.map(drop);
+            }
             if id.is_none() {
                 left::heal_experiments(root).await?;
             }
@@ -113,8 +139,11 @@ pub async fn run(root: &Path, command: &FaultCommand) -> Result<()> {
             }
             ask(root, Ask::Heal { id }, &say::tell).await.map(drop)
         }
-        FaultCommand::Active { json } => {
-            let active = ask(root, Ask::Active, &say::tell).await?;
+        FaultCommand::Active { json, elsewhere } => {
+            let active = match beside::injector(root, elsewhere).await? {
+                Some(injector) => here(&injector, &Ask::Active).await?,
+                None => ask(root, Ask::Active, &say::tell).await?,
+            };
             say::line(if *json {
                 serde_json::to_string_pretty(&active)?
             } else {
@@ -123,6 +152,12 @@ pub async fn run(root: &Path, command: &FaultCommand) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// By this process itself.
+async fn here(injector: &Injector, ask: &Ask) -> Result<Value> {
+    let steps = Steps::new(&say::tell);
+    over_socket::answer(ask, injector, false, &steps, pending()).await
 }
 
 async fn ask(root: &Path, ask: Ask, tell: say::Tell<'_>) -> Result<Value> {
@@ -157,10 +192,11 @@ fn table(active: &Value) -> String {
     }
 }
 
-async fn list(root: &Path, json: bool) -> Result<()> {
+async fn list(root: &Path, json: bool, elsewhere: &Elsewhere) -> Result<()> {
+    let native = elsewhere.compose.is_none() && elsewhere.gateway.is_none();
     let links = match control::connect(root).await {
-        None => None,
-        Some(_) => ask(root, Ask::Links, &say::tell).await?["links"].as_bool(),
+        Some(_) if native => ask(root, Ask::Links, &say::tell).await?["links"].as_bool(),
+        _ => None,
     };
     if json {
         let all: Vec<Value> = catalogue()
@@ -180,12 +216,19 @@ async fn list(root: &Path, json: bool) -> Result<()> {
             None => "native".to_owned(),
             Some(why) => format!("not native: {why}"),
         };
-        let compose = match entry.no_compose {
-            None => "compose".to_owned(),
-            Some(why) => format!("not compose: {why}"),
+        let from = |ground, name: &str| match entry.not_from(ground) {
+            None => name.to_owned(),
+            Some(why) => format!("not {name}: {why}"),
+        };
+        let compose = from(Ground::Compose, "compose");
+        let inside = from(Ground::Inside, "inside");
+        let rest = if entry.needs_links() {
+            compose
+        } else {
+            format!("{compose}; {inside}")
         };
         say::line(format!(
-            "{:width$}  {}  [{native}; {compose}]",
+            "{:width$}  {}  [{native}; {rest}]",
             entry.name, entry.what
         ));
         for arg in entry.args {
@@ -200,6 +243,10 @@ async fn list(root: &Path, json: bool) -> Result<()> {
             ));
         }
     }
+    say::line(
+        "native: `lab up`. compose: Docker Compose, from the host with --compose or by the service lab-docker. \
+         inside: by the service lab, which only sees ports.",
+    );
     Ok(())
 }
 
@@ -220,6 +267,10 @@ fn described(entry: &Entry, links: Option<bool>) -> Value {
         .args
         .iter()
         .map(|arg| json!({"name": arg.name, "usual": arg.usual, "what": arg.what}));
+    let from = |ground| {
+        let why = entry.not_from(ground);
+        json!({"works": why.is_none(), "why": why})
+    };
     json!({
         "name": entry.name,
         "what": entry.what,
@@ -227,6 +278,7 @@ fn described(entry: &Entry, links: Option<bool>) -> Value {
         "instant": entry.instant,
         "args": args.collect::<Vec<Value>>(),
         "native": {"works": no_native(entry, links).is_none(), "why": no_native(entry, links)},
-        "compose": {"works": entry.no_compose.is_none(), "why": entry.no_compose},
+        "compose": from(Ground::Compose),
+        "inside": from(Ground::Inside),
     })
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
 use super::active::{Active, Notes};
-use super::{Entry, Evidence, Order, Site, find};
+use super::{Entry, Evidence, Ground, Order, Site, find};
+use crate::run::sight::Elsewhere;
 use crate::say::Usage;
-use crate::stack::dir;
 
 /// How long the evidence of a harm may take to show.
 pub const SEE_LIMIT: Duration = Duration::from_secs(15);
@@ -36,6 +36,8 @@ pub struct Injector {
     site: Site,
     notes: Notes,
     root: PathBuf,
+    elsewhere: Elsewhere,
+    ground: Ground,
 }
 
 impl Injector {
@@ -45,7 +47,28 @@ impl Injector {
             site,
             notes: Notes::of(root),
             root: root.to_owned(),
+            elsewhere: Elsewhere::default(),
+            ground: Ground::Native,
         }
+    }
+
+    /// The same for another kind of stack: people name it when they heal.
+    #[must_use]
+    pub fn of(mut self, elsewhere: &Elsewhere, root: &Path) -> Self {
+        self.elsewhere = elsewhere.clone();
+        self.ground = if elsewhere.compose.is_some() {
+            Ground::Compose
+        } else {
+            Ground::Inside
+        };
+        root.clone_into(&mut self.root);
+        self
+    }
+
+    /// What heals it, as people say it.
+    pub fn heal_command(&self, id: &str) -> String {
+        self.elsewhere
+            .command(&self.root, &format!("fault heal {id}"))
     }
 
     /// What is active, oldest first.
@@ -58,6 +81,9 @@ impl Injector {
     pub async fn inject(&self, order: &Order) -> Result<Active> {
         let entry = find(&order.fault)?;
         let order = entry.check(order)?;
+        if let Some(why) = entry.not_from(self.ground) {
+            return Err(Usage(format!("{}: {why}", entry.name)).into());
+        }
         let aim = entry.fault.aim(&order, &*self.site.look).await;
         let aim = aim.with_context(|| format!("{} cannot be injected", order.fault));
         let active = Active::new(order, aim.map_err(usage_first)?);
@@ -65,7 +91,7 @@ impl Injector {
             let same = other.struck.iter().any(|name| active.struck.contains(name));
             if same && in_the_way(&other, &active)? {
                 let (what, id) = (other.describe(), &other.id);
-                let heal = dir::command(&self.root, &format!("fault heal {id}"));
+                let heal = self.heal_command(id);
                 return Err(Usage(format!("{what} is active already; `{heal}` ends it")).into());
             }
         }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 use super::targets::Targets;
-use super::{Active, Aim, Evidence, Fault, Look, Order, Site};
+use super::{Active, Aim, Evidence, Fault, Look, Means, Order, Site};
 use crate::stack::strike::End;
 
 /// The end of a program.
@@ -16,6 +16,10 @@ pub struct Kill {
 
 #[async_trait]
 impl Fault for Kill {
+    fn means(&self) -> Means {
+        Means::Programs
+    }
+
     async fn aim(&self, order: &Order, look: &dyn Look) -> Result<Aim> {
         self.targets.aim(order, look).await
     }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::site::{LinkHarm, LinkSight};
 use super::targets::{choose, names};
-use super::{Active, Aim, Evidence, Fault, Look, Order, Site};
+use super::{Active, Aim, Evidence, Fault, Look, Means, Order, Site};
 use crate::say::Usage;
 use crate::stack::servers::Which as Server;
 
@@ -101,6 +101,10 @@ impl Link {
 
 #[async_trait]
 impl Fault for Link {
+    fn means(&self) -> Means {
+        Means::Links
+    }
+
     async fn aim(&self, order: &Order, look: &dyn Look) -> Result<Aim> {
         let struck = names(&choose(order, look, None).await?);
         let mut before = Map::new();

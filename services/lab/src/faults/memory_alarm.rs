@@ -4,7 +4,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Active, Aim, Evidence, Fault, Look, Order, Site};
+use super::{Active, Aim, Evidence, Fault, Look, Means, Order, Site};
 use crate::say::Usage;
 
 /// The alarm.
@@ -13,6 +13,10 @@ pub struct MemoryAlarm;
 
 #[async_trait]
 impl Fault for MemoryAlarm {
+    fn means(&self) -> Means {
+        Means::Programs
+    }
+
     async fn aim(&self, _order: &Order, look: &dyn Look) -> Result<Aim> {
         if flag(look).await?.happened() {
             return Err(Usage("the memory alarm is set already".to_owned()).into());

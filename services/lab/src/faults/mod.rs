@@ -10,13 +10,17 @@
 //! Then the file says what to undo, and `lab up` or `lab fault heal --all` does it.
 
 pub mod active;
+pub mod beside;
 pub mod catalogue;
 pub mod cli;
 pub mod close_connection;
+pub mod compose;
 pub mod duplicate_publish;
 pub mod evidence;
 pub mod fail_point;
+pub mod http;
 pub mod injector;
+pub mod inside;
 pub mod kill;
 pub mod left;
 pub mod link;
@@ -38,7 +42,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 pub use active::Active;
-pub use catalogue::{Entry, catalogue, find};
+pub use catalogue::{Entry, Ground, catalogue, find};
 pub use evidence::Evidence;
 pub use injector::{Healed, Injector};
 pub use order::{Order, Which};
@@ -55,9 +59,25 @@ pub struct Aim {
     pub before: Value,
 }
 
+/// What a fault is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// What servers and nodes offer on their ports.
+    Ports,
+    /// A hand on their programs.
+    Programs,
+    /// A proxy in each link.
+    Links,
+}
+
 /// One kind of harm.
 #[async_trait]
 pub trait Fault: Send + Sync {
+    /// What it is done with.
+    fn means(&self) -> Means {
+        Means::Ports
+    }
+
     /// Looks at the arguments, beyond what the catalogue says of each.
     fn check(&self, _order: &Order) -> Result<(), Usage> {
         Ok(())

@@ -5,19 +5,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use async_trait::async_trait;
 use proxy::Direction;
-use reqwest::{Client, Method, StatusCode, Url};
+use reqwest::{Client, Method, Url};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::http;
 use super::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look, Site};
 use crate::run::sight::NodeSight;
 use crate::say::Usage;
 use crate::stack::links::Links;
-use crate::stack::scene::api;
 use crate::stack::servers::Which as Server;
 use crate::stack::strike::{End, Target};
 use crate::stack::{Stack, postgres, process};
@@ -117,21 +117,7 @@ impl Look for Native {
         let management = self.stack.addresses()?.management;
         let unknown = "the broker's management API is not known";
         let management = management.ok_or_else(|| Usage(unknown.to_owned()))?;
-        let request = self.client.get(api(&management, path)?).timeout(ASK_LIMIT);
-        let answer = request.send().await.map_err(reqwest::Error::without_url)?;
-        if answer.status() == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        let (status, path) = (answer.status(), path.join("/"));
-        // a health check that fails says so by its status, and in its body what fails
-        let failed_check = path.starts_with("health/") && status.is_server_error();
-        ensure!(
-            status.is_success() || failed_check,
-            "the management API says {status} to {path}"
-        );
-        Ok(Some(
-            answer.json().await.map_err(reqwest::Error::without_url)?,
-        ))
+        http::broker(&self.client, &management, path).await
     }
 
     fn vhost(&self) -> String {
@@ -150,11 +136,7 @@ impl Look for Native {
     }
 
     async fn ops(&self, node: &str, path: &str) -> Result<Value> {
-        let url = format!("{}{path}", self.node(node)?.ops);
-        let answer = self.client.get(url).timeout(ASK_LIMIT).send().await?;
-        let status = answer.status();
-        ensure!(status.is_success(), "{node} says {status} to {path}");
-        Ok(answer.json().await?)
+        http::ops(&self.client, node, &self.node(node)?.ops, path).await
     }
 
     async fn link(&self, node: &str, server: Server) -> Result<LinkSight> {
@@ -201,20 +183,7 @@ impl Harm for Native {
     }
 
     async fn put_ops(&self, node: &str, path: &str, body: String) -> Result<()> {
-        let url = format!("{}{path}", self.node(node)?.ops);
-        let answer = self
-            .client
-            .put(url)
-            .body(body)
-            .timeout(ASK_LIMIT)
-            .send()
-            .await?;
-        let status = answer.status();
-        if !status.is_success() {
-            let why = answer.text().await.unwrap_or_default();
-            bail!("{node} says {status} to {path}: {}", why.trim());
-        }
-        Ok(())
+        http::put_ops(&self.client, node, &self.node(node)?.ops, path, body).await
     }
 
     async fn link(&self, node: &str, server: Server, harm: LinkHarm) -> Result<()> {

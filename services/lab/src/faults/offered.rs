@@ -17,8 +17,6 @@ use crate::stack::node::Service;
 use crate::stack::servers::Which as Server;
 use crate::stack::strike::End;
 
-const NO_PROXY: &str = "containers speak to the servers themselves, without a proxy";
-
 const LATENCY: &[Arg] = &[
     Arg {
         name: "latency",
@@ -214,7 +212,7 @@ fn links() -> Vec<Entry> {
     let one = |server, names: [&'static str; 4]| {
         let strikes = Strikes::Links(server);
         let link = |how| Link { server, how };
-        let mut four = [
+        [
             Entry::new(
                 names[0],
                 "a node's link to it is slow",
@@ -242,11 +240,7 @@ fn links() -> Vec<Entry> {
                 strikes,
                 link(How::Refuse),
             ),
-        ];
-        for entry in &mut four {
-            entry.no_compose = Some(NO_PROXY);
-        }
-        four
+        ]
     };
     let rabbitmq = [
         "rabbitmq-link-slow",

@@ -14,7 +14,7 @@ use super::native::Native;
 use super::{Active, Injector, Order, find};
 use crate::load::length;
 use crate::say::{Steps, Usage};
-use crate::stack::{Stack, dir};
+use crate::stack::Stack;
 
 /// One question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,16 +40,16 @@ pub fn injector(stack: &Arc<Stack>) -> Injector {
     Injector::new(Native::site(stack), stack.dir().root())
 }
 
-/// Does what is asked. When `stop` comes first, what was injected is healed.
+/// Does what is asked, on any stack. When `stop` comes first, what was injected is healed.
 pub async fn answer(
     ask: &Ask,
-    stack: &Arc<Stack>,
+    injector: &Injector,
+    links: bool,
     steps: &Steps<'_>,
     stop: impl Future<Output = ()>,
 ) -> Result<Value> {
-    let injector = injector(stack);
     match ask {
-        Ask::Links => Ok(json!({ "links": stack.has_links() })),
+        Ask::Links => Ok(json!({ "links": links })),
         Ask::Active => {
             let mut seen = Vec::new();
             for active in injector.active()? {
@@ -63,24 +63,24 @@ pub async fn answer(
             }
             Ok(Value::Array(seen))
         }
-        Ask::Heal { id } => heal(&injector, id.as_deref(), steps).await,
+        Ask::Heal { id } => heal(injector, id.as_deref(), steps).await,
         Ask::Inject { order, time } => {
             let begun = Instant::now();
             let mut active = injector.inject(order).await?;
             steps.done(begun, format!("{} injected", active.describe()));
             tokio::pin!(stop);
             let seen = tokio::select! {
-                seen = hold(&injector, &mut active, *time, steps, stack) => seen,
+                seen = hold(injector, &mut active, *time, steps) => seen,
                 () = stop => Ok(After::Heal),
             };
             match seen {
                 Ok(After::Keep) => Ok(json!({"id": active.id, "seen": active.seen})),
                 Ok(After::Heal) => {
-                    let healed = heal_one(&injector, &active, steps).await?;
+                    let healed = heal_one(injector, &active, steps).await?;
                     Ok(json!({"id": active.id, "seen": active.seen, "healed": healed}))
                 }
                 Err(error) => {
-                    let undone = heal_one(&injector, &active, steps).await;
+                    let undone = heal_one(injector, &active, steps).await;
                     undone.and(Err(error))
                 }
             }
@@ -99,7 +99,6 @@ async fn hold(
     active: &mut Active,
     time: Option<Duration>,
     steps: &Steps<'_>,
-    stack: &Stack,
 ) -> Result<After> {
     let begun = Instant::now();
     let evidence = injector.see(active, SEE_LIMIT).await?;
@@ -114,11 +113,7 @@ async fn hold(
         return Ok(After::Heal);
     }
     let Some(time) = time else {
-        let heal = format!("fault heal {}", active.id);
-        steps.note(format!(
-            "`{}` heals it",
-            dir::command(stack.dir().root(), &heal)
-        ));
+        steps.note(format!("`{}` heals it", injector.heal_command(&active.id)));
         return Ok(After::Keep);
     };
     sleep(time.saturating_sub(begun.elapsed())).await;

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::site::{Identity, Life};
 use super::targets::Targets;
-use super::{Active, Aim, Evidence, Fault, Look, Order, Site};
+use super::{Active, Aim, Evidence, Fault, Look, Means, Order, Site};
 
 /// A pause.
 #[derive(Debug)]
@@ -15,6 +15,10 @@ pub struct Pause {
 
 #[async_trait]
 impl Fault for Pause {
+    fn means(&self) -> Means {
+        Means::Programs
+    }
+
     async fn aim(&self, order: &Order, look: &dyn Look) -> Result<Aim> {
         self.targets.aim(order, look).await
     }
@@ -43,7 +47,7 @@ impl Fault for Pause {
             let before: Identity = active.noted(name)?;
             let process = &before.name;
             each.push(match look.life(&self.targets.named(name), &before).await? {
-                Life::Paused => Evidence::Seen(format!("{name}: {process} is stopped (state T)")),
+                Life::Paused => Evidence::Seen(format!("{name}: {process} stands still")),
                 Life::Runs => Evidence::NotSeen(format!("{name}: {process} runs")),
                 Life::Gone => Evidence::HealedBySelf(format!("{name}: {process} is gone")),
             });

@@ -4,7 +4,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 use super::targets::Targets;
-use super::{Active, Aim, Evidence, Fault, Look, Order, Site};
+use super::{Active, Aim, Evidence, Fault, Look, Means, Order, Site};
 
 /// An orderly restart.
 #[derive(Debug)]
@@ -14,6 +14,10 @@ pub struct Restart {
 
 #[async_trait]
 impl Fault for Restart {
+    fn means(&self) -> Means {
+        Means::Programs
+    }
+
     async fn aim(&self, order: &Order, look: &dyn Look) -> Result<Aim> {
         self.targets.aim(order, look).await
     }

@@ -183,7 +183,9 @@ pub async fn run(root: &Path, args: &LoadArgs) -> Result<()> {
     } else {
         let table = table::summary(&summary, processed.as_ref());
         say::line(format!("\n{table}\n"));
-        let audit = dir::command(root, &format!("audit --run {}", run.id()));
+        let audit = args
+            .elsewhere
+            .command(root, &format!("audit --run {}", run.id()));
         say::line(format!("What became of the messages: {audit}"));
     }
     Ok(())

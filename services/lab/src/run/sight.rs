@@ -3,7 +3,8 @@
 //! Where its gateway, its ledger, its broker and its nodes are: the native stack tells it over its control socket; any other is described by flags or the environment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -15,9 +16,10 @@ use serde_json::Value;
 use tokio::net::lookup_host;
 
 use super::Facts;
+use crate::compose::Project;
 use crate::say::Usage;
 use crate::stack::control::{self, Request};
-use crate::stack::dir::Secrets;
+use crate::stack::dir::{self, Secrets};
 use crate::stack::node::Service;
 use crate::stack::postgres;
 use crate::status::Status;
@@ -52,8 +54,26 @@ pub struct NodeSight {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "A stack that `lab up` did not start")]
 pub struct Elsewhere {
+    /// The stack of Docker Compose with this name, driven by Docker [default, without a name: unacked]
+    #[arg(
+        long,
+        env = "LAB_COMPOSE",
+        value_name = "PROJECT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "unacked"
+    )]
+    pub compose: Option<String>,
+    /// The compose file, where Docker cannot say it
+    #[arg(long, env = "LAB_COMPOSE_FILE", hide = true, value_name = "FILE")]
+    pub compose_file: Option<PathBuf>,
     /// URL of its gateway
-    #[arg(long, env = "LAB_GATEWAY", value_name = "URL")]
+    #[arg(
+        long,
+        env = "LAB_GATEWAY",
+        value_name = "URL",
+        conflicts_with = "compose"
+    )]
     pub gateway: Option<String>,
     /// URL of its database, as a role that may read both schemas
     #[arg(
@@ -82,6 +102,38 @@ pub struct Elsewhere {
         value_delimiter = ','
     )]
     pub nodes: Vec<String>,
+}
+
+impl Elsewhere {
+    /// The stack of Docker Compose that is meant, if one is.
+    pub async fn project(&self) -> Result<Option<Arc<Project>>> {
+        match &self.compose {
+            Some(name) => Project::find(name, self.compose_file.clone())
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the notes of what is broken on purpose are: each stack has its own.
+    pub fn notes(&self, root: &Path) -> PathBuf {
+        match &self.compose {
+            Some(name) => root.join("compose").join(name),
+            None => root.to_owned(),
+        }
+    }
+
+    /// How to say a command about this stack, see [`dir::command`].
+    pub fn command(&self, root: &Path, rest: &str) -> String {
+        let said = dir::command(root, rest);
+        match self.compose.as_deref() {
+            // the service knows its project
+            Some(_) if self.compose_file.is_some() => said,
+            Some("unacked") => format!("{said} --compose"),
+            Some(name) => format!("{said} --compose={name}"),
+            None => said,
+        }
+    }
 }
 
 impl Sight {
@@ -117,9 +169,10 @@ impl Sight {
 
     /// The stack that flags or the environment describe; without them the native one.
     pub async fn find(root: &Path, elsewhere: &Elsewhere) -> Result<Self> {
-        match &elsewhere.gateway {
-            Some(gateway) => Self::given(gateway, elsewhere).await,
-            None => Self::native(root).await,
+        match (elsewhere.project().await?, &elsewhere.gateway) {
+            (Some(project), _) => project.sight().await,
+            (None, Some(gateway)) => Self::given(gateway, elsewhere).await,
+            (None, None) => Self::native(root).await,
         }
     }
 
@@ -207,7 +260,7 @@ fn word(answer: Option<&Value>, name: &str) -> Option<String> {
 }
 
 /// The vhost that an AMQP URL names: all that stands behind the host, `/` without anything.
-fn vhost_of(amqp: &str) -> Result<String> {
+pub fn vhost_of(amqp: &str) -> Result<String> {
     let url: Url = amqp.parse().context("the broker's URL cannot be read")?;
     Ok(match url.path().strip_prefix('/') {
         None | Some("") => "/".to_owned(),
@@ -241,7 +294,7 @@ async fn nodes_behind(place: &str) -> Result<Vec<NodeSight>> {
     Ok(nodes)
 }
 
-async fn who_is(ops: &str) -> reqwest::Result<Value> {
+pub async fn who_is(ops: &str) -> reqwest::Result<Value> {
     let request = Client::new().get(format!("{ops}/health/live"));
     let answer = request.timeout(LIMIT).send().await?;
     answer.error_for_status()?.json().await

@@ -151,8 +151,10 @@ async fn answer(
         Request::Fault { ask } => {
             // another line, or the end of the client, stops what takes its time
             let stop = async { drop(input.next_line().await) };
-            let work =
-                async move |steps: &Steps<'_>| over_socket::answer(&ask, stack, steps, stop).await;
+            let (injector, links) = (over_socket::injector(stack), stack.has_links());
+            let work = async move |steps: &Steps<'_>| {
+                over_socket::answer(&ask, &injector, links, steps, stop).await
+            };
             tell_while(&mut output, work).await
         }
         Request::Down => {

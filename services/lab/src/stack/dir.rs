@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use daemon::node;
@@ -83,8 +83,18 @@ pub fn default_root() -> Result<PathBuf> {
     Ok(checkout.unwrap_or(&here).join(".lab"))
 }
 
+static CALLED: OnceLock<String> = OnceLock::new();
+
+/// People say `lab` in another way than by cargo: as a service of Compose.
+pub fn called(by: String) {
+    let _ = CALLED.set(by);
+}
+
 /// How to say a `lab` command about the stack in this folder, to be pasted into a shell.
 pub fn command(root: &Path, rest: &str) -> String {
+    if let Some(called) = CALLED.get() {
+        return format!("{called} {rest}");
+    }
     let root = real(root);
     if default_root().is_ok_and(|default| real(&default) == root) {
         return format!("cargo lab {rest}");

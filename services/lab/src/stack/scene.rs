@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use reqwest::{Client, Method, StatusCode, Url};
+use reqwest::{Client, Method, Url};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::install::{self, PSQL};
 use super::servers::Addresses;
 use super::{Plan, Service, Stack, postgres, stop_nodes};
+use crate::faults::http;
 use crate::say::Steps;
 
 /// What an experiment asks for.
@@ -146,21 +147,7 @@ impl Stack {
     pub async fn manage(&self, method: Method, path: &[&str], body: Option<Value>) -> Result<()> {
         let management = self.servers.addresses.management.as_deref();
         let management = management.context("the broker's management API is not known")?;
-        let mut request = Client::new().request(method.clone(), api(management, path)?);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let answer = request.timeout(MANAGE_LIMIT).send().await;
-        let answer = answer.map_err(reqwest::Error::without_url)?;
-        let status = answer.status();
-        let gone = method == Method::DELETE && status == StatusCode::NOT_FOUND;
-        let said = answer.text().await.unwrap_or_default();
-        ensure!(
-            status.is_success() || gone,
-            "the management API says {status} to {method} {}: {said}",
-            path.join("/")
-        );
-        Ok(())
+        http::manage(&Client::new(), management, method, path, body).await
     }
 
     pub(super) async fn route(&self) -> Result<()> {

@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "times and figures, for `--nocapture`")]
 
+mod lab;
 mod stack;
 mod traffic;
 

@@ -36,10 +36,15 @@ const SETTINGS: &[&str] = &[
     "RETRY",
     "RETRY_LADDER_MS",
     "WITHOUT",
+    "FAIL_POINTS",
+    "DATABASE_CONNECTIONS",
+    "LAB_OPS",
+    "AMQP_VHOST",
+    "LAB_FOLDER",
 ];
 
 pub(crate) struct Stack {
-    project: String,
+    pub(crate) project: String,
     environment: Vec<(String, String)>,
     /// The gateway's, and RabbitMQ's page's.
     pub(crate) ports: [u16; 2],
@@ -147,7 +152,7 @@ impl Stack {
         run(&mut self.command(arguments))
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let file = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../../docker/docker-compose.yml"
@@ -164,6 +169,7 @@ impl Stack {
 
     fn down(&self) {
         let down = [
+            "--profile=*",
             "down",
             "-v",
             "-t",

@@ -1,0 +1,225 @@
+//! Where experiments are played: a native stack of their own, a stack of containers, or one that runs already and is only
+//! seen from beside it.
+//!
+//! The [`Stage`] is what experiments know; the [`Scenery`] behind it is what differs.
+
+mod compose;
+mod inside;
+mod native;
+pub mod told;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use futures::future::join_all;
+use reqwest::Client;
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use super::file::{Setup, nth};
+use super::fits::Place;
+use crate::faults::{Harm, Injector, Order, Which};
+use crate::run::RunId;
+use crate::run::sight::{Elsewhere, NodeSight, Sight};
+use crate::say::{Steps, Tell, Usage};
+
+const ASK_LIMIT: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a heal may take at the end, when nobody waits for its evidence any more.
+const HEAL_LIMIT: Duration = Duration::from_secs(30);
+
+/// What stands behind a stage.
+#[async_trait]
+trait Scenery: Send + Sync {
+    /// What injects and heals here, by its own means or by others.
+    fn injector(&self, harm: Option<Arc<dyn Harm>>) -> Injector;
+
+    /// Makes it fit for experiments, and says what was done.
+    async fn start(&self, injector: &Injector) -> Result<&'static str>;
+
+    /// Nodes as an experiment asks for them, for one run. They may not be ready yet.
+    async fn set(&self, setup: &Setup, run: &RunId) -> Result<Sight>;
+
+    /// Takes away what was made for a run.
+    async fn clear(&self) -> Result<()>;
+
+    /// The end, after everything was healed that could be: gives back what was taken.
+    async fn close(&self, injector: &Injector, tell: Tell<'_>);
+
+    /// The end at once.
+    async fn abort(&self);
+
+    /// How long new nodes may take to get everything that they need.
+    fn ready_limit(&self) -> Duration;
+
+    /// What becomes of a fault that cannot be healed in the end.
+    fn left_over(&self) -> String;
+}
+
+/// Where the nodes of one experiment after the other are.
+#[derive(Clone)]
+pub struct Stage {
+    scenery: Arc<dyn Scenery>,
+    injector: Injector,
+    client: Client,
+    /// Of the run.
+    nodes: Arc<Mutex<Vec<NodeSight>>>,
+}
+
+impl Stage {
+    /// A native stack in this folder; nothing runs yet. `program` is what nodes are, without it this one.
+    pub async fn prepare(
+        root: &Path,
+        program: Option<&Path>,
+        yes: bool,
+        steps: &Steps<'_>,
+    ) -> Result<Self> {
+        let native = native::Native::prepare(root, program, yes, steps).await?;
+        Ok(Self::on(native))
+    }
+
+    /// The stack that flags or the environment describe, as it can be used; none, if they describe none.
+    pub async fn elsewhere(root: &Path, elsewhere: &Elsewhere) -> Result<Option<(Self, Place)>> {
+        if let Some(project) = elsewhere.project().await? {
+            let compose = compose::Compose::prepare(root, elsewhere, project).await?;
+            return Ok(Some((Self::on(compose), Place::Compose)));
+        }
+        let Some(gateway) = &elsewhere.gateway else {
+            return Ok(None);
+        };
+        let sight = Sight::given(gateway, elsewhere).await?;
+        let told = told::ask(&Client::new(), &sight.nodes).await;
+        let told = told.map_err(|why| Usage(format!("the stack cannot be used: {why:#}")))?;
+        let inside = inside::Inside::prepare(root, elsewhere, sight)?;
+        Ok(Some((Self::on(inside), Place::Inside(Box::new(told)))))
+    }
+
+    fn on(scenery: impl Scenery + 'static) -> Self {
+        Self {
+            injector: scenery.injector(None),
+            scenery: Arc::new(scenery),
+            client: Client::new(),
+            nodes: Arc::default(),
+        }
+    }
+
+    /// The same, where faults are done by other means. What is seen of them stays the same: so it can be shown that what
+    /// was not done is not taken for done.
+    #[must_use]
+    pub fn struck_by(mut self, harm: Arc<dyn Harm>) -> Self {
+        self.injector = self.scenery.injector(Some(harm));
+        self
+    }
+
+    /// Starts what must run for all experiments.
+    pub async fn start(&self, steps: &Steps<'_>) -> Result<()> {
+        let begun = Instant::now();
+        let done = self.scenery.start(&self.injector).await?;
+        steps.done(begun, done);
+        Ok(())
+    }
+
+    /// New nodes with all that they need, for one run.
+    pub async fn set(&self, setup: &Setup, run: &RunId) -> Result<Sight> {
+        let sight = self.scenery.set(setup, run).await?;
+        self.nodes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&sight.nodes);
+        if let Err(why) = self.ready(&sight.nodes, self.scenery.ready_limit()).await {
+            bail!("the nodes did not get ready: {why}");
+        }
+        Ok(sight)
+    }
+
+    /// Ends the nodes, and removes what was theirs.
+    pub async fn clear(&self) -> Result<()> {
+        self.scenery.clear().await
+    }
+
+    /// Heals what is active and stops everything; says what was healed.
+    pub async fn close(&self, tell: Tell<'_>) {
+        let end = self.scenery.left_over();
+        match timeout(HEAL_LIMIT, self.injector.heal_all()).await {
+            Ok(Ok(healed)) => {
+                for (active, how) in healed {
+                    tell(&match how {
+                        Ok(how) => format!("{} healed: {}", active.describe(), how.how),
+                        Err(error) => format!("{error:#}; {end}"),
+                    });
+                }
+            }
+            Ok(Err(error)) => tell(&format!("what is active is unknown: {error:#}")),
+            Err(_) => tell(&format!("healing what is active takes too long; {end}")),
+        }
+        self.scenery.close(&self.injector, tell).await;
+    }
+
+    /// Ends everything at once.
+    pub async fn abort(&self) {
+        self.scenery.abort().await;
+    }
+
+    pub fn injector(&self) -> &Injector {
+        &self.injector
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// `receiver-2` is the second receiver, whatever its name is.
+    pub fn named(&self, order: &Order) -> Result<Order> {
+        let Which::One(place) = &order.which else {
+            return Ok(order.clone());
+        };
+        let (service, number) = nth(place).with_context(|| format!("{place} is no node"))?;
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = nodes.iter().filter(|node| node.service == service);
+        let found = all
+            .nth(number - 1)
+            .with_context(|| format!("there is no {place}"))?;
+        Ok(order.clone().on(Which::One(found.name.clone())))
+    }
+
+    /// Waits until every node has all that it needs; else what is missing.
+    pub async fn ready(&self, nodes: &[NodeSight], limit: Duration) -> Result<(), String> {
+        let begun = Instant::now();
+        loop {
+            let missing: Vec<String> = join_all(nodes.iter().map(|node| self.missing(node)))
+                .await
+                .into_iter()
+                .flatten()
+                .collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            if begun.elapsed() > limit {
+                return Err(missing.join("; "));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn missing(&self, node: &NodeSight) -> Option<String> {
+        let name = &node.name;
+        let request = self.client.get(format!("{}/health/ready", node.ops));
+        let Ok(answer) = request.timeout(ASK_LIMIT).send().await else {
+            return Some(format!("{name} does not answer"));
+        };
+        let ready = answer.status().is_success();
+        let health: Value = answer.json().await.unwrap_or_default();
+        let parts = health["parts"].as_object().into_iter().flatten();
+        let away: Vec<&str> = parts
+            .filter(|(_, part)| part["state"] != "up")
+            .map(|(part, _)| part.as_str())
+            .collect();
+        if ready && away.is_empty() {
+            return None;
+        }
+        Some(format!("{name} misses {}", away.join(", ")))
+    }
+}
