@@ -105,7 +105,7 @@ fn list() -> Result<ExitCode> {
 }
 
 /// How a twin differs, and what must come of that.
-fn describe(safe: &Setup, twin: &Setup) -> String {
+pub(crate) fn describe(safe: &Setup, twin: &Setup) -> String {
     let mut how = Vec::new();
     if !twin.without.is_empty() {
         how.push(format!("without {}", twin.without));
