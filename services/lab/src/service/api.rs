@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::HttpBody;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -20,13 +19,14 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use web::Error;
-use web::json::JsonBody;
 
-use super::book::{self, Book, Refused, Shown};
+use super::book::Book;
 use super::director::Order;
 use super::guard::guard;
 use super::offers::Offer;
 use super::shelf;
+use super::shown::{self, Shown};
+use super::start::start;
 use crate::audit::Verdict;
 use crate::experiment::journal::Outcome;
 use crate::report;
@@ -36,9 +36,7 @@ use crate::stack::dir;
 /// The longest time that an answer may wait for the end of a run.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 /// Seconds after which it is worth asking again.
-const RETRY_SECS: u32 = 2;
-/// Seeds that are chosen here are whole numbers to every reader of JSON.
-const SEED_END: u64 = 1 << 53;
+pub(super) const RETRY_SECS: u32 = 2;
 const RUNS: u64 = 20;
 const RUNS_MAX: u64 = 200;
 /// A report needs its own style and nothing else.
@@ -47,10 +45,10 @@ const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base
 /// What a request can reach.
 #[derive(Clone)]
 pub struct App {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     offers: Arc<Vec<Offer>>,
-    book: Arc<Book>,
-    orders: Sender<Order>,
+    pub(super) book: Arc<Book>,
+    pub(super) orders: Sender<Order>,
     life: Lifecycle,
 }
 
@@ -72,7 +70,8 @@ impl App {
         }
     }
 
-    fn offer(&self, name: &str) -> Result<&Offer, Error> {
+    /// The experiment of this name.
+    pub(super) fn offer(&self, name: &str) -> Result<&Offer, Error> {
         let found = self
             .offers
             .iter()
@@ -107,7 +106,7 @@ impl App {
     }
 
     /// Another process of ours that has the stage: `lab experiment run`, say.
-    fn stage_is_taken(&self) -> Option<i32> {
+    pub(super) fn stage_is_taken(&self) -> Option<i32> {
         let holder = dir::holder(&self.root.join("experiments"))?;
         (u32::try_from(holder) != Ok(std::process::id())).then_some(holder)
     }
@@ -132,101 +131,8 @@ async fn experiments(State(app): State<App>) -> Json<Value> {
     Json(json!({ "experiments": all }))
 }
 
-/// What a run may be told.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Wanted {
-    /// Its name; without it a new one.
-    run: Option<RunId>,
-    twin: bool,
-    /// Without it by chance.
-    seed: Option<u64>,
-}
-
-impl Wanted {
-    /// An empty body wants nothing in particular; any other must be said to be JSON, which no foreign form can say.
-    async fn read(request: Request) -> Result<Self, Error> {
-        if request.body().size_hint().exact() == Some(0) {
-            return Ok(Self::default());
-        }
-        let body = JsonBody::from_request(request, &()).await?;
-        if body.is_array() {
-            return Err(Error::unprocessable(
-                "The JSON is an array; an object is needed.",
-            ));
-        }
-        body.read()
-    }
-}
-
-async fn start(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Result<Response, Error> {
-    let offer = app.offer(&name)?;
-    let experiment = Arc::clone(&offer.experiment);
-    let wanted = Wanted::read(request).await?;
-    if let Some(why) = &offer.why_not {
-        return Err(Error::unprocessable(format!(
-            "This stack cannot do it: {why}."
-        )));
-    }
-    if wanted.twin && experiment.twin.is_none() {
-        return Err(Error::unprocessable(format!("{name} has no twin.")));
-    }
-    let id = wanted.run.unwrap_or_default();
-    if RunDir::open(&app.root, &id).is_ok() {
-        return Err(exists(&id));
-    }
-    let seed = wanted
-        .seed
-        .unwrap_or_else(|| rand::random_range(0..SEED_END));
-    let shown = Shown::new(id.clone(), &name, &experiment.title, wanted.twin, seed);
-    app.book
-        .begin(shown.clone())
-        .map_err(|refused| refuse(&id, refused))?;
-    // only after that: to look at the lock takes it for a moment, and nobody else can be about to
-    if let Some(pid) = app.stage_is_taken() {
-        app.book.forget(&id);
-        let detail = format!(
-            "Another command (pid {pid}) runs experiments in the same folder; wait for it, or end it."
-        );
-        return Err(conflict(detail).coded("stage_taken"));
-    }
-    let order = Order {
-        id: id.clone(),
-        experiment,
-        twin: wanted.twin,
-        seed,
-    };
-    if app.orders.try_send(order).is_err() {
-        app.book.forget(&id);
-        return Err(Error::away("The lab is stopping."));
-    }
-    let location = [(LOCATION, format!("/lab/api/runs/{id}"))];
-    Ok((StatusCode::ACCEPTED, location, Json(shown)).into_response())
-}
-
-fn refuse(id: &RunId, refused: Refused) -> Error {
-    match refused {
-        Refused::Exists => exists(id),
-        Refused::Closed => Error::away("The lab is stopping."),
-        Refused::Busy(other) => {
-            let (run, experiment, state) = (&other.run, &other.experiment, other.state.word());
-            let detail = format!(
-                "One runs at a time, and {run} ({experiment}) is {state}. Wait for its verdict, or stop it: DELETE /lab/api/runs/{run}"
-            );
-            conflict(detail).coded("busy").retry_in(RETRY_SECS)
-        }
-    }
-}
-
-fn exists(id: &RunId) -> Error {
-    conflict(format!("The run {id} exists; choose another name.")).coded("run_exists")
-}
-
-fn conflict(detail: impl Into<String>) -> Error {
+/// 409.
+pub(super) fn conflict(detail: impl Into<String>) -> Error {
     Error::new(StatusCode::CONFLICT, detail.into())
 }
 
@@ -325,7 +231,7 @@ struct Ended {
     run: RunId,
     experiment: String,
     twin: bool,
-    state: book::State,
+    state: shown::State,
     verdict: Option<Verdict>,
     outcome: Option<Outcome>,
     reasons: Vec<String>,
@@ -346,7 +252,7 @@ async fn verdict(
     let run = app.run_at_its_end(&id, Duration::from_secs(wait)).await?;
     if !run.state.is_over() {
         let detail = match run.state {
-            book::State::Unfinished => {
+            shown::State::Unfinished => {
                 "It left no verdict: another command is at it, or was killed.".to_owned()
             }
             state => format!("There is no verdict yet: the run is {}.", state.word()),
@@ -370,7 +276,7 @@ async fn stop(State(app): State<App>, Path(name): Path<String>) -> Result<Respon
     let id = id(&name)?;
     app.book.stop(&id);
     let run = app.run_at_its_end(&id, PATIENCE).await?;
-    if run.state == book::State::Unfinished {
+    if run.state == shown::State::Unfinished {
         let detail = "It is not this service's: another command is at it, or was killed.";
         return Err(conflict(detail).coded("not_ours"));
     }

@@ -13,8 +13,9 @@ use futures::FutureExt;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
-use super::book::{Book, End, State};
+use super::book::Book;
 use super::shelf;
+use super::shown::{End, State};
 use crate::experiment::file::Experiment;
 use crate::experiment::runner::{Play, Played};
 use crate::experiment::stage::Stage;

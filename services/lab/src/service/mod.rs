@@ -2,7 +2,7 @@
 //! stage that `lab experiment run` has too.
 //!
 //! A request passes the guard ([`guard`]): it must be meant for this machine, and what changes something must not come from
-//! a foreign page. The API ([`api`]) writes what is wanted into the [`book`], and the director ([`director`]) does it: it opens
+//! a foreign page. The API ([`api`], `start.rs`) writes what is wanted into the [`book`], and the director ([`director`]) does it: it opens
 //! the stage, plays, and closes the stage again when nobody has wanted anything for a while. The book knows the runs of this
 //! process; older ones are read from their folders ([`shelf`]).
 //!
@@ -15,6 +15,8 @@ pub mod director;
 pub mod guard;
 pub mod offers;
 pub mod shelf;
+pub mod shown;
+mod start;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use super::book::{Shown, State};
+use super::shown::{Shown, State};
 use crate::audit::Verdict;
 use crate::experiment::journal::{self, Expectation, Outcome, Sample};
 use crate::report;

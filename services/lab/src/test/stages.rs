@@ -123,7 +123,10 @@ async fn tests(run: &Run) -> Result<Tally> {
     let mut arguments = vec!["test", "--workspace", "--no-fail-fast"];
     let mut skipped = Tally::default();
     if let Err(why) = chaos_toolkit::ensure(&run.root).await {
-        skipped = skip("chaos_toolkit", &format!("{why:#}"));
+        skipped = skip(
+            "chaos_toolkit",
+            &format!("the Chaos Toolkit cannot be had: {why:#}"),
+        );
         arguments.extend(["--", "--skip", "chaos_toolkit::"]);
     }
     let mut tally = count(with_servers(cargo(&run.root, &arguments), &addresses)).await?;
