@@ -13,6 +13,7 @@ use crate::load::cli::LoadArgs;
 use crate::prune::PruneArgs;
 use crate::report::cli::ReportArgs;
 use crate::scale;
+use crate::service::ServeArgs;
 use crate::stack::node::Service;
 use crate::test::stages::Stage;
 use crate::up::Up;
@@ -90,6 +91,11 @@ pub enum Deed {
     /// Run experiments: a load, faults, and a verdict that was expected
     #[command(subcommand)]
     Experiment(ExperimentCommand),
+    /// Offer experiments over HTTP, on 127.0.0.1: start them, watch them, ask for their verdicts
+    ///
+    /// For the Chaos Toolkit and other programs: docs/chaos-toolkit has an example. One runs at a time, on a stack of its own.
+    /// Ctrl-C heals and stops what runs.
+    Serve(Box<ServeArgs>),
     /// Write the report of a run, and say where it is: a page for people, junit.xml for a CI
     ///
     /// An experiment has written its own; after a load and an audit this does it. No server is asked.

@@ -17,6 +17,7 @@ pub mod run;
 pub mod say;
 pub mod scale;
 pub mod servers;
+pub mod service;
 pub mod services;
 pub mod settings;
 pub mod stack;
@@ -92,6 +93,7 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
             Deed::Experiment(command) => {
                 return Box::pin(experiment::cli::run(&root, &command)).await;
             }
+            Deed::Serve(args) => return Box::pin(service::run(&root, &args)).await,
             Deed::Audit(args) => return audit::cli::run(&root, &args).await,
             Deed::Test { fast, stages } => return test::run(fast, &stages).await,
             Deed::Down => down::run(&root).await,

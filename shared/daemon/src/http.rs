@@ -70,6 +70,21 @@ pub fn serve(listener: TcpListener, router: Router, lifecycle: &Lifecycle) {
     serve_within(LIMITS, listener, router, lifecycle);
 }
 
+/// The same for handlers that wait for something on purpose, for so long at most. They must look at
+/// the lifecycle themselves, or the process waits for them.
+pub fn serve_patiently(
+    patience: Duration,
+    listener: TcpListener,
+    router: Router,
+    lifecycle: &Lifecycle,
+) {
+    let limits = Limits {
+        handler: LIMITS.handler + patience,
+        ..LIMITS
+    };
+    serve_within(limits, listener, router, lifecycle);
+}
+
 fn serve_within(limits: Limits, listener: TcpListener, router: Router, lifecycle: &Lifecycle) {
     let router = router
         .layer(RequestBodyDeadlineLayer::new(limits.body))

@@ -123,6 +123,15 @@ impl Error {
         }
     }
 
+    /// With a time after which it is worth trying again.
+    #[must_use]
+    pub fn retry_in(self, seconds: u32) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
+        }
+    }
+
     /// With a heading other than the status' own name.
     #[must_use]
     pub fn titled(self, title: impl Into<Cow<'static, str>>) -> Self {

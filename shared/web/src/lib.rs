@@ -32,7 +32,7 @@ mod wrap;
 pub use accept::wants_json;
 pub use error::Error;
 pub use site::Site;
-pub use wrap::wrap;
+pub use wrap::{wrap, wrap_api};
 
 /// A template, drawn.
 pub fn page(template: &impl askama::Template) -> Result<axum::response::Html<String>, Error> {

@@ -29,7 +29,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data:;
 /// Puts around a service's routes what all services have: static files, sessions, limits, errors.
 pub fn wrap(routes: Router, site: Site) -> Router {
     let sessions = site.sessions.layer();
-    routes
+    let routes = routes
         .route("/static/{file}", get(static_files::serve))
         .fallback(async || Error::not_found())
         .layer(CatchPanicLayer::custom(panicked))
@@ -38,10 +38,26 @@ pub fn wrap(routes: Router, site: Site) -> Router {
         .layer(from_fn(body::read_whole))
         .layer(from_fn(answer_errors))
         .layer(from_fn(session::watch_outage))
-        .layer(Extension(site))
-        .layer(always(
+        .layer(Extension(site));
+    with_headers(routes)
+}
+
+/// The same for a service without pages of its own, as far as that needs no session.
+pub fn wrap_api(routes: Router) -> Router {
+    let routes = routes
+        .fallback(async || Error::not_found())
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(body::read_whole))
+        .layer(from_fn(answer_errors));
+    with_headers(routes)
+}
+
+fn with_headers(routes: Router) -> Router {
+    routes
+        // A report that carries its own style says what else it may do: nothing.
+        .layer(SetResponseHeaderLayer::if_not_present(
             header::CONTENT_SECURITY_POLICY,
-            CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(CONTENT_SECURITY_POLICY),
         ))
         .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(always(header::X_FRAME_OPTIONS, "DENY"))

@@ -20,3 +20,4 @@ pub mod settings;
 pub mod stage;
 mod strike;
 mod units;
+pub mod watch;

@@ -19,6 +19,7 @@ use super::sampler::Sampler;
 use super::schedule::{Planned, Start, schedule};
 use super::stage::Stage;
 use super::strike::Striker;
+use super::watch::{Phase, Seen, Watch};
 use crate::audit::drain::{self, Bounds};
 use crate::audit::ledger::Ledger;
 use crate::audit::{self, Circumstances, Report, Verdict};
@@ -63,7 +64,20 @@ impl Play<'_> {
         root: &std::path::Path,
         steps: &Steps<'_>,
     ) -> Result<Played> {
-        let (begun, id) = (Instant::now(), RunId::new());
+        self.run_as(RunId::new(), stage, root, steps, &|_| {}).await
+    }
+
+    /// The same as the run of this name, while somebody watches.
+    pub async fn run_as(
+        &self,
+        id: RunId,
+        stage: &Stage,
+        root: &std::path::Path,
+        steps: &Steps<'_>,
+        watch: Watch<'_>,
+    ) -> Result<Played> {
+        let begun = Instant::now();
+        watch(Seen::Phase(Phase::Starting));
         let sight = Box::pin(stage.set(self.setup, &id)).await?;
         steps.done(
             begun,
@@ -74,7 +88,8 @@ impl Play<'_> {
         meta.stack.settings.extend(self.setup.named.clone());
         let run = RunDir::create(root, id, &meta)?;
         let (load, faults, samples, mut circumstances) =
-            self.course(stage, &sight, &run, steps).await?;
+            self.course(stage, &sight, &run, steps, watch).await?;
+        watch(Seen::Phase(Phase::Judging));
 
         circumstances.dead_max = self.setup.expect.dead_max;
         let ledger = Ledger::new(&sight.auditor_url)?;
@@ -141,6 +156,7 @@ impl Play<'_> {
         sight: &Sight,
         run: &RunDir,
         steps: &Steps<'_>,
+        watch: Watch<'_>,
     ) -> Result<(
         load::Summary,
         Vec<FaultRecord>,
@@ -158,6 +174,7 @@ impl Play<'_> {
             steps,
         };
         let over = Cell::new(false);
+        watch(Seen::Phase(Phase::Loading));
         let course = async {
             let load = async {
                 let summary = load::run(
@@ -179,10 +196,11 @@ impl Play<'_> {
             };
             let (load, faults) = tokio::join!(load, self.harm(&striker, &over));
             let load = load?;
+            watch(Seen::Phase(Phase::Draining));
             let circumstances = self.drained(stage, sight, run, &faults, steps).await?;
             Ok::<_, anyhow::Error>((load, faults, circumstances))
         };
-        let sampling = sampler.run(sight, stage.client(), zero, plan.batch);
+        let sampling = sampler.run(sight, stage.client(), zero, plan.batch, watch);
         let (load, faults, circumstances) = tokio::select! {
             course = course => course?,
             () = sampling => unreachable!("it has no end"),

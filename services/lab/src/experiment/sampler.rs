@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::journal::Sample;
+use super::watch::{Seen, Watch};
 use crate::load::{Counts, Progress};
 use crate::run::sight::{NodeSight, Sight};
 use crate::stack::node::Service;
@@ -45,7 +46,14 @@ impl Sampler {
     }
 
     /// Looks once a second, without end. A request has `batch` messages.
-    pub(super) async fn run(&self, sight: &Sight, client: &Client, zero: Instant, batch: u32) {
+    pub(super) async fn run(
+        &self,
+        sight: &Sight,
+        client: &Client,
+        zero: Instant,
+        batch: u32,
+        watch: Watch<'_>,
+    ) {
         let mut totals: HashMap<(String, &str), Total> = HashMap::new();
         let mut ticks = interval(EACH);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -91,6 +99,7 @@ impl Sampler {
                 unacked,
                 outbox,
             };
+            watch(Seen::Sample(&sample));
             self.samples
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

@@ -155,6 +155,13 @@ pub async fn ensure_installed(needed: &[Needed], yes: bool, steps: &Steps<'_>) -
     Ok(())
 }
 
+/// Installs a package that only tests need. Nobody is asked.
+pub async fn add(package: &str) -> Result<()> {
+    let can = find("apt-get").is_some() && geteuid().is_root();
+    ensure!(can, "install {package}, as root: apt-get install {package}");
+    install(&[package], &[]).await
+}
+
 async fn install(packages: &[&str], missing: &[&Needed]) -> Result<()> {
     let no_lists = fs::read_dir("/var/lib/apt/lists").map_or(true, |entries| {
         !entries

@@ -4,6 +4,7 @@
 //! cannot run here (no Docker, say) is one skipped check and says why.
 
 pub mod cargo;
+pub mod chaos_toolkit;
 pub mod docker;
 pub mod stages;
 pub mod test_servers;

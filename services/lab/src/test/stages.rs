@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::cargo::{cargo, check, count, has};
 use super::docker::Docker;
 use super::test_servers::TEST_SERVERS;
-use super::{Run, Tally};
+use super::{Run, Tally, chaos_toolkit};
 use crate::say::{self, Steps};
 use crate::stack::install::{self, CHROMEDRIVER, CHROMIUM};
 use crate::stack::process;
@@ -129,11 +129,18 @@ async fn doc(run: &Run) -> Result<Tally> {
 
 async fn tests(run: &Run) -> Result<Tally> {
     let addresses = servers(run)?;
-    count(with_servers(
-        cargo(&run.root, &["test", "--workspace", "--no-fail-fast"]),
-        &addresses,
-    ))
-    .await
+    let mut arguments = vec!["test", "--workspace", "--no-fail-fast"];
+    let mut skipped = Tally::default();
+    if let Err(why) = chaos_toolkit::ensure(&run.root).await {
+        skipped = skip(
+            "chaos_toolkit",
+            &format!("the Chaos Toolkit cannot be had: {why:#}"),
+        );
+        arguments.extend(["--", "--skip", "chaos_toolkit::"]);
+    }
+    let mut tally = count(with_servers(cargo(&run.root, &arguments), &addresses)).await?;
+    tally += skipped;
+    Ok(tally)
 }
 
 /// On a stack of their own, which is what they are about.

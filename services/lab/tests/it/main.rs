@@ -8,6 +8,7 @@
 mod accept;
 mod audit;
 mod bad_input;
+mod chaos_toolkit;
 mod check;
 mod cuts;
 mod down;
@@ -24,6 +25,8 @@ mod prune;
 mod recovery;
 mod retries;
 mod road;
+mod served;
+mod service;
 mod stack;
 mod storm;
 mod topology;
