@@ -10,6 +10,7 @@ use crate::compare::CompareArgs;
 use crate::experiment::cli::ExperimentCommand;
 use crate::faults::cli::FaultCommand;
 use crate::load::cli::LoadArgs;
+use crate::matrix::cli::MatrixArgs;
 use crate::prune::PruneArgs;
 use crate::report::cli::ReportArgs;
 use crate::scale;
@@ -87,6 +88,11 @@ pub enum Deed {
     /// Run experiments: a load, faults, and a verdict that was expected
     #[command(subcommand)]
     Experiment(ExperimentCommand),
+    /// Play twelve faults with all guarantees, then without each of eight, and compare with what was predicted
+    ///
+    /// One stack for each column, on private servers; about half an hour. Exit codes: 0 all as predicted, 1 a cell is not
+    /// as predicted, 3 a cell is inconclusive, 2 wrong usage, 130 interrupted (everything is healed and stopped first).
+    Matrix(MatrixArgs),
     /// Write the report of a run, and say where it is: a page for people, junit.xml for a CI
     ///
     /// An experiment has written its own; after a load and an audit this does it. No server is asked.
