@@ -6,8 +6,8 @@ use askama::Template;
 use super::result::{Cell, Matrix};
 use super::table::summary;
 
-const LABEL: f64 = 196.0;
-const SLOT: f64 = 51.0;
+const LABEL: f64 = 184.0;
+const SLOT: f64 = 54.0;
 const HEAD: f64 = 182.0;
 const ROW: f64 = 46.0;
 const GAP: f64 = 3.0;
@@ -152,8 +152,8 @@ fn caption(matrix: &Matrix) -> Vec<String> {
         .unwrap_or("of an unknown version");
     let mut lines = vec![
         "Row: what is done to the system. Column: the guarantee that is off.".to_owned(),
-        "Numbers are messages; twice: more than one effect; share: of one".to_owned(),
-        "receiver in the work. *: by chance, pass would be right as well.".to_owned(),
+        "Numbers are messages; twice: with more than one effect; share: of one".to_owned(),
+        "receiver in the work. *: chance decides whether there is harm.".to_owned(),
         format!("{}.", summary(matrix)),
         format!(
             "{}, RabbitMQ {broker}, {}, seed {}.",

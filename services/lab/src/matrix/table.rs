@@ -13,7 +13,7 @@ const SLOT: usize = 9;
 /// The head of a column, a line for each.
 fn head(column: &str) -> [&'static str; 3] {
     match column {
-        "none" => ["", "all", "on"],
+        "none" => ["", "", "nothing"],
         "outbox" => ["", "", "outbox"],
         "confirms" => ["", "", "confirms"],
         "mandatory" => ["", "manda-", "tory"],
