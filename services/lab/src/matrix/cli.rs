@@ -11,7 +11,7 @@ use daemon::clock;
 
 use super::cell::Plan;
 use super::result::{Matrix, machine};
-use super::{columns, picture, rows, table};
+use super::{column_name, columns, picture, rows, table};
 use crate::experiment::cli::INTERRUPTED;
 use crate::experiment::stage::Stage;
 use crate::say::{self, Steps, Usage, seconds};
@@ -32,8 +32,11 @@ pub struct MatrixArgs {
     #[arg(long, value_name = "FILE")]
     pub picture: Option<PathBuf>,
     /// Run nothing: show the JSON of an earlier run
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "without", "seed", "yes"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["again", "only", "without", "seed", "yes"])]
     pub from: Option<PathBuf>,
+    /// Play only what is missing or inconclusive in the JSON of an earlier run, and show the whole
+    #[arg(long, value_name = "FILE", conflicts_with = "seed")]
+    pub again: Option<PathBuf>,
     /// Chooses where a fault has a choice [default: by chance, and told]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -60,11 +63,24 @@ pub async fn run(root: &Path, args: &MatrixArgs) -> Result<ExitCode> {
         let matrix = read(file)?;
         return args.show(&matrix, root);
     }
+    let mut matrix = match &args.again {
+        Some(file) => read(file)?,
+        None => Matrix {
+            started_at: clock::now(),
+            seed: args.seed.unwrap_or_else(rand::random),
+            rabbitmq: None,
+            machine: machine(),
+            cells: Vec::new(),
+        },
+    };
+    matrix.cells.retain(|cell| !cell.inconclusive());
     let mut plans = Vec::new();
     // one stack after the other
     for column in columns(&args.without)? {
         for row in rows(&args.only)? {
-            plans.push(Plan::new(row, column)?);
+            if matrix.cell(row, column_name(column)).is_none() {
+                plans.push(Plan::new(row, column)?);
+            }
         }
     }
     let tell = |text: &str| {
@@ -74,18 +90,13 @@ pub async fn run(root: &Path, args: &MatrixArgs) -> Result<ExitCode> {
             say::line(text);
         }
     };
-    let mut matrix = Matrix {
-        started_at: clock::now(),
-        ended_at: clock::now(),
-        seed: args.seed.unwrap_or_else(rand::random),
-        rabbitmq: None,
-        machine: machine(),
-        cells: Vec::new(),
-    };
+    if plans.is_empty() {
+        return args.show(&matrix, root);
+    }
     match args.play(root, &plans, &mut matrix, &tell).await? {
         End::All => args.show(&matrix, root),
         End::Interrupted => {
-            tell(&format!("\n{}", table::table(&matrix, root)));
+            args.print(&matrix, root)?;
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
@@ -106,16 +117,14 @@ impl MatrixArgs {
             stage = Stage::prepare(root, self.program.as_deref(), self.yes, &steps) => stage?,
             () = ends.next() => return Ok(End::Interrupted),
         };
+        let before = matrix.cells.len();
         let played = tokio::select! {
             played = perform(plans, &stage, root, matrix, tell) => played.map(|()| End::All),
             () = ends.next() => Ok(End::Interrupted),
         };
-        matrix.ended_at = clock::now();
         if matches!(played, Ok(End::Interrupted)) {
-            let which = plans
-                .get(matrix.cells.len())
-                .map(Plan::name)
-                .unwrap_or_default();
+            let which = plans.get(matrix.cells.len() - before);
+            let which = which.map(Plan::name).unwrap_or_default();
             tell(&format!(
                 "Interrupted in {which}: healing and stopping. Ctrl-C again kills everything at once."
             ));
@@ -135,12 +144,17 @@ impl MatrixArgs {
             fs::write(file, picture::draw(matrix)?)
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
+        self.print(matrix, root)?;
+        Ok(ExitCode::from(matrix.exit_code()))
+    }
+
+    fn print(&self, matrix: &Matrix, root: &Path) -> Result<()> {
         if self.json {
             say::line(serde_json::to_string_pretty(matrix)?);
         } else {
             say::line(format!("\n{}", table::table(matrix, root)));
         }
-        Ok(ExitCode::from(matrix.exit_code()))
+        Ok(())
     }
 }
 

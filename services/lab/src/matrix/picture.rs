@@ -192,7 +192,7 @@ mod tests {
             ">pass</text>",
             ">pass*</text>",
             "21 November 2026, RabbitMQ 3.10.8, 2 cores, x86_64, seed 7.",
-            "3 of 3 cells as predicted, 0 not, 0 inconclusive; 31.5 min.",
+            "3 of 3 cells as predicted, 0 not, 0 inconclusive; 60.0 s.",
         ] {
             assert!(svg.contains(said), "{said}: {svg}");
         }
