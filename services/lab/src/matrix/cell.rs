@@ -110,18 +110,19 @@ impl Plan {
             let count = journal.audit.classes.get(&class);
             count.map_or(0, |count| count.messages)
         };
-        Cell {
+        let mut cell = Cell {
             lost: count(Class::Lost),
             duplicated: count(Class::Duplicated),
             unexpected: count(Class::Unexpected),
             stuck: count(Class::Stuck),
             given_up_wrongly: count(Class::GivenUpWrongly),
             smallest_share: share.map(|(share, _)| share),
-            as_predicted: verdict != Verdict::Inconclusive && self.predicted.allows(&harms),
             harms: harms.into_iter().collect(),
             run: Some(journal.run.clone()),
             ..self.cell(verdict, journal.audit.reasons.clone(), took)
-        }
+        };
+        cell.compare();
+        cell
     }
 
     /// With nothing found yet.

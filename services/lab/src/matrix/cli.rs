@@ -31,7 +31,7 @@ pub struct MatrixArgs {
     /// Draw the result into this file, as SVG
     #[arg(long, value_name = "FILE")]
     pub picture: Option<PathBuf>,
-    /// Run nothing: show the JSON of an earlier run
+    /// Run nothing: show the JSON of an earlier run, compared with what is predicted now
     #[arg(long, value_name = "FILE", conflicts_with_all = ["again", "only", "without", "seed", "yes"])]
     pub from: Option<PathBuf>,
     /// Play only what is missing or inconclusive in the JSON of an earlier run, and show the whole
@@ -70,6 +70,7 @@ pub async fn run(root: &Path, args: &MatrixArgs) -> Result<ExitCode> {
             seed: args.seed.unwrap_or_else(rand::random),
             rabbitmq: None,
             machine: machine(),
+            again: 0,
             cells: Vec::new(),
         },
     };
@@ -92,6 +93,9 @@ pub async fn run(root: &Path, args: &MatrixArgs) -> Result<ExitCode> {
     };
     if plans.is_empty() {
         return args.show(&matrix, root);
+    }
+    if args.again.is_some() {
+        matrix.again += plans.len();
     }
     match args.play(root, &plans, &mut matrix, &tell).await? {
         End::All => args.show(&matrix, root),
@@ -190,14 +194,19 @@ async fn perform(
     Ok(())
 }
 
+/// An earlier run, compared with what is predicted now.
 fn read(file: &Path) -> Result<Matrix, Usage> {
     let name = file.display();
     let text = fs::read(file).map_err(|error| Usage(format!("cannot read {name}: {error}")))?;
-    serde_json::from_slice(&text).map_err(|error| {
+    let mut matrix: Matrix = serde_json::from_slice(&text).map_err(|error| {
         Usage(format!(
             "{name} is not what `lab matrix --json` prints: {error}"
         ))
-    })
+    })?;
+    for cell in &mut matrix.cells {
+        cell.compare();
+    }
+    Ok(matrix)
 }
 
 /// The picture is drawn at the end: better to know now that it cannot be written.

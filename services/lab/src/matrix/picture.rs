@@ -162,6 +162,10 @@ fn caption(matrix: &Matrix) -> Vec<String> {
             matrix.seed
         ),
     ];
+    if matrix.again > 0 {
+        let again = matrix.again;
+        lines.push(format!("Inconclusive at first, and played again: {again}."));
+    }
     if matrix.unpredicted().next().is_some() {
         lines.push("Dashed: not as predicted.".to_owned());
     }
@@ -202,7 +206,10 @@ mod tests {
 
     #[test]
     fn it_needs_nothing_else_and_what_was_not_predicted_is_marked() {
-        let svg = draw(&matrix(vec![cell("poison", "none", 3, "pass")])).unwrap();
+        let mut all = matrix(vec![cell("poison", "none", 3, "pass")]);
+        all.again = 1;
+        let svg = draw(&all).unwrap();
+        assert!(svg.contains("played again: 1."), "{svg}");
         let elsewhere = svg.replace("http://www.w3.org/2000/svg", "");
         for foreign in ["http", "<script", "<image", "@import", "url("] {
             assert!(!elsewhere.contains(foreign), "{foreign}: {svg}");

@@ -7,7 +7,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{ROWS, column_name, columns};
+use super::predicted::{self, Harms};
+use super::{COLUMNS, ROWS, column_name};
 use crate::audit::Verdict;
 use crate::run::RunId;
 
@@ -19,6 +20,9 @@ pub struct Matrix {
     pub rabbitmq: Option<String>,
     /// Its cores and their kind.
     pub machine: String,
+    /// How many cells were played once more, since they had been missing or inconclusive.
+    #[serde(default)]
+    pub again: usize,
     pub cells: Vec<Cell>,
 }
 
@@ -96,6 +100,20 @@ impl Cell {
         }
     }
 
+    /// Compares it with what is predicted of it; what nobody predicts is never as predicted.
+    pub fn compare(&mut self) {
+        let column = COLUMNS
+            .into_iter()
+            .find(|one| column_name(*one) == self.without);
+        let predicted = column.and_then(|column| predicted::of(&self.fault, column));
+        let harms: Harms = self.harms.iter().cloned().collect();
+        self.as_predicted = !self.inconclusive() && predicted.is_some_and(|one| one.allows(&harms));
+        if let Some(predicted) = predicted {
+            self.predicted.clone_from(&predicted.text);
+            self.why.clone_from(&predicted.why);
+        }
+    }
+
     /// Whether chance decides which of several outcomes is right.
     pub fn by_chance(&self) -> bool {
         self.predicted.contains('|')
@@ -123,8 +141,8 @@ impl Matrix {
     /// Names of the columns that have a cell, in order.
     pub fn columns(&self) -> Vec<&'static str> {
         let has = |name: &&str| self.cells.iter().any(|cell| cell.without == **name);
-        let all = columns(&[]).unwrap_or_default().into_iter();
-        all.map(column_name).filter(has).collect()
+        let all = COLUMNS.into_iter().map(column_name);
+        all.filter(has).collect()
     }
 
     /// Judged, and not as predicted.
@@ -202,6 +220,7 @@ pub(crate) mod tests {
             seed: 7,
             rabbitmq: Some("3.10.8".to_owned()),
             machine: "2 cores, x86_64".to_owned(),
+            again: 0,
             cells,
         }
     }
@@ -219,6 +238,19 @@ pub(crate) mod tests {
         assert_eq!(code(&[&good]), 0);
         assert_eq!(code(&[&good, &open]), 3);
         assert_eq!(code(&[&good, &open, &wrong]), 1);
+    }
+
+    #[test]
+    fn an_old_result_is_compared_with_what_is_predicted_now() {
+        let mut lost = cell("poison", "dead-lettering", 6, "pass");
+        lost.compare();
+        assert!(lost.as_predicted && lost.predicted == "lost" && !lost.why.is_empty());
+        let mut passed = cell("poison", "dead-lettering", 0, "pass");
+        passed.compare();
+        assert!(!passed.as_predicted, "{passed:?}");
+        let mut nowhere = cell("rain", "none", 0, "pass");
+        nowhere.compare();
+        assert!(!nowhere.as_predicted, "{nowhere:?}");
     }
 
     #[test]
