@@ -90,7 +90,7 @@ pub enum Deed {
     Experiment(ExperimentCommand),
     /// Play twelve faults with all guarantees, then without each of eight, and compare with what was predicted
     ///
-    /// One stack for each column, on private servers; about half an hour. Exit codes: 0 all as predicted, 1 a cell is not
+    /// Each cell has nodes, a vhost and a database of its own, on private servers; all take about half an hour. Exit codes: 0 all as predicted, 1 a cell is not
     /// as predicted, 3 a cell is inconclusive, 2 wrong usage, 130 interrupted (everything is healed and stopped first).
     Matrix(MatrixArgs),
     /// Write the report of a run, and say where it is: a page for people, junit.xml for a CI
