@@ -10,6 +10,7 @@ pub mod down;
 pub mod experiment;
 pub mod faults;
 pub mod load;
+pub mod matrix;
 pub mod prune;
 pub mod report;
 pub mod reset;
@@ -94,6 +95,7 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
                 return Box::pin(experiment::cli::run(&root, &command)).await;
             }
             Deed::Serve(args) => return Box::pin(service::run(&root, &args)).await,
+            Deed::Matrix(args) => return Box::pin(matrix::cli::run(&root, &args)).await,
             Deed::Audit(args) => return audit::cli::run(&root, &args).await,
             Deed::Test { fast, stages } => return test::run(fast, &stages).await,
             Deed::Down => down::run(&root).await,

@@ -21,7 +21,7 @@ use crate::stack::dir;
 use crate::up::Ends;
 
 /// As a shell says of a program that was interrupted.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, Subcommand)]
 pub enum ExperimentCommand {

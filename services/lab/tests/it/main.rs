@@ -19,6 +19,7 @@ mod gateway;
 mod guarantees;
 mod load;
 mod load_command;
+mod matrix;
 mod metrics;
 mod mission;
 mod prune;
