@@ -229,7 +229,7 @@ mod tests {
         let inside = Place::Inside(Box::new(told()));
         let said = check("x.yaml", &killed, false, &inside).unwrap_err().0;
         assert!(
-            said.starts_with("x.yaml:9:21: receiver-kill: only Docker"),
+            said.starts_with("x.yaml:9:22: receiver-kill: only Docker"),
             "{said}"
         );
         let link = experiment("redis-link-slow");
@@ -237,7 +237,7 @@ mod tests {
             .unwrap_err()
             .0;
         assert!(
-            said.starts_with("x.yaml:9:21: redis-link-slow: containers"),
+            said.starts_with("x.yaml:9:22: redis-link-slow: containers"),
             "{said}"
         );
     }

@@ -1,7 +1,7 @@
 //! Experiments: a load, faults and an expectation in one file; and the same once more, made unsafe.
 //!
 //! In order: the file is read (`raw.rs`) and understood (`file.rs`) before anything starts; the faults are planned from the
-//! seed (`schedule.rs`); the stack gets nodes, a vhost and a database of its own (`stage.rs`); load and faults run, and
+//! seed (`schedule.rs`); the stack gets nodes, a vhost and a database of its own (`stage/`); load and faults run, and
 //! somebody counts (`runner.rs`, `strike.rs`, `sampler.rs`); what is left is drained and audited, compared with what was
 //! expected (`expect.rs`), and put down (`journal.rs`).
 

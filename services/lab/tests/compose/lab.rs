@@ -59,6 +59,10 @@ fn text(output: &Output) -> String {
     format!("{out}{err}")
 }
 
+fn state(container: &str) -> String {
+    docker(&["inspect", "-f", "{{.State.Status}}", container])
+}
+
 /// Runs it and wants this exit code.
 fn wants(code: i32, mut command: Command) -> String {
     let begun = Instant::now();
@@ -88,10 +92,6 @@ impl Stack {
         let mut lab = self.command(&[&run, arguments].concat());
         lab.env("LAB_FOLDER", folder.path());
         lab
-    }
-
-    fn state(&self, container: &str) -> String {
-        docker(&["inspect", "-f", "{{.State.Status}}", container])
     }
 
     /// The vhosts of the broker.
@@ -178,7 +178,7 @@ async fn the_host_breaks_and_judges_containers() {
     let link = link.to_str().expect("a path in UTF-8");
     let said = wants(2, stack.lab(&folder, &["experiment", "run", link]));
     assert!(
-        said.contains("link.yaml:11:21: redis-link-refuse: containers speak"),
+        said.contains("link.yaml:11:22: redis-link-refuse: containers speak"),
         "{said}"
     );
 }
@@ -194,10 +194,7 @@ fn a_killed_container_stays_dead_until_it_is_healed(stack: &Stack, folder: &Fold
         "{said}"
     );
     let all = stack.compose(&["ps", "-aq", "receiver"]);
-    let dead: Vec<&str> = all
-        .lines()
-        .filter(|one| stack.state(one) == "exited")
-        .collect();
+    let dead: Vec<&str> = all.lines().filter(|one| state(one) == "exited").collect();
     assert_eq!(dead.len(), 1, "{said}");
     let active = wants(0, stack.lab(folder, &["fault", "active"]));
     assert!(active.contains(": seen: "), "{active}");
@@ -210,7 +207,7 @@ fn a_killed_container_stays_dead_until_it_is_healed(stack: &Stack, folder: &Fold
     );
     let said = wants(0, stack.lab(folder, &["fault", "heal", "--all"]));
     assert!(said.contains("healed: "), "{said}");
-    assert_eq!(stack.state(dead[0]), "running");
+    assert_eq!(state(dead[0]), "running");
 }
 
 #[tokio::test]

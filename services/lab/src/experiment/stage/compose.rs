@@ -202,11 +202,7 @@ impl Scenery for Compose {
         Injector::new(site, &self.notes).of(&self.elsewhere, &self.root)
     }
 
-    async fn start(&self, injector: &Injector) -> Result<&'static str> {
-        if let Some(one) = injector.active()?.first() {
-            let (what, heal) = (one.describe(), injector.heal_command("--all"));
-            return Err(Usage(format!("{what} is still active; `{heal}` ends it")).into());
-        }
+    async fn start(&self, _injector: &Injector) -> Result<&'static str> {
         // before the first node goes
         self.note(|_| {})?;
         Ok("the stack of Docker Compose is the experiments' until they end")

@@ -85,7 +85,7 @@ impl Stage {
     pub async fn elsewhere(root: &Path, elsewhere: &Elsewhere) -> Result<Option<(Self, Place)>> {
         if let Some(project) = elsewhere.project().await? {
             let compose = compose::Compose::prepare(root, elsewhere, project).await?;
-            return Ok(Some((Self::on(compose), Place::Compose)));
+            return Ok(Some((Self::on(compose).unbroken()?, Place::Compose)));
         }
         let Some(gateway) = &elsewhere.gateway else {
             return Ok(None);
@@ -94,7 +94,18 @@ impl Stage {
         let told = told::ask(&Client::new(), &sight.nodes).await;
         let told = told.map_err(|why| Usage(format!("the stack cannot be used: {why:#}")))?;
         let inside = inside::Inside::prepare(root, elsewhere, sight)?;
-        Ok(Some((Self::on(inside), Place::Inside(Box::new(told)))))
+        let place = Place::Inside(Box::new(told));
+        Ok(Some((Self::on(inside).unbroken()?, place)))
+    }
+
+    /// Nothing is played on a stack that somebody has broken, nor is it healed behind his back.
+    fn unbroken(self) -> Result<Self> {
+        if let Some(one) = self.injector.active()?.first() {
+            let heal = self.injector.heal_command("--all");
+            let what = one.describe();
+            return Err(Usage(format!("{what} is still active; `{heal}` ends it")).into());
+        }
+        Ok(self)
     }
 
     fn on(scenery: impl Scenery + 'static) -> Self {
