@@ -141,9 +141,11 @@ fn overflow(topology: &Topology) -> (&'static str, AMQPValue) {
 
 /// Arguments of the queue `messages.dead`: replicated whatever `messages` is, and without a
 /// dead-letter exchange of its own.
-pub(crate) fn dead_arguments() -> Vec<(&'static str, AMQPValue)> {
+pub(crate) fn dead_arguments(topology: &Topology) -> Vec<(&'static str, AMQPValue)> {
     vec![
         ("x-queue-type", text("quorum")),
+        // what it refuses waits where it came from; what it dropped would be gone
+        overflow(topology),
         (
             "x-delivery-limit",
             AMQPValue::LongLongInt(DEAD_DELIVERY_LIMIT),

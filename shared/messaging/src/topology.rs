@@ -95,7 +95,7 @@ pub async fn declare(connection: &Connection, topology: &Topology) -> Result<(),
     let channel = within("open a channel", connection.create_channel()).await?;
     // Where dead letters go comes first: a queue whose dead-letter target is absent drops them.
     exchange(&channel, DEAD).await?;
-    queue(&channel, DEAD, &dead_arguments()).await?;
+    queue(&channel, DEAD, &dead_arguments(topology)).await?;
     bind(&channel, DEAD).await?;
     queue(&channel, MESSAGES, &messages_arguments(topology)).await?;
     for rung in &topology.ladder {

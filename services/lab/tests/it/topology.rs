@@ -42,7 +42,7 @@ async fn queues_are_declared_with_the_arguments_that_keep_messages() {
     let dead = queue("messages.dead").await;
     assert_eq!(
         dead["arguments"],
-        json!({"x-queue-type": "quorum", "x-delivery-limit": 1_000_000})
+        json!({"x-queue-type": "quorum", "x-delivery-limit": 1_000_000, "x-overflow": "reject-publish"})
     );
 }
 

@@ -1,7 +1,7 @@
 //! Where experiments are played: a native stack of their own, a stack of containers, or one that runs already and is only
 //! seen from beside it.
 //!
-//! The [`Stage`] is what experiments know; the [`Scenery`] behind it is what differs.
+//! The [`Stage`] is what experiments know; the `Scenery` behind it is what differs.
 
 mod compose;
 mod inside;
