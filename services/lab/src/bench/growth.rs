@@ -40,8 +40,8 @@ pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
         }
         course.said(begun, &format!("growth: {rows} rows behind"));
     }
-    Box::pin(sessions(course)).await?;
     let begun = Instant::now();
+    scene.scale(Service::Receiver, 0).await?;
     for receivers in course.size.growing {
         let drained = drain(&mut scene, course.size.small, course.size.text, *receivers).await?;
         let name = format!("drain, {receivers} receivers");
@@ -51,7 +51,8 @@ pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
             .add(Scenario::Growth, &name, Unit::PerSecond, rate);
     }
     course.said(begun, "growth: receivers");
-    Ok(())
+    // on other nodes: from here on these are gone
+    Box::pin(sessions(course)).await
 }
 
 /// Everything once, with so many rows behind.

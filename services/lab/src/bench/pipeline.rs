@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 
 use super::accept::ARRAY;
@@ -22,9 +22,6 @@ use crate::load::table::grouped;
 use crate::run::RunId;
 
 const CONNECTIONS: usize = 256;
-/// What the highest of 99 of 100 may be, in a trial of 30 s.
-const BOUND: Duration = Duration::from_secs(1);
-const BOUND_OF: Duration = Duration::from_secs(30);
 
 /// One message a request, and arrays.
 #[derive(Debug, Clone, Copy)]
@@ -58,14 +55,11 @@ pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
         let held = Box::pin(highest(course, &mut scene, mode)).await?;
         put(course, mode, "highest rate held", &held);
         course.sheet.role(mode.role, course.round, held.rate);
-        let half = trial(
-            &mut scene,
-            mode,
-            held.rate / 2.0,
-            course.size.half,
-            course.size.text,
-        )
-        .await?;
+        let (rate, length) = (held.rate / 2.0, course.size.half);
+        let half = trial(&mut scene, mode, rate, length, course.size.text).await?;
+        if let Some(why) = &half.fell {
+            bail!("at half of the highest rate, {why}");
+        }
         put(course, mode, "half of it", &half);
         let rate = Unit::PerSecond.show(held.rate);
         course.said(begun, &format!("pipeline, {}: {rate}", mode.name));
@@ -77,13 +71,23 @@ pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
 struct Trial {
     /// Messages a second, as offered.
     rate: f64,
-    accepted: Option<Latency>,
-    effect: Option<Latency>,
+    accepted: Histogram<u64>,
+    effect: Histogram<u64>,
     split: Vec<(&'static str, f64)>,
     wal_bytes: f64,
     commits: f64,
     /// Why it does not count as held.
     fell: Option<String>,
+}
+
+impl Trial {
+    /// Whether it held.
+    fn judge(&mut self, bound: Duration) {
+        if self.fell.is_none() {
+            let answered = late("answered", &self.accepted, bound);
+            self.fell = answered.or_else(|| late("processed", &self.effect, bound));
+        }
+    }
 }
 
 async fn highest(course: &mut Course<'_>, scene: &mut Scene<'_>, mode: Mode) -> Result<Trial> {
@@ -104,11 +108,16 @@ async fn highest(course: &mut Course<'_>, scene: &mut Scene<'_>, mode: Mode) -> 
             Next::Found(_) => return last.context("a rate that nobody tried was held"),
             Next::Nothing => {
                 let why = last.and_then(|trial: Trial| trial.fell).unwrap_or_default();
-                anyhow::bail!("no rate was held; at the last one, {why}");
+                bail!("no rate was held; at the last one, {why}");
             }
         };
         let begun = Instant::now();
-        let trial = trial(scene, mode, rate, length, size.text).await?;
+        // whoever falls behind does so in a short time as well, only less
+        let bound = size
+            .bound
+            .mul_f64(length.div_duration_f64(size.hold).min(1.0));
+        let mut trial = trial(scene, mode, rate, length, size.text).await?;
+        trial.judge(bound);
         let secs = length.as_secs_f64();
         let rate_said = Unit::PerSecond.show(rate);
         let how = trial.fell.as_deref().unwrap_or("held");
@@ -158,18 +167,15 @@ async fn trial(
     let now = scene.book.written().await?;
     scene.book.effects(&run, accepted).await?;
     let times = scene.book.latencies(&run).await?;
-    let bound = BOUND.mul_f64((length.as_secs_f64() / BOUND_OF.as_secs_f64()).min(1.0));
-    let fell = if outcome.wrong > 0 {
+    let fell = (outcome.wrong > 0).then(|| {
         let why = outcome.why.clone().unwrap_or_default();
-        Some(format!("{} requests failed: {why}", grouped(outcome.wrong)))
-    } else {
-        late("answered", &outcome.times, bound).or_else(|| late("processed", &times, bound))
-    };
+        format!("{} requests failed: {why}", grouped(outcome.wrong))
+    });
     let each = |now: u64, before: u64| real(now - before) / real(accepted.max(1));
     Ok(Trial {
         rate,
-        accepted: outcome.latency(),
-        effect: Latency::of(&times),
+        accepted: outcome.times,
+        effect: times,
         split,
         wal_bytes: each(now.wal_bytes, written.wal_bytes),
         commits: each(now.commits, written.commits),
@@ -198,9 +204,9 @@ fn put(course: &mut Course<'_>, mode: Mode, what: &str, trial: &Trial) {
     let scenario = Scenario::Pipeline;
     sheet.add(scenario, &name, Unit::PerSecond, trial.rate);
     let answered = format!("{name}, due to accepted");
-    sheet.latency(scenario, &answered, trial.accepted);
+    sheet.latency(scenario, &answered, Latency::of(&trial.accepted));
     let processed = format!("{name}, accepted to effect");
-    sheet.latency(scenario, &processed, trial.effect);
+    sheet.latency(scenario, &processed, Latency::of(&trial.effect));
     sheet.add(
         scenario,
         &format!("{name}, log written for each message"),

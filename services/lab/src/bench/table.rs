@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Scenario;
 use super::cpu::PROCESSES;
 use super::facts::Facts;
-use super::sheet::{Sheet, median, spread};
+use super::sheet::{Figure, Sheet, median, spread};
 
 /// A whole run of the command.
 pub struct Report<'a> {
@@ -28,19 +28,53 @@ pub struct Report<'a> {
 /// Rows of cells; the first row is the head.
 type Rows = Vec<Vec<String>>;
 
+const RATE_COLUMNS: usize = 5;
+const POINTS: [&str; 4] = ["p50", "p99", "p99.9", "max"];
+
+/// `64 connections, p99`: the load, and which of the points.
+fn point_of(name: &str) -> Option<(&str, usize)> {
+    let (load, point) = name.rsplit_once(", ")?;
+    Some((load, POINTS.iter().position(|known| *known == point)?))
+}
+
 fn cells<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).into()
 }
 
 impl Report<'_> {
+    /// A row for each load: its rate, and where it has some, its times beside it.
     fn figures(&self, scenario: Scenario) -> Rows {
-        let mut rows = vec![cells(["", "median", "least", "most", "times"])];
-        let figures = self.sheet.figures.iter();
-        for figure in figures.filter(|figure| figure.scenario == scenario) {
-            let mut row = vec![figure.name.clone()];
-            row.extend(shown(&figure.values, |value| figure.unit.show(value)));
-            rows.push(row);
+        let of = |figure: &&Figure| figure.scenario == scenario;
+        let mut rows: Rows = Vec::new();
+        let mut timed = false;
+        for figure in self.sheet.figures.iter().filter(of) {
+            let Some((name, point)) = point_of(&figure.name) else {
+                let mut row = vec![figure.name.clone()];
+                row.extend(shown(&figure.values, |value| figure.unit.show(value)));
+                rows.push(row);
+                continue;
+            };
+            timed = true;
+            let place = rows.iter().position(|row| row[0] == name);
+            let place = place.unwrap_or_else(|| {
+                let nothing = ["", "", "", ""].map(str::to_owned);
+                rows.push([vec![name.to_owned()], nothing.into()].concat());
+                rows.len() - 1
+            });
+            let row = &mut rows[place];
+            row.resize(RATE_COLUMNS + POINTS.len(), String::new());
+            let middle = median(&figure.values).unwrap_or_default();
+            row[RATE_COLUMNS + point] = figure.unit.show(middle);
         }
+        let mut head = cells(["", "median", "least", "most", "times"]);
+        if timed {
+            head.extend(POINTS.map(str::to_owned));
+        }
+        let columns = head.len();
+        for row in &mut rows {
+            row.resize(columns, String::new());
+        }
+        rows.insert(0, head);
         rows
     }
 
@@ -180,7 +214,8 @@ impl Report<'_> {
     pub fn page(&self) -> String {
         let mut page = String::from(
             "# Benchmarks\n\nWritten by `cargo lab bench`. Every figure was measured in this one run; a ratio is made of \
-             figures of the same round. *least* and *most* are the spread over *times* measurements.\n\n",
+             figures of the same round. *least* and *most* are the spread over *times* measurements; p50 to max are times of single \
+             requests or messages, the median of the rounds.\n\n",
         );
         for (name, value) in self.head() {
             let _ = writeln!(page, "- **{name}:** {value}");
@@ -268,6 +303,7 @@ fn aligned(rows: &Rows) -> String {
     for row in rows {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            // the last column of the ratios is words
             let _ = if column == 0 || column == 5 && columns == 6 {
                 write!(line, "  {cell:<width$}")
             } else {
@@ -371,6 +407,27 @@ mod tests {
         assert_eq!(json["cpu_us"]["pipeline"]["postgres"], 50.5);
         assert_eq!(json["figures"][0]["values"].as_array().unwrap().len(), 2);
         assert_eq!(json["failures"], json!([]));
+    }
+
+    #[test]
+    fn times_stand_beside_their_rate() {
+        let (mut sheet, facts) = (Sheet::default(), facts());
+        let times = crate::load::Latency {
+            p50: 1_000,
+            p90: 0,
+            p99: 20_000,
+            p99_9: 30_000,
+            max: 40_000,
+        };
+        sheet.add(Scenario::Accept, "8 connections", Unit::PerSecond, 500.0);
+        sheet.latency(Scenario::Accept, "8 connections", Some(times));
+        sheet.latency(Scenario::Accept, "alone", Some(times));
+        let page = report(&sheet, &facts).page();
+        let row =
+            "| 8 connections | 500/s | 500/s | 500/s | 1 | 1.00 ms | 20.0 ms | 30.0 ms | 40.0 ms |";
+        assert!(page.contains(row), "{page}");
+        let row = "| alone |  |  |  |  | 1.00 ms | 20.0 ms | 30.0 ms | 40.0 ms |";
+        assert!(page.contains(row), "{page}");
     }
 
     #[test]

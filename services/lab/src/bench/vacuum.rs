@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::offer::{Pace, What, offer};
 use super::sheet::{Unit, median, real};
@@ -27,7 +27,7 @@ pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
         .find(|figure| figure.scenario == Scenario::Pipeline && figure.name == name)
         .and_then(|figure| median(&figure.values));
     let rate = found.unwrap_or(0.0) / 2.0;
-    anyhow::ensure!(rate > 0.0, "the pipeline's highest rate was not measured");
+    ensure!(rate > 0.0, "the pipeline's highest rate was not measured");
     let (senders, receivers) = (course.senders, course.receivers);
     let mut scene = course.stage.scene(senders, receivers, fast()).await?;
     let begun = Instant::now();

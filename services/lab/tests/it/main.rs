@@ -8,6 +8,7 @@
 mod accept;
 mod audit;
 mod bad_input;
+mod bench;
 mod check;
 mod cuts;
 mod down;
