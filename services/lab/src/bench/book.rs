@@ -190,8 +190,7 @@ macro_rules! with_ids {
             " select ",
             $select,
             " from (select n, (lpad(to_hex((extract(epoch from now()) * 1000)::bigint - 31536000000 + n), 12, '0') \
-             || '7' || substr(md5('a' || n), 1, 3) || '8' || substr(md5('b' || n), 1, 3) \
-             || substr(md5('c' || n), 1, 12))::uuid as id, \
+             || '70008000' || lpad(to_hex(n), 12, '0'))::uuid as id, \
              now() - interval '365 days' + n * interval '1 millisecond' as at, \
              rpad('behind ' || n, $3, 'abcdefghijklmnopqrstuvwxyz') as body \
              from generate_series($1, $2) n) rows order by n"

@@ -21,7 +21,7 @@ use crate::run::{Meta, RunDir, RunId};
 use crate::stack::node::Service;
 
 /// How often each is measured while the same rows lie behind.
-const TIMES: usize = 3;
+const TIMES: usize = 2;
 const AUDITED: u64 = 2_000;
 const RECEIVERS: usize = 2;
 

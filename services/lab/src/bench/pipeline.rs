@@ -165,7 +165,12 @@ async fn trial(
     scene.until_published(WAIT).await?;
     let split = scene.cpu().per(&cpu, accepted);
     let now = scene.book.written().await?;
-    scene.book.effects(&run, accepted).await?;
+    if outcome.wrong == 0 {
+        scene.book.effects(&run, accepted).await?;
+    } else {
+        // what was not answered may have been accepted, and must not be counted in the next trial
+        scene.until_quiet(WAIT).await?;
+    }
     let times = scene.book.latencies(&run).await?;
     let fell = (outcome.wrong > 0).then(|| {
         let why = outcome.why.clone().unwrap_or_default();

@@ -28,6 +28,7 @@ use crate::status::{NodeStatus, Status};
 const READY_LIMIT: Duration = Duration::from_mins(1);
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+const QUIET: Duration = Duration::from_secs(2);
 const PROCESSED: &str = "unacked_messages_processed_total";
 
 /// Deliveries in hand of the receivers that have no delay: as many as the bare consumer has.
@@ -279,6 +280,20 @@ impl Scene<'_> {
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Waits until nothing is on its way: all is published, and no effect has come for a while.
+    pub(super) async fn until_quiet(&mut self, limit: Duration) -> Result<()> {
+        self.until_published(limit).await?;
+        let (mut moved, mut before) = (Instant::now(), self.processed().await?);
+        while moved.elapsed() < QUIET {
+            sleep(LOOK_EVERY).await;
+            let now = self.processed().await?;
+            if now > before {
+                (moved, before) = (Instant::now(), now);
+            }
+        }
+        Ok(())
     }
 }
 
