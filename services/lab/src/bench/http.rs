@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -98,7 +98,10 @@ impl Connection {
                 }
             }
         };
-        if !over && !sender.is_closed() {
+        // whoever says so closes, though it may not be seen yet
+        let last = answer.headers.get(CONNECTION);
+        let last = last.is_some_and(|word| word.as_bytes().eq_ignore_ascii_case(b"close"));
+        if !over && !last && !sender.is_closed() {
             self.open = Some((sender, driver));
         }
         Ok(answer)
