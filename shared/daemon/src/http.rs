@@ -180,7 +180,7 @@ mod tests {
         handler: Duration::from_secs(3),
     };
 
-    async fn served(router: Router) -> (SocketAddr, Lifecycle) {
+    fn served(router: Router) -> (SocketAddr, Lifecycle) {
         let lifecycle = Lifecycle::new(Duration::from_secs(10));
         let listener = bind("LISTEN", "127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -199,7 +199,7 @@ mod tests {
                 "done"
             }
         };
-        let (address, lifecycle) = served(Router::new().route("/", get(handler))).await;
+        let (address, lifecycle) = served(Router::new().route("/", get(handler)));
         let request = reqwest::get(format!("http://{address}/"));
         let stop = async {
             arrived.notified().await;
@@ -220,7 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_does_not_hold_up_the_end() {
-        let (address, lifecycle) = served(Router::new()).await;
+        let (address, lifecycle) = served(Router::new());
         let mut idle = TcpStream::connect(address).await.unwrap();
         lifecycle.stop();
         let mut rest = Vec::new();
@@ -238,7 +238,7 @@ mod tests {
         async fn panics() {
             panic!("on purpose");
         }
-        let (address, lifecycle) = served(Router::new().route("/", get(panics))).await;
+        let (address, lifecycle) = served(Router::new().route("/", get(panics)));
         let answer = reqwest::get(format!("http://{address}/")).await.unwrap();
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!lifecycle.stopping().is_cancelled());
@@ -248,7 +248,7 @@ mod tests {
     async fn a_body_that_dribbles_ends_with_a_4xx() {
         let echo = async |body: String| body;
         let (address, lifecycle) =
-            served(Router::new().route("/", axum::routing::post(echo))).await;
+            served(Router::new().route("/", axum::routing::post(echo)));
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nab")
             .await
@@ -261,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_that_does_not_end_closes_the_connection() {
-        let (address, lifecycle) = served(Router::new()).await;
+        let (address, lifecycle) = served(Router::new());
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
         let mut rest = Vec::new();
