@@ -376,7 +376,7 @@ mod tests {
     #[tokio::test]
     async fn the_warm_up_is_not_counted() {
         let (address, _) = server("202 Accepted", Duration::from_millis(5)).await;
-        let (warm, length) = (Duration::from_millis(100), Duration::from_millis(100));
+        let (warm, length) = (Duration::from_secs(1), Duration::from_millis(300));
         let pace = Pace::closed(2, warm, length);
         let outcome = offer(address, &messages(), pace).await.unwrap();
         assert!(outcome.counted < outcome.right, "{outcome:?}");
