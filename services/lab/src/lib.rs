@@ -3,6 +3,7 @@
 //! It is also each service: the stack starts `lab sender` and `lab receiver`, so that one build and one file are enough.
 
 pub mod audit;
+pub mod bench;
 pub mod cli;
 pub mod compare;
 pub mod compose;
@@ -96,6 +97,7 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
             }
             Deed::Serve(args) => return Box::pin(service::run(&root, &args)).await,
             Deed::Matrix(args) => return Box::pin(matrix::cli::run(&root, &args)).await,
+            Deed::Bench(args) => return Box::pin(bench::cli::run(&root, &args)).await,
             Deed::Audit(args) => return audit::cli::run(&root, &args).await,
             Deed::Test { fast, stages } => return test::run(fast, &stages).await,
             Deed::Down => down::run(&root).await,

@@ -26,7 +26,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -55,14 +55,28 @@ const LIMITS: Limits = Limits {
 /// would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections that the kernel holds until we accept them; it has a limit of its own beside. The
+/// library's 128 are fewer than the gateway opens in one moment under load: what is above them is
+/// dropped, tried again after a second, and by then the gateway has given up on us.
+const BACKLOG: u32 = 4_096;
+
 /// Listens on the address that a setting holds.
-pub async fn bind(setting: &'static str, address: &str) -> anyhow::Result<TcpListener> {
+pub fn bind(setting: &'static str, address: &str) -> anyhow::Result<TcpListener> {
     let parsed: SocketAddr = address
         .parse()
         .map_err(|_| WrongSetting::new(setting, address, "ADDRESS:PORT, such as 127.0.0.1:8081"))?;
-    TcpListener::bind(parsed)
-        .await
-        .with_context(|| format!("{setting}: listening on {address}"))
+    listen(parsed).with_context(|| format!("{setting}: listening on {address}"))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // a node that is started again finds its port free, though connections of before are not over yet
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves the router until the process stops, then finishes what has begun.
@@ -181,9 +195,9 @@ mod tests {
         handler: Duration::from_secs(3),
     };
 
-    async fn served(router: Router) -> (SocketAddr, Lifecycle) {
+    fn served(router: Router) -> (SocketAddr, Lifecycle) {
         let lifecycle = Lifecycle::new(Duration::from_secs(10));
-        let listener = bind("LISTEN", "127.0.0.1:0").await.unwrap();
+        let listener = bind("LISTEN", "127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         serve_within(SHORT, listener, router, &lifecycle);
         (address, lifecycle)
@@ -200,7 +214,7 @@ mod tests {
                 "done"
             }
         };
-        let (address, lifecycle) = served(Router::new().route("/", get(handler))).await;
+        let (address, lifecycle) = served(Router::new().route("/", get(handler)));
         let request = reqwest::get(format!("http://{address}/"));
         let stop = async {
             arrived.notified().await;
@@ -221,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_does_not_hold_up_the_end() {
-        let (address, lifecycle) = served(Router::new()).await;
+        let (address, lifecycle) = served(Router::new());
         let mut idle = TcpStream::connect(address).await.unwrap();
         lifecycle.stop();
         let mut rest = Vec::new();
@@ -239,7 +253,7 @@ mod tests {
         async fn panics() {
             panic!("on purpose");
         }
-        let (address, lifecycle) = served(Router::new().route("/", get(panics))).await;
+        let (address, lifecycle) = served(Router::new().route("/", get(panics)));
         let answer = reqwest::get(format!("http://{address}/")).await.unwrap();
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!lifecycle.stopping().is_cancelled());
@@ -248,8 +262,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_dribbles_ends_with_a_4xx() {
         let echo = async |body: String| body;
-        let (address, lifecycle) =
-            served(Router::new().route("/", axum::routing::post(echo))).await;
+        let (address, lifecycle) = served(Router::new().route("/", axum::routing::post(echo)));
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nab")
             .await
@@ -262,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_that_does_not_end_closes_the_connection() {
-        let (address, lifecycle) = served(Router::new()).await;
+        let (address, lifecycle) = served(Router::new());
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
         let mut rest = Vec::new();
@@ -272,14 +285,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_wrong_address_is_a_wrong_setting_and_a_taken_one_is_not() {
-        let error = bind("LISTEN", "here").await.unwrap_err();
+        let error = bind("LISTEN", "here").unwrap_err();
         assert!(error.is::<WrongSetting>(), "{error}");
-        let taken = bind("LISTEN", "127.0.0.1:0").await.unwrap();
+        let taken = bind("LISTEN", "127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let error = bind("LISTEN", &address).await.unwrap_err();
+        let error = bind("LISTEN", &address).unwrap_err();
         assert!(
             !error.is::<WrongSetting>() && format!("{error:#}").contains(&address),
             "{error:#}"
         );
+    }
+    #[tokio::test]
+    async fn a_burst_of_connections_waits_until_it_is_accepted() {
+        let listener = bind("LISTEN", "127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // nobody accepts: what finds no room is never connected
+        let mut burst = Vec::new();
+        for _ in 0..300 {
+            let connection = timeout(Duration::from_secs(10), TcpStream::connect(address)).await;
+            burst.push(connection.unwrap().unwrap());
+        }
+        drop(listener);
     }
 }

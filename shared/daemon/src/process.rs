@@ -112,8 +112,8 @@ impl ProcessArgs {
     ) -> ExitCode {
         let limit = Duration::from_secs(self.shutdown_secs);
         run_process(limit, |lifecycle| async move {
-            let listener = http::bind("LISTEN", listen).await?;
-            let ops_listener = http::bind("OPS_LISTEN", ops_listen).await?;
+            let listener = http::bind("LISTEN", listen)?;
+            let ops_listener = http::bind("OPS_LISTEN", ops_listen)?;
             start(listener, ops_listener, &lifecycle)
         })
     }

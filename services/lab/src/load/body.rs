@@ -9,7 +9,7 @@ use crate::run::requests::Offered;
 const POISON: &str = "poison:";
 
 /// The JSON of a request. The same request has the same one at every try: the key must stand for one text.
-pub(super) fn body(run: &RunId, offered: Offered, size: usize, batch: u32) -> Bytes {
+pub(crate) fn body(run: &RunId, offered: Offered, size: usize, batch: u32) -> Bytes {
     let text = text(run, offered, size);
     let one = br#"{"message":""}"#.len() + text.len();
     let mut body = BytesMut::with_capacity((one + 1) * batch as usize + 1);

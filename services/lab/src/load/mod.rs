@@ -8,7 +8,7 @@
 //! some seconds to be answered, and is unknown after that. A request that found no free connection during its whole
 //! patience is never sent: refused, since nothing can have been stored.
 
-mod body;
+pub(crate) mod body;
 mod clerk;
 pub mod cli;
 mod client;

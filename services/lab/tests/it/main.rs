@@ -8,6 +8,7 @@
 mod accept;
 mod audit;
 mod bad_input;
+mod bench;
 mod chaos_toolkit;
 mod check;
 mod cuts;
