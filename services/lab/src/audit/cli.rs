@@ -26,7 +26,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub struct AuditArgs {
-    /// The run to judge [default: the newest]
+    /// The run to judge [default: the newest that is stored in this ledger]
     #[arg(long, value_name = "ID")]
     pub run: Option<String>,
     /// For scripts: the whole report as JSON
@@ -52,7 +52,7 @@ pub struct AuditArgs {
 
 /// Watches, judges, and says it. The exit code is the verdict's.
 pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
-    let run = open(root, args.run.as_deref())?;
+    let runs = candidates(root, args.run.as_deref())?;
     let sight = sight(root, args).await?;
     if sight.auditor_url.is_empty() {
         return Err(
@@ -60,6 +60,9 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
         );
     }
     let ledger = Ledger::new(&sight.auditor_url)?;
+    // one that does not answer is the audit's to tell
+    let identity = ledger.identity().await.ok();
+    let run = of_ledger(root, runs, identity.as_deref())?;
     let bounds = Bounds {
         recovery: Duration::from_secs(args.wait),
         unhealed: unhealed(&args.elsewhere.notes(root)),
@@ -91,18 +94,34 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(report.verdict.exit_code()))
 }
 
-fn open(root: &Path, id: Option<&str>) -> Result<RunDir> {
-    match id {
-        Some(id) => RunDir::open(root, &id.parse::<RunId>()?),
-        None => RunDir::newest(root)?.ok_or_else(|| {
-            let load = dir::command(root, "load");
-            Usage(format!(
-                "there is no run in {} yet; `{load}` makes one",
-                root.display()
-            ))
-            .into()
-        }),
+/// The run of this name, else all, the newest first.
+fn candidates(root: &Path, id: Option<&str>) -> Result<Vec<RunDir>> {
+    if let Some(id) = id {
+        return Ok(vec![RunDir::open(root, &id.parse::<RunId>()?)?]);
     }
+    let mut all = RunDir::all(root)?;
+    if all.is_empty() {
+        let load = dir::command(root, "load");
+        let root = root.display();
+        return Err(Usage(format!("there is no run in {root} yet; `{load}` makes one")).into());
+    }
+    all.reverse();
+    Ok(all)
+}
+
+/// The first whose messages this ledger has, as far as both are known: no other can be judged by what is here.
+fn of_ledger(root: &Path, runs: Vec<RunDir>, ledger: Option<&str>) -> Result<RunDir> {
+    let newest = runs.first().map(|run| run.id().to_string());
+    let here = |run: &RunDir| {
+        let theirs = run.meta().ok().and_then(|meta| meta.ledger);
+        theirs.is_none() || ledger.is_none() || theirs.as_deref() == ledger
+    };
+    runs.into_iter().find(here).ok_or_else(|| {
+        let newest = newest.unwrap_or_default();
+        let report = dir::command(root, &format!("report {newest}"));
+        let why = format!("the messages of run {newest} are in another ledger than this one; `{report}` tells what was found there");
+        Usage(why).into()
+    })
 }
 
 async fn sight(root: &Path, args: &AuditArgs) -> Result<Sight> {

@@ -4,7 +4,8 @@
 //! no receiver has anything in hand, for six seconds. Also in the first case the queues must look empty, once, six seconds
 //! after the last thing that moved: a second copy of a message that is accounted for may still be in a queue, and its
 //! second effect must not come after the verdict. (The broker's own figures are up to five seconds old.) Where they do not
-//! look empty, because of somebody else's messages, twenty seconds without a move of ours are enough.
+//! look empty, twenty seconds without a move of ours (and the ladder's longest rung) are enough if somebody else's messages had effects
+//! meanwhile; if not, it is a doubt.
 //!
 //! *Stuck*: something is on its way, all nodes are ready, nothing that was broken is still broken, and nothing has moved
 //! for as long as a recovery may take. Where the lab cannot tell, it says so, and that is a doubt.

@@ -75,6 +75,23 @@ impl Ledger {
             .context("the ledger cannot be reached")
     }
 
+    /// Which ledger this is, for as long as it exists: this database, of this cluster. A run is judged by the one that it was
+    /// offered to, and by no other.
+    pub async fn identity(&self) -> Result<String> {
+        let mut connection = self.connect().await?;
+        let ask = sqlx::query_scalar(
+            "select system_identifier || '/' || current_database() from pg_control_system()",
+        );
+        within(LIMIT, ask.fetch_one(&mut connection))
+            .await
+            .context("the ledger does not say which one it is")
+    }
+
+    /// The same of the ledger at this address, if it says so.
+    pub async fn identity_at(url: &str) -> Option<String> {
+        Self::new(url).ok()?.identity().await.ok()
+    }
+
     /// One moment of the ledger.
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let mut messages = self.connect().await?;

@@ -53,8 +53,14 @@ impl Watch {
             return None;
         }
         let blind = !look.sees_queues && !look.sees_nodes;
-        if look.accounted() && (blind || look.quiet() && still >= SETTLED || still >= LONG) {
+        if look.accounted() && (blind || look.quiet() && still >= SETTLED) {
             return end(true, false, Vec::new());
+        }
+        // a copy may wait on the ladder for as long as its longest rung
+        if look.accounted() && still >= LONG + look.rung {
+            let left = "everything is accounted for, but messages are still on the road, and nobody knows whose: a copy of one may yet be done twice";
+            let doubts = (!self.foreign).then(|| left.to_owned());
+            return end(true, false, doubts.into_iter().collect());
         }
         if self
             .quiet_since
@@ -198,6 +204,7 @@ mod tests {
             // accounted for, and others have the queue
             let (at, drain) = after(&mut hasty(), 0, &look(10, 3, 1));
             assert!(drain.drained && at == 20, "{recovery}: {at} {drain:?}");
+            assert_eq!(drain.doubts.len(), 1);
             let (at, drain) = after(&mut hasty(), 0, &look(7, 3, 0));
             assert!(drain.stuck && at == recovery.max(6), "{recovery}: {at}");
         }
@@ -298,8 +305,26 @@ mod tests {
 
     #[test]
     fn others_do_not_keep_a_run_from_being_drained() {
-        let (at, drain) = after(&mut watching(), 0, &look(10, 5, 1));
+        let mut watch = watching();
+        assert_eq!(watch.step(Duration::ZERO, &look(10, 5, 1)), None);
+        let mut theirs = look(10, 5, 1);
+        if let Some(ledger) = &mut theirs.ledger {
+            ledger.newest += 1;
+        }
+        let (at, drain) = after(&mut watch, 1, &theirs);
         assert!(drain.drained && at == 20, "{at}");
+        assert_eq!(drain.doubts, [""; 0]);
+    }
+
+    #[test]
+    fn what_is_still_on_the_road_and_nobodys_is_a_doubt_after_the_longest_rung() {
+        let waits = Look {
+            rung: Duration::from_secs(25),
+            ..look(10, 1, 0)
+        };
+        let (at, drain) = after(&mut watching(), 0, &waits);
+        assert!(drain.drained && at == 45, "{at}");
+        assert!(drain.doubts[0].contains("a copy of one"), "{drain:?}");
     }
 
     #[test]

@@ -194,6 +194,9 @@ impl Run {
             () = ends.next() => return Ok(ExitCode::from(INTERRUPTED)),
         };
         self.fitting(&mut plays, &place)?;
+        if plays.is_empty() {
+            return Err(Usage("nothing of all that can be played there".to_owned()).into());
+        }
         let mut lines = Vec::new();
         let result = tokio::select! {
             result = perform(&plays, &stage, root, &mut lines) => result.map(|()| None),

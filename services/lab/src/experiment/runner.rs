@@ -85,6 +85,7 @@ impl Play<'_> {
         );
         let mut meta = Meta::new(id.clone(), &self.kind(), self.seed, &sight.gateway);
         meta.stack = sight.facts().await;
+        meta.ledger = Ledger::identity_at(&sight.auditor_url).await;
         meta.stack.settings.extend(self.setup.named.clone());
         let run = RunDir::create(root, id, &meta)?;
         let (load, faults, samples, mut circumstances) =
@@ -166,14 +167,15 @@ impl Play<'_> {
         let (sampler, zero) = (Sampler::default(), Instant::now());
         let mut plan = self.setup.load.clone();
         plan.seed = self.seed;
+        let over = Cell::new(false);
         let striker = Striker {
             stage,
             nodes: &sight.nodes,
             zero,
+            load_over: &over,
             recovery: self.setup.recovery,
             steps,
         };
-        let over = Cell::new(false);
         watch(Seen::Phase(Phase::Loading));
         let course = async {
             let load = async {
@@ -194,7 +196,7 @@ impl Play<'_> {
                 );
                 Ok::<_, anyhow::Error>(summary)
             };
-            let (load, faults) = tokio::join!(load, self.harm(&striker, &over));
+            let (load, faults) = tokio::join!(load, self.harm(&striker));
             let load = load?;
             watch(Seen::Phase(Phase::Draining));
             let circumstances = self.drained(stage, sight, run, &faults, steps).await?;
@@ -209,18 +211,19 @@ impl Play<'_> {
     }
 
     /// Everything that is planned, in its time.
-    async fn harm(&self, striker: &Striker<'_>, load_over: &Cell<bool>) -> Vec<FaultRecord> {
+    async fn harm(&self, striker: &Striker<'_>) -> Vec<FaultRecord> {
         let plan = schedule(self.setup, self.seed);
         match &self.setup.harm {
             Harm::Faults(_) => {
-                let each = plan.iter().map(|planned| match planned.start {
-                    Start::At(at) | Start::Pause(at) => striker.strike(planned, at),
+                let length = self.setup.load.length;
+                let each = plan.iter().map(|planned| {
+                    let (Start::At(at) | Start::Pause(at)) = planned.start;
+                    let under_load = length.is_some_and(|length| at < length);
+                    striker.strike(planned, at, under_load)
                 });
                 join_all(each).await
             }
-            Harm::Storm(storm) => {
-                storm_of(&plan, storm.faults.len(), storm.length, striker, load_over).await
-            }
+            Harm::Storm(storm) => storm_of(&plan, storm.faults.len(), storm.length, striker).await,
         }
     }
 
@@ -244,8 +247,9 @@ impl Play<'_> {
                 steps.note(format!("{}: {error:#}", active.describe()));
             }
         }
-        // the drain says so itself when they are not
-        let _ = stage.ready(&sight.nodes, self.setup.recovery).await;
+        if let Err(why) = stage.ready(&sight.nodes, self.setup.recovery).await {
+            doubts.push(format!("not everything was right again: {why}"));
+        }
         let left: Vec<String> = stage
             .injector()
             .active()?
@@ -281,7 +285,6 @@ async fn storm_of(
     kinds: usize,
     length: Duration,
     striker: &Striker<'_>,
-    load_over: &Cell<bool>,
 ) -> Vec<FaultRecord> {
     let mut records: Vec<FaultRecord> = Vec::new();
     for (place, planned) in plan.iter().enumerate() {
@@ -290,14 +293,7 @@ async fn storm_of(
         if due > length && place >= kinds {
             break;
         }
-        let mut record = striker.strike(planned, due).await;
-        if load_over.get() && place < kinds && record.doubt.is_none() {
-            record.doubt = Some(format!(
-                "{}: the load was over before its turn came",
-                record.fault
-            ));
-        }
-        records.push(record);
+        records.push(striker.strike(planned, due, place < kinds).await);
     }
     records
 }

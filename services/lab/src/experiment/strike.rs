@@ -2,6 +2,7 @@
 //!
 //! What was not seen is a doubt, never a pass.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, sleep_until};
@@ -27,6 +28,7 @@ pub(super) struct Striker<'a> {
     pub(super) nodes: &'a [NodeSight],
     /// The start of the run.
     pub(super) zero: Instant,
+    pub(super) load_over: &'a Cell<bool>,
     /// How long nodes may take until they are ready again.
     pub(super) recovery: Duration,
     pub(super) steps: &'a Steps<'a>,
@@ -37,15 +39,21 @@ impl Striker<'_> {
         u64::try_from(self.zero.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Waits until it is due, and does all of it.
-    pub(super) async fn strike(&self, planned: &Planned, due: Duration) -> FaultRecord {
+    /// Waits until it is due, and does all of it. One that is meant to come under load, and comes when that is over, proves
+    /// nothing.
+    pub(super) async fn strike(
+        &self,
+        planned: &Planned,
+        due: Duration,
+        under_load: bool,
+    ) -> FaultRecord {
         sleep_until((self.zero + due).into()).await;
         let mut record = FaultRecord {
             fault: planned.order.fault.clone(),
             planned_ms: u64::try_from(due.as_millis()).unwrap_or(u64::MAX),
             ..FaultRecord::default()
         };
-        if let Err(doubt) = self.do_and_undo(planned, &mut record).await {
+        if let Err(doubt) = self.do_and_undo(planned, under_load, &mut record).await {
             let doubt = format!("{}: {doubt}", record.fault);
             self.steps.note(format!("doubt: {doubt}"));
             record.doubt = Some(doubt);
@@ -53,8 +61,14 @@ impl Striker<'_> {
         record
     }
 
-    async fn do_and_undo(&self, planned: &Planned, record: &mut FaultRecord) -> Result<(), String> {
+    async fn do_and_undo(
+        &self,
+        planned: &Planned,
+        under_load: bool,
+        record: &mut FaultRecord,
+    ) -> Result<(), String> {
         let (mut active, begun) = self.inject(planned).await?;
+        let too_late = under_load && self.load_over.get();
         record.struck.clone_from(&active.struck);
         record.injected_ms = Some(self.ms(begun));
         let seen = self.see(&mut active, record).await;
@@ -82,9 +96,12 @@ impl Striker<'_> {
                 healed.how
             ));
         }
-        if self.stage.ready(self.nodes, self.recovery).await.is_ok() {
-            record.recovered_ms = Some(self.now());
+        if too_late {
+            return Err("the load was over before its turn came".to_owned());
         }
+        let ready = self.stage.ready(self.nodes, self.recovery).await;
+        ready.map_err(|why| format!("not everything was right again afterwards: {why}"))?;
+        record.recovered_ms = Some(self.now());
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,8 +85,7 @@ impl Link {
         );
         let after = look.link(name, self.server).await?;
         let Probed::Answered(direct) = server else {
-            let why = format!("{title} itself does not answer, so the link cannot be judged");
-            return Ok(Evidence::NotSeen(why));
+            bail!("{title} itself does not answer, so the link cannot be judged");
         };
         let moved = Moved::between(&before, &after);
         Ok(judge(

@@ -1,6 +1,6 @@
 //! The broker is short of memory and blocks everybody who publishes.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -51,6 +51,7 @@ async fn flag(look: &dyn Look) -> Result<Evidence> {
     Ok(match (check["status"].as_str(), memory) {
         (Some("ok"), _) => Evidence::NotSeen("the broker has no alarm".to_owned()),
         (Some(_), 1..) => Evidence::Seen("the broker has a memory alarm".to_owned()),
-        _ => Evidence::NotSeen(format!("the broker has no memory alarm: {check}")),
+        (Some(_), 0) => Evidence::NotSeen(format!("the broker has no memory alarm: {check}")),
+        (None, _) => bail!("the broker does not say which alarms it has: {check}"),
     })
 }

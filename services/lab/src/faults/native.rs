@@ -101,9 +101,9 @@ impl Look for Native {
         if started.as_deref() != Some(&identity.started) {
             return Ok(Life::Gone);
         }
-        let paused = process::tree(pid)
-            .iter()
-            .all(|one| process::state(one.pid) == Some('T'));
+        let tree = process::tree(pid);
+        let stopped = |pid| process::state(pid) == Some('T');
+        let paused = !tree.is_empty() && tree.iter().all(|one| stopped(one.pid));
         Ok(if paused { Life::Paused } else { Life::Runs })
     }
 
@@ -147,7 +147,7 @@ impl Look for Native {
             server: self.address(&Target::Server(server))?,
             bytes_up: proxy.bytes(Direction::Up),
             bytes_down: proxy.bytes(Direction::Down),
-            sockets: sockets_to(proxy.address()),
+            sockets: sockets_to(proxy.address())?,
         })
     }
 }
@@ -210,9 +210,10 @@ impl Harm for Native {
 }
 
 /// The open connections to this address, as the kernel lists them: the other ends' addresses.
-fn sockets_to(address: SocketAddr) -> Vec<String> {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    established_to(&table, address)
+fn sockets_to(address: SocketAddr) -> Result<Vec<String>> {
+    let table = fs::read_to_string("/proc/net/tcp");
+    let table = table.context("the kernel does not list its connections")?;
+    Ok(established_to(&table, address))
 }
 
 fn established_to(table: &str, address: SocketAddr) -> Vec<String> {

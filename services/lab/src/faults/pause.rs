@@ -49,7 +49,8 @@ impl Fault for Pause {
             each.push(match look.life(&self.targets.named(name), &before).await? {
                 Life::Paused => Evidence::Seen(format!("{name}: {process} stands still")),
                 Life::Runs => Evidence::NotSeen(format!("{name}: {process} runs")),
-                Life::Gone => Evidence::HealedBySelf(format!("{name}: {process} is gone")),
+                // whoever was seen to stand still is over with it; else nobody knows what ended it
+                Life::Gone => Evidence::NotSeen(format!("{name}: {process} is gone")),
             });
         }
         Ok(Evidence::of_all(&each))

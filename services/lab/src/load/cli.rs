@@ -14,11 +14,11 @@ use tokio::time::timeout;
 
 use super::processed::Processed;
 use super::{Plan, Progress, Summary, length, table};
+use crate::audit::ledger::Ledger;
 use crate::faults::active::Notes;
 use crate::run::sight::{Elsewhere, Sight};
 use crate::run::{Meta, RunDir, RunId};
 use crate::say::{self, Usage};
-use crate::stack::dir;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// Between two lines of progress where they cannot be rewritten.
@@ -142,13 +142,14 @@ pub async fn run(root: &Path, args: &LoadArgs) -> Result<()> {
     let plan = args.plan()?;
     let id = optional("--run", args.run.as_deref(), str::parse::<RunId>)?.unwrap_or_default();
     let sight = Sight::find(root, &args.elsewhere).await?;
-    if args.elsewhere.gateway.is_none() && !args.despite_faults {
-        unbroken(root)?;
+    if !args.despite_faults {
+        unbroken(root, &args.elsewhere)?;
     }
     reachable(&sight.gateway).await?;
     let mut meta = Meta::new(id.clone(), "load", plan.seed, &sight.gateway);
     meta.load = Some(plan.clone());
     meta.stack = sight.facts().await;
+    meta.ledger = Ledger::identity_at(&sight.auditor_url).await;
     let mut ends = Ends::new()?;
     let run = RunDir::create(root, id, &meta)?;
 
@@ -201,8 +202,8 @@ struct Figures<'a> {
 }
 
 /// What is broken already would be taken for the work of this load.
-fn unbroken(root: &Path) -> Result<()> {
-    let active = Notes::of(root).all()?;
+fn unbroken(root: &Path, elsewhere: &Elsewhere) -> Result<()> {
+    let active = Notes::of(&elsewhere.notes(root)).all()?;
     let Some(first) = active.first() else {
         return Ok(());
     };
@@ -210,7 +211,10 @@ fn unbroken(root: &Path) -> Result<()> {
         0 => String::new(),
         others => format!(" (and {others} more)"),
     };
-    let (what, heal) = (first.describe(), dir::command(root, "fault heal --all"));
+    let (what, heal) = (
+        first.describe(),
+        elsewhere.command(root, "fault heal --all"),
+    );
     Err(Usage(format!(
         "{what} is active{others}; `{heal}` ends it, --despite-faults offers the load all the same"
     ))

@@ -122,6 +122,9 @@ pub struct Meta {
     /// The load as it was asked for.
     pub load: Option<Plan>,
     pub gateway: String,
+    /// Where its messages are stored; none: that could not be found out.
+    #[serde(default)]
+    pub ledger: Option<String>,
     #[serde(default)]
     pub stack: Facts,
 }
@@ -138,6 +141,7 @@ impl Meta {
             ended_at: None,
             load: None,
             gateway: gateway.to_owned(),
+            ledger: None,
             stack: Facts::default(),
         }
     }

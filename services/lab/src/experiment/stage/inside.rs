@@ -64,8 +64,9 @@ impl Inside {
         http::put_ops(&self.client, &node.name, &node.ops, PATH, knobs.to_string()).await
     }
 
-    /// Turns what differs, after what was there is on disk.
+    /// Turns what differs, after what was there is on disk: as it was before any experiment.
     async fn turn_all(&self, setup: &Setup) -> Result<()> {
+        self.put_back().await?;
         let mut before = Knobs::new();
         for node in self.receivers() {
             let knobs = http::ops(&self.client, &node.name, &node.ops, PATH).await?;

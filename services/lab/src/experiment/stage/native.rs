@@ -98,7 +98,8 @@ impl Scenery for Native {
         settings.insert("WITHOUT".to_owned(), setup.without.to_string());
         let scene = Scene {
             vhost: run.to_string(),
-            database: run.to_string(),
+            // no run can be called as a database that is there already
+            database: format!("run-{run}"),
             settings,
             nodes: setup.nodes.clone(),
         };
