@@ -141,7 +141,7 @@ fn facts(known: &Known) -> Facts {
             started.format("%Y-%m-%d %H:%M:%S").to_string(),
         );
     }
-    let verdict = known.audit.as_ref().map(|audit| audit.verdict.to_string());
+    let verdict = known.verdict().map(|verdict| verdict.to_string());
     add(
         "run",
         "verdict",
@@ -268,7 +268,7 @@ pub fn page(runs: [&Known; 2], rows: &[Row]) -> Result<String> {
         runs,
         titles: runs.map(story::title),
         verdicts: runs.map(|known| {
-            let verdict = known.audit.as_ref().map(|audit| audit.verdict);
+            let verdict = known.verdict();
             let word =
                 verdict.map_or_else(|| "NOT JUDGED".to_owned(), |verdict| verdict.to_string());
             (word, html::colour_of(verdict))

@@ -274,6 +274,7 @@ impl Expect {
             wanted: self.verdict.to_string(),
             found: verdict.to_string(),
             met: verdict == self.verdict,
+            beyond: false,
         }];
         if let Some(class) = self.class {
             let count = found
@@ -286,6 +287,7 @@ impl Expect {
                 wanted: "> 0".to_owned(),
                 found: count.to_string(),
                 met: count > 0,
+                beyond: false,
             });
         } else if self.figure.is_some() {
             // else the figure would convict what something else has harmed
@@ -295,6 +297,7 @@ impl Expect {
                 wanted: Verdict::Pass.to_string(),
                 found: by_messages.to_string(),
                 met: by_messages == Verdict::Pass,
+                beyond: false,
             });
         }
         for (limit, value) in limits {
@@ -313,6 +316,7 @@ impl Expect {
                 },
                 found: value.map_or_else(|| "not measured".to_owned(), |value| limit.show(value)),
                 met: within == Some(!wanted_beyond),
+                beyond: within == Some(false),
             });
         }
         let outcome = match verdict {

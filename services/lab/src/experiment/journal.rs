@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Verdict;
 use crate::run::{self, RunDir, RunId};
 use crate::{audit, load};
 
@@ -95,6 +96,15 @@ pub struct Expectation {
     pub wanted: String,
     pub found: String,
     pub met: bool,
+    /// A figure that is beyond its limit, be that wanted or not.
+    #[serde(default)]
+    pub beyond: bool,
+}
+
+/// The first expectation is always the verdict; that of the audit alone knows nothing of limits.
+pub fn verdict(expectations: &[Expectation]) -> Option<Verdict> {
+    let first = expectations.iter().find(|one| one.what == "verdict")?;
+    serde_json::from_value(first.found.clone().into()).ok()
 }
 
 impl Journal {

@@ -105,6 +105,7 @@ async fn remove(ledger: &mut PgConnection, ids: &[Uuid], inbox: bool) -> Result<
         "sender.publication",
         "receiver.processed",
         "receiver.failure",
+        "receiver.given_up",
         "receiver.delivery",
         "receiver.dead_letter",
     ];

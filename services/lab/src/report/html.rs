@@ -79,7 +79,7 @@ struct Named<'a> {
 /// The page of a run.
 pub fn page(known: &Known) -> Result<String> {
     let audit = known.audit.as_ref();
-    let verdict = audit.map(|audit| audit.verdict);
+    let verdict = known.verdict();
     let journal = known.journal.as_ref();
     let faults = journal.map_or(&[][..], |journal| &journal.faults);
     let page = Page {

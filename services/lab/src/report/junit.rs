@@ -80,12 +80,12 @@ pub(super) fn file(known: &Known) -> Result<String> {
 
 /// Of an experiment whether it ended as it should: the FAIL of an unsafe twin is good. Of a load the verdict itself.
 fn verdict(known: &Known) -> Came {
-    let Some(audit) = &known.audit else {
+    let Some(verdict) = known.verdict() else {
         return Came::Skipped(story::headline(known));
     };
-    let said = || plain(&format!("{}: {}", audit.verdict, story::headline(known)));
+    let said = || plain(&format!("{verdict}: {}", story::headline(known)));
     let outcome = known.journal.as_ref().map(|journal| journal.outcome);
-    match (outcome, audit.verdict) {
+    match (outcome, verdict) {
         (Some(Outcome::AsExpected), _) | (None, Verdict::Pass) => Came::Good,
         (Some(Outcome::NotAsExpected), _) | (None, Verdict::Fail) => {
             Came::Failure(said(), plain(&details(known)))

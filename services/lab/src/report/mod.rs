@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
-use crate::audit;
+use crate::audit::{self, Verdict};
 use crate::experiment::journal::{self, Journal};
 use crate::load::{self, Summary};
 use crate::run::requests;
@@ -50,6 +50,13 @@ pub struct Known {
 }
 
 impl Known {
+    /// Of an experiment its own, which knows its limits too; of a load that of the audit. None: not judged.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let journal = self.journal.as_ref();
+        let own = journal.and_then(|journal| journal::verdict(&journal.expectations));
+        own.or_else(|| self.audit.as_ref().map(|audit| audit.verdict))
+    }
+
     /// Reads the folder of a run.
     pub fn read(run: &RunDir) -> Result<Self> {
         match read_json(&run.path(journal::FILE))? {

@@ -36,7 +36,8 @@ pub fn headline(known: &Known) -> String {
         let audit = dir::command(&known.root, &format!("audit --run {}", known.meta.run));
         return format!("Not judged yet: `{audit}` says what became of the messages.");
     };
-    match audit.verdict {
+    match known.verdict().unwrap_or(audit.verdict) {
+        Verdict::Fail if audit.verdict == Verdict::Pass => beyond(known),
         Verdict::Pass => {
             let settled = [Class::Ok, Class::Recovered, Class::Parked];
             let settled = settled.iter().map(|class| messages(audit, *class)).sum();
@@ -71,6 +72,22 @@ pub fn headline(known: &Known) -> String {
             "Nothing wrong was found, but it cannot be said for sure.".to_owned()
         }
     }
+}
+
+/// Every message is where it belongs, and still a limit of the experiment was not kept.
+fn beyond(known: &Known) -> String {
+    let expectations = known
+        .journal
+        .iter()
+        .flat_map(|journal| &journal.expectations);
+    let broken: Vec<String> = expectations
+        .filter(|one| one.beyond)
+        .map(|one| format!("{} is {}", one.what, one.found))
+        .collect();
+    format!(
+        "Each message is where it belongs, but not within the limits: {}.",
+        broken.join(", ")
+    )
 }
 
 /// A class as it is said in a sentence.
@@ -283,6 +300,13 @@ pub fn experiment(known: &Known) -> &str {
 pub fn again(known: &Known) -> Vec<String> {
     let seed = known.meta.seed;
     match &known.journal {
+        // a cell is of no file
+        Some(_) if experiment(known).starts_with("matrix: ") => {
+            let cell = experiment(known).trim_start_matches("matrix: ");
+            let (fault, without) = cell.split_once(" without ").unwrap_or((cell, "none"));
+            let rest = format!("matrix --only {fault} --without {without} --seed {seed}");
+            vec![dir::command(&known.root, &rest)]
+        }
         Some(journal) => {
             let twin = if journal.twin { " --twin" } else { "" };
             let rest = format!("experiment run {} --seed {seed}{twin}", experiment(known));

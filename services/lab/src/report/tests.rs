@@ -141,6 +141,7 @@ fn journal(audit: audit::Report, outcome: Outcome) -> Journal {
             wanted: "PASS".to_owned(),
             found: "PASS".to_owned(),
             met: outcome == Outcome::AsExpected,
+            beyond: false,
         }],
         outcome,
     }
@@ -255,6 +256,41 @@ fn a_pass_is_told_as_one() {
     assert_eq!(
         [of("tests"), of("failures"), of("errors"), of("time")],
         ["2", "0", "0", "21.500"]
+    );
+}
+
+#[test]
+fn a_figure_beyond_its_limit_is_a_fail_in_both() {
+    let mut journal = passed();
+    journal.twin = true;
+    let expected = |what: &str, wanted: &str, found: &str, beyond| Expectation {
+        what: what.to_owned(),
+        wanted: wanted.to_owned(),
+        found: found.to_owned(),
+        met: true,
+        beyond,
+    };
+    journal.expectations = vec![
+        expected("verdict", "FAIL", "FAIL", false),
+        expected("smallest share of a receiver", "not >= 20 %", "3.0 %", true),
+    ];
+    let (page, junit) = written(&journal);
+    for part in [
+        "<p class=\"verdict bad\">FAIL</p>",
+        "Each message is where it belongs, but not within the limits: smallest share of a receiver is 3.0 %.",
+        "As expected",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    assert!(!page.contains("PASS</p>") && !page.contains("processed exactly once"));
+    // the twin ended as it must
+    assert!(cases(&junit)["verdict"].is_none());
+    journal.outcome = Outcome::NotAsExpected;
+    let (_, junit) = written(&journal);
+    let (kind, text) = cases(&junit)["verdict"].clone().unwrap();
+    assert!(
+        kind == "failure" && text.contains("not within the limits"),
+        "{kind} {text}"
     );
 }
 

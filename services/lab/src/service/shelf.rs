@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::shown::{Shown, State};
-use crate::audit::Verdict;
 use crate::experiment::journal::{self, Expectation, Outcome, Sample};
 use crate::report;
 use crate::run::{RunDir, RunId};
@@ -59,19 +58,13 @@ fn shown(run: &RunDir) -> Option<Shown> {
         return Some(shown);
     };
     shown.state = State::Done;
+    shown.verdict = journal::verdict(&journal.expectations);
     shown.title = journal.title;
     shown.ended_at = Some(journal.ended_at);
     shown.counts = journal.samples.last().copied();
-    shown.verdict = verdict(&journal.expectations);
     shown.outcome = Some(journal.outcome);
     shown.reasons = reasons(journal.audit.reasons, &journal.expectations);
     Some(shown)
-}
-
-/// The first expectation is always the verdict; that of the audit alone knows nothing of limits.
-fn verdict(expectations: &[Expectation]) -> Option<Verdict> {
-    let first = expectations.iter().find(|one| one.what == "verdict")?;
-    serde_json::from_value(first.found.clone().into()).ok()
 }
 
 /// What the audit says, and what was not as it was expected.
@@ -94,6 +87,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::audit::Verdict;
     use crate::run::Meta;
     use crate::run::tests::Root;
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::world::{World, lab};
 
 /// The tables whose rows belong to messages, and how many rows each has.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 9] = [
     "sender.message",
     "sender.publication",
     "sender.outbox",
@@ -21,6 +21,7 @@ const TABLES: [&str; 8] = [
     "receiver.failure",
     "receiver.delivery",
     "receiver.dead_letter",
+    "receiver.given_up",
 ];
 
 /// What became of a message.
@@ -124,9 +125,10 @@ async fn message(world: &World, run: Option<&str>, came: Came) -> Uuid {
             "insert into receiver.inbox (message_id) select $1 where $2 is null or true",
             "insert into receiver.processed (message_id, number, text, run, node, attempt, redelivered, received_at, took_ms) values ($1, 1, 'x', $2, 'r', 1, false, now(), 1)",
         ]),
-        Came::Parked => rows.push(
+        Came::Parked => rows.extend([
             "insert into receiver.dead_letter (fingerprint, message_id, body, reason, headers, node, run) values ($1::text, $1, '', 'x', '{}', 'r', $2)",
-        ),
+            "insert into receiver.given_up (message_id, reason, attempts, node) select $1, 'x', 1, 'r' where $2 is null or true",
+        ]),
         Came::Nothing => {}
     }
     if matches!(came, Came::Nothing | Came::Unmarked) {
@@ -144,8 +146,8 @@ async fn message(world: &World, run: Option<&str>, came: Came) -> Uuid {
 }
 
 /// How many rows each table has of these messages.
-async fn rows(world: &World, ids: &[Uuid]) -> [i64; 8] {
-    let mut counts = [0; 8];
+async fn rows(world: &World, ids: &[Uuid]) -> [i64; 9] {
+    let mut counts = [0; 9];
     for (count, table) in counts.iter_mut().zip(TABLES) {
         let sql = format!("select count(*) from {table} where message_id = any($1)");
         let ask = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(ids);
@@ -174,7 +176,7 @@ async fn an_old_run_goes_with_the_rows_of_what_is_done_and_no_other_row_does() {
         stay.push(message(&world, Some("r-new"), Came::Processed).await);
         stay.push(message(&world, None, Came::Processed).await);
     }
-    let all_of_it = [6, 6, 0, 3, 3, 6, 6, 3];
+    let all_of_it = [6, 6, 0, 3, 3, 6, 6, 3, 3];
     assert_eq!(rows(&world, &done).await, all_of_it);
     let before = rows(&world, &stay).await;
     let url = admin(&world);
@@ -196,7 +198,7 @@ async fn an_old_run_goes_with_the_rows_of_what_is_done_and_no_other_row_does() {
     assert!(removed.status.success(), "{text}");
     // of queues nothing is known here: what keeps a copy from a second effect stays
     assert!(text.contains("Rows of the inbox stay"), "{text}");
-    assert_eq!(rows(&world, &done).await, [0, 0, 0, 3, 0, 0, 0, 0]);
+    assert_eq!(rows(&world, &done).await, [0, 0, 0, 3, 0, 0, 0, 0, 0]);
     assert_eq!(rows(&world, &stay).await, before);
     assert_eq!(root.runs(), ["r-new"]);
 
@@ -229,8 +231,8 @@ async fn inbox_rows_go_when_the_queues_are_empty_and_strays_go_too() {
         .await
         .unwrap();
     assert_eq!(removed, 11);
-    assert_eq!(rows(&world, &[done, stray]).await, [0; 8]);
-    assert_eq!(rows(&world, &[open]).await, [1, 1, 1, 0, 0, 1, 1, 0]);
+    assert_eq!(rows(&world, &[done, stray]).await, [0; 9]);
+    assert_eq!(rows(&world, &[open]).await, [1, 1, 1, 0, 0, 1, 1, 0, 0]);
     assert_eq!(
         lab::prune::ledger::remove_rows(&mut ledger, &run, true)
             .await
