@@ -60,14 +60,7 @@ impl Store {
                 // Something about one of them: each alone.
                 Err(error @ (StoreError::Database(_) | StoreError::Crowded)) if group.len() > 1 => {
                     info!(%error, submissions = group.len(), "a group failed, each is tried alone");
-                    let mut results = Vec::with_capacity(group.len());
-                    for submission in &group {
-                        match self.store(std::slice::from_ref(submission)).await {
-                            Ok(mut one) => results.append(&mut one),
-                            Err(error) => results.push(Err(self.tell(&error))),
-                        }
-                    }
-                    results
+                    self.each_alone(&group).await
                 }
                 Err(error) => {
                     warn!(%error, submissions = group.len(), "nothing could be stored");
@@ -77,6 +70,26 @@ impl Store {
             };
             answers.send(results);
         }
+    }
+
+    /// One after the other, until the database is away: nobody after that has to wait to hear it.
+    async fn each_alone(&self, group: &[Submission]) -> Vec<Answer> {
+        let mut results: Vec<Answer> = Vec::with_capacity(group.len());
+        for submission in group {
+            match self.store(std::slice::from_ref(submission)).await {
+                Ok(mut one) => results.append(&mut one),
+                Err(error) => {
+                    let told = self.tell(&error);
+                    if matches!(error, StoreError::Away(_)) {
+                        let rest = group.len() - results.len();
+                        results.extend(std::iter::repeat_n(Err(told), rest));
+                        break;
+                    }
+                    results.push(Err(told));
+                }
+            }
+        }
+        results
     }
 
     async fn store(&self, group: &[Submission]) -> Result<Vec<Answer>, StoreError> {
@@ -307,8 +320,11 @@ enum StoreError {
 
 impl StoreError {
     fn before_commit(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(_) => Self::Database(error),
+        match &error {
+            // 57P0x: it is being stopped, or just starting
+            sqlx::Error::Database(said) if !said.code().is_some_and(|c| c.starts_with("57P")) => {
+                Self::Database(error)
+            }
             _ => Self::Away(error.to_string()),
         }
     }
