@@ -67,8 +67,11 @@ impl Striker<'_> {
         under_load: bool,
         record: &mut FaultRecord,
     ) -> Result<(), String> {
-        let (mut active, begun) = self.inject(planned).await?;
-        let too_late = under_load && self.load_over.get();
+        let Struck {
+            mut active,
+            begun,
+            load_over,
+        } = self.inject(planned).await?;
         record.struck.clone_from(&active.struck);
         record.injected_ms = Some(self.ms(begun));
         let seen = self.see(&mut active, record).await;
@@ -96,7 +99,7 @@ impl Striker<'_> {
                 healed.how
             ));
         }
-        if too_late {
+        if under_load && load_over {
             return Err("the load was over before its turn came".to_owned());
         }
         let ready = self.stage.ready(self.nodes, self.recovery).await;
@@ -109,10 +112,10 @@ impl Striker<'_> {
         u64::try_from(at.saturating_duration_since(self.zero).as_millis()).unwrap_or(u64::MAX)
     }
 
-    async fn inject(&self, planned: &Planned) -> Result<(Active, Instant), String> {
+    async fn inject(&self, planned: &Planned) -> Result<Struck, String> {
         let first = Instant::now();
         loop {
-            let begun = Instant::now();
+            let (begun, load_over) = (Instant::now(), self.load_over.get());
             let injected = match self.stage.named(&planned.order) {
                 Ok(order) => self.stage.injector().inject(&order).await,
                 Err(error) => Err(error),
@@ -120,7 +123,11 @@ impl Striker<'_> {
             match injected {
                 Ok(active) => {
                     self.steps.note(format!("{} injected", active.describe()));
-                    return Ok((active, begun));
+                    return Ok(Struck {
+                        active,
+                        begun,
+                        load_over,
+                    });
                 }
                 Err(error) if first.elapsed() > TRY_LIMIT => {
                     return Err(format!("it could not be injected: {error:#}"));
@@ -169,6 +176,13 @@ impl Striker<'_> {
             }
         }
     }
+}
+
+/// What was injected, and how it was when that began: some faults take a while.
+struct Struck {
+    active: Active,
+    begun: Instant,
+    load_over: bool,
 }
 
 /// An armed crash that nobody reached has harmed nobody.
