@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::merge::{EffectRow, Found};
 use super::timeline::{Event, Rates, Timeline};
 use crate::load::Latency;
+use crate::load::table::grouped;
 
 /// More attempts than this are counted as this many.
 const ATTEMPTS_MAX: u32 = 100;
@@ -50,6 +51,22 @@ pub struct NodeCounts {
     pub accepted: u64,
     pub effects: u64,
     pub parked: u64,
+}
+
+impl NodeCounts {
+    /// As it is told to people: what it did, and how often.
+    pub fn text(&self) -> String {
+        let did = [
+            (self.accepted, "accepted"),
+            (self.effects, "processed"),
+            (self.parked, "parked"),
+        ];
+        let did = did.iter().filter(|(count, _)| *count > 0);
+        let did: Vec<String> = did
+            .map(|(count, deed)| format!("{deed} {}", grouped(*count)))
+            .collect();
+        did.join(", ")
+    }
 }
 
 /// Counts while the ledger passes by, in memory that does not grow.

@@ -243,16 +243,7 @@ impl Report {
             );
         }
         for (node, counts) in &figures.nodes {
-            let did = [
-                (counts.accepted, "accepted"),
-                (counts.effects, "processed"),
-                (counts.parked, "parked"),
-            ];
-            let did = did.iter().filter(|(count, _)| *count > 0);
-            let did: Vec<String> = did
-                .map(|(count, deed)| format!("{deed} {}", grouped(*count)))
-                .collect();
-            let _ = writeln!(text, "{node}: {}", did.join(", "));
+            let _ = writeln!(text, "{node}: {}", counts.text());
         }
         text
     }

@@ -368,16 +368,7 @@ pub fn figures(figures: &Figures) -> Vec<(String, String)> {
         );
     }
     for (node, counts) in &figures.nodes {
-        let did = [
-            (counts.accepted, "accepted"),
-            (counts.effects, "processed"),
-            (counts.parked, "parked"),
-        ];
-        let did = did.iter().filter(|(count, _)| *count > 0);
-        let did: Vec<String> = did
-            .map(|(count, deed)| format!("{deed} {}", grouped(*count)))
-            .collect();
-        row(node, did.join(", "));
+        row(node, counts.text());
     }
     rows
 }
