@@ -5,12 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use testkit::{Process, Server, wait_until};
 use uuid::Uuid;
 
 use crate::{
     load::{client, offer, post},
-    world::{World, part, ready},
+    world::{World, part, ready, turn},
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -196,19 +197,30 @@ async fn deliveries_are_held_not_nacked_while_postgres_is_away() {
     let sender = world.sender("sender-1").start().await;
     let receiver = world
         .receiver("receiver-1")
-        .env("WORK_DELAY_MAX_MS", 500)
+        .env("PREFETCH", 16)
+        .env("WORK_DELAY_MIN_MS", 60_000)
+        .env("WORK_DELAY_MAX_MS", 60_000)
         .start()
         .await;
     ready(&sender).await;
     ready(&receiver).await;
     offer(&[sender.url()], 100, 16, Duration::ZERO).await;
+    wait_until("work to begin on 16", LIMIT, async || {
+        let in_hand = receiver.metric("unacked_deliveries_in_hand").await;
+        in_hand.is_ok_and(|count| count > 15.5)
+    })
+    .await;
     world.servers.kill(Server::Postgres).await;
     part(&receiver, "postgres", "away", LIMIT).await;
-    wait_until("deliveries to be held", LIMIT, async || {
-        receiver
-            .metric("unacked_deliveries_in_hand")
+    // Their work ends now, and its effect cannot be stored.
+    turn(&receiver, json!({"delay_min_ms": 0, "delay_max_ms": 0})).await;
+    let page = format!("{}/received", receiver.url());
+    wait_until("all 16 to be held", LIMIT, async || {
+        let page = client().get(&page).send().await.unwrap();
+        page.text()
             .await
-            .is_ok_and(|n| n >= 1.0)
+            .unwrap()
+            .contains("16 deliveries are held here")
     })
     .await;
     world.servers.start_again(Server::Postgres).await;

@@ -3,23 +3,15 @@
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::{Direction, Process, Program, wait_until};
 
 use crate::{
     load::offer,
-    world::{World, linked, part, ready},
+    world::{World, linked, part, ready, turn},
 };
 
 const LIMIT: Duration = Duration::from_secs(40);
-
-/// Turns knobs of a receiver.
-async fn turn(receiver: &Process, change: Value) {
-    let url = receiver.ops_url() + "/ops/knobs";
-    let answer = reqwest::Client::new().put(url).json(&change);
-    let answer = answer.send().await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK, "{change}");
-}
 
 async fn reaches(node: &Process, name: &str, least: f64) {
     wait_until(

@@ -2,10 +2,14 @@
 
 use std::{path::Path, time::Duration};
 
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use testkit::{Broker, Database, Process, Program, Proxy, Servers, wait_until};
 
-use crate::check::{Audit, audit};
+use crate::{
+    check::{Audit, audit},
+    load::client,
+};
 
 /// The one program that is every service here.
 pub(crate) fn lab() -> &'static Path {
@@ -187,4 +191,11 @@ pub(crate) fn part(
         })
         .await;
     }
+}
+
+/// Turns knobs of a receiver.
+pub(crate) async fn turn(receiver: &Process, change: Value) {
+    let url = receiver.ops_url() + "/ops/knobs";
+    let answer = client().put(url).json(&change).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "{change}");
 }
