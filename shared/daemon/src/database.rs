@@ -59,8 +59,8 @@ pub struct DatabaseArgs {
     )]
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
-    /// How many connections this node may hold
-    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16,
+    /// How many connections this node holds
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8,
           value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
 }
@@ -79,7 +79,13 @@ impl DatabaseArgs {
     pub fn open(&self, node: &Node, parts: &Parts) -> Result<Database, WrongSetting> {
         let options = connect_options(&self.database_url, &node.name)?;
         let pool = PgPoolOptions::new()
+            // All are opened at the start, one after another and beside the work, and kept. A login gives way to other
+            // tasks 800 times, and under load takes longer than a request waits: a request that opened a connection
+            // for itself would fail, and so would the next.
             .max_connections(self.database_connections)
+            .min_connections(self.database_connections)
+            .idle_timeout(None)
+            .max_lifetime(None)
             .acquire_timeout(ACQUIRE_LIMIT)
             // sqlx itself pings what is taken and what is given back, and waits for the answer
             // without a limit of its own. On links that are cut without a word, that would cost

@@ -11,6 +11,7 @@ use axum::{
     routing::get,
 };
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
+use tracing::Instrument;
 
 use crate::{
     accept::wants_json,
@@ -34,6 +35,7 @@ pub fn wrap(routes: Router, site: Site) -> Router {
         .fallback(async || Error::not_found())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(sessions)
+        .layer(from_fn(finish))
         // Before the session, which a request that is too large does not cost.
         .layer(from_fn(body::read_whole))
         .layer(from_fn(answer_errors))
@@ -83,6 +85,13 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default();
     Error::internal(anyhow::anyhow!("panic: {what}")).into_response()
+}
+
+/// Goes on with the request also when its client leaves. A query dropped half way takes its connection along, and under
+/// load the next one takes seconds to open.
+async fn finish(request: Request, next: Next) -> Response {
+    let answer = tokio::spawn(next.run(request).in_current_span()).await;
+    answer.unwrap_or_else(|error| Error::internal(error).into_response())
 }
 
 /// Turns errors into what the client reads. The head of the answer is kept: `Allow` with a 405.

@@ -171,7 +171,7 @@ impl Program for Postgres {
         set("listen_addresses=127.0.0.1");
         // no socket file: its path would be too long in many folders
         set("unix_socket_directories=");
-        set("max_connections=300");
+        set("max_connections=500");
         set("password_encryption=scram-sha-256");
         set("timezone=UTC");
         set("log_line_prefix=%m %a ");

@@ -18,6 +18,7 @@ mod faults;
 mod foreign;
 mod gateway;
 mod guarantees;
+mod leaving;
 mod load;
 mod load_command;
 mod matrix;
