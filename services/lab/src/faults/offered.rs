@@ -92,7 +92,7 @@ const COPY: &[Arg] = &[
         name: "run",
         kind: Kind::Text,
         usual: "",
-        what: "of which run the message is (any, if empty)",
+        what: "of which run the message is (if empty: of an experiment's own, else of any)",
     },
     Arg {
         name: "copies",
