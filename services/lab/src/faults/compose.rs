@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use async_trait::async_trait;
 use reqwest::{Client, Method};
 use serde_json::Value;
@@ -94,6 +94,15 @@ fn port(target: &Target, container: &Container) -> u16 {
 impl Look for Compose {
     async fn nodes(&self) -> Result<Vec<NodeSight>> {
         self.project.nodes().await
+    }
+
+    async fn listed(&self, target: &Target) -> Result<bool> {
+        let all = self.project.look().await?;
+        ensure!(!all.is_empty(), "the project has no containers at all");
+        Ok(all.iter().any(|one| match target {
+            Target::Node(name) => one.role().is_some() && one.node() == *name,
+            Target::Server(which) => one.service == project::server(*which).0,
+        }))
     }
 
     async fn identity(&self, target: &Target) -> Result<Option<Identity>> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use async_trait::async_trait;
 use reqwest::{Client, Method};
 use serde_json::Value;
@@ -71,6 +71,25 @@ impl Inside {
 impl Look for Inside {
     async fn nodes(&self) -> Result<Vec<NodeSight>> {
         Ok(self.sight.nodes.clone())
+    }
+
+    /// A node that no address leads to any more had its settings in a process that is gone. Where none of its service was
+    /// asked for, nobody knows.
+    async fn listed(&self, target: &Target) -> Result<bool> {
+        let Target::Node(name) = target else {
+            return no_hands();
+        };
+        let nodes = &self.sight.nodes;
+        if nodes.iter().any(|node| node.name == *name) {
+            return Ok(true);
+        }
+        if !nodes
+            .iter()
+            .any(|node| name.starts_with(node.service.name()))
+        {
+            bail!("nobody knows whether there still is a node {name}; say where it is: --nodes");
+        }
+        Ok(false)
     }
 
     async fn identity(&self, target: &Target) -> Result<Option<Identity>> {

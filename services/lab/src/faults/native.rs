@@ -83,6 +83,13 @@ impl Look for Native {
         Ok(self.all_nodes())
     }
 
+    async fn listed(&self, target: &Target) -> Result<bool> {
+        Ok(match target {
+            Target::Node(name) => self.node(name).is_ok(),
+            Target::Server(_) => true,
+        })
+    }
+
     async fn identity(&self, target: &Target) -> Result<Option<Identity>> {
         let pid = self.stack.pid(target)?;
         Ok(pid.and_then(process::look).map(|process| Identity {

@@ -54,6 +54,9 @@ pub trait Look: Send + Sync {
     /// All nodes, in an order that is the same each time.
     async fn nodes(&self) -> Result<Vec<NodeSight>>;
 
+    /// Whether there still is such a target, dead or alive. What cannot be asked is an error: unknown is not gone.
+    async fn listed(&self, target: &Target) -> Result<bool>;
+
     /// The process that a target is now; none while it does not run.
     async fn identity(&self, target: &Target) -> Result<Option<Identity>>;
 
