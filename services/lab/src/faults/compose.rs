@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use async_trait::async_trait;
+use chrono::{DateTime, SecondsFormat, Utc};
 use reqwest::{Client, Method};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::catalogue::NO_PROXY;
 use super::http;
 use super::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look, Site};
-use crate::compose::docker::docker;
+use crate::compose::docker::{self, docker};
 use crate::compose::{Container, Project, project};
 use crate::run::sight::{NodeSight, Sight};
 use crate::say::Usage;
@@ -150,6 +151,16 @@ impl Look for Compose {
 
     async fn ops(&self, node: &str, path: &str) -> Result<Value> {
         http::ops(&self.client, node, &self.ops_of(node).await?, path).await
+    }
+
+    async fn log(&self, node: &str, since: DateTime<Utc>) -> Result<Option<String>> {
+        let id = self.project.of_node(node).await?.id;
+        let since = since.to_rfc3339_opts(SecondsFormat::Nanos, true);
+        match docker::logs(&id, &since).await {
+            // this engine sends logs elsewhere
+            Err(error) if error.to_string().contains("does not support reading") => Ok(None),
+            log => log.map(Some),
+        }
     }
 
     async fn link(&self, _node: &str, _server: Server) -> Result<LinkSight> {

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::active::{Active, Notes};
 use super::catalogue::Strikes;
-use super::{Entry, Evidence, Ground, Order, Site, find};
+use super::{Acted, Entry, Evidence, Ground, Order, Site, find};
 use crate::run::sight::Elsewhere;
 use crate::say::Usage;
 use crate::stack::strike::Target;
@@ -131,6 +131,15 @@ impl Injector {
             Evidence::NotSeen(text) if active.seen.is_some() => Evidence::HealedBySelf(text),
             evidence => evidence,
         })
+    }
+
+    /// Of what lies in wait: whether somebody walked into it. What cannot be asked is an error.
+    pub async fn acted(&self, active: &Active) -> Result<Option<Acted>> {
+        let entry = find(&active.order.fault)?;
+        let acted = entry.fault.acted(active, &*self.site.look);
+        timeout(LOOK_LIMIT, acted)
+            .await
+            .context("a look takes too long")?
     }
 
     /// Those that were struck and still are there, dead or alive, and a word for each other: its container was made anew,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -81,6 +82,9 @@ impl Look for Told {
     }
     async fn ops(&self, _: &str, _: &str) -> Result<Value> {
         anyhow::bail!("nobody answers")
+    }
+    async fn log(&self, _: &str, _: DateTime<Utc>) -> Result<Option<String>> {
+        Ok(None)
     }
     async fn link(&self, _: &str, _: Server) -> Result<LinkSight> {
         anyhow::bail!("no proxies")

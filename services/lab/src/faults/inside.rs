@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use reqwest::{Client, Method};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -136,6 +137,10 @@ impl Look for Inside {
 
     async fn ops(&self, node: &str, path: &str) -> Result<Value> {
         http::ops(&self.client, node, &self.node(node)?.ops, path).await
+    }
+
+    async fn log(&self, _node: &str, _since: DateTime<Utc>) -> Result<Option<String>> {
+        Ok(None)
     }
 
     async fn link(&self, _node: &str, _server: Server) -> Result<LinkSight> {

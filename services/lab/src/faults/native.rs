@@ -1,12 +1,14 @@
 //! The native stack, as faults see and strike it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use proxy::Direction;
 use reqwest::{Client, Method, Url};
 use serde_json::Value;
@@ -144,6 +146,22 @@ impl Look for Native {
 
     async fn ops(&self, node: &str, path: &str) -> Result<Value> {
         http::ops(&self.client, node, &self.node(node)?.ops, path).await
+    }
+
+    async fn log(&self, node: &str, _since: DateTime<Utc>) -> Result<Option<String>> {
+        let path = self.stack.dir().log(node);
+        let mut log = String::new();
+        // a long one is put aside when a node starts again
+        for path in [path.with_extension("log.1"), path] {
+            match tokio::fs::read(&path).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                text => {
+                    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+                    log.push_str(&String::from_utf8_lossy(&text));
+                }
+            }
+        }
+        Ok(Some(log))
     }
 
     async fn link(&self, node: &str, server: Server) -> Result<LinkSight> {

@@ -1,17 +1,21 @@
 //! Every fault, with its evidence.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use lab::faults::native::Native;
-use lab::faults::{Evidence, Injector, Order, Site, Which, catalogue};
+use lab::faults::{Acted, Evidence, Injector, Order, Site, Which, catalogue};
 use lab::say::{Steps, Usage};
 use lab::stack::Stack;
+use lab::stack::strike::Target;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reqwest::Method;
 use sqlx::{Connection, PgConnection};
 use testkit::wait_until;
 
-use super::harms::Nothing;
+use super::harms::{Nothing, Once};
 use super::own::Own;
 use super::{LIMIT, NOT_SEEN};
 
@@ -72,6 +76,8 @@ async fn what_is_injected_is_seen_what_is_healed_is_over_and_what_is_neither_is_
     own.process_one().await;
 
     heals_by_itself(&own, &injector).await;
+    what_lies_in_wait_must_have_met_somebody(&own, &injector).await;
+    what_was_published_too_seldom_is_said_and_over(&own).await;
     own.fresh("faults-2").await;
     own.process_one().await;
     own.stack.clear(&Steps::new(&|_| {})).await.unwrap();
@@ -93,6 +99,11 @@ async fn heals_by_itself(own: &Own, injector: &Injector) {
     })
     .await;
     injector.heal(&active).await.unwrap();
+    let acted = text(injector.acted(&active).await.unwrap().unwrap());
+    assert!(
+        acted.contains("says that settle.before_ack acted"),
+        "{acted}"
+    );
     own.process_one().await;
 
     let unbind = injector.inject(&Order::new("queue-unbind")).await;
@@ -116,6 +127,65 @@ async fn heals_by_itself(own: &Own, injector: &Injector) {
             .all(|(_, healed)| healed.as_ref().unwrap().by_itself),
         "{healed:?}"
     );
+}
+
+fn text(acted: Acted) -> String {
+    let (Acted::Yes(text) | Acted::No(text) | Acted::CannotTell(text)) = acted;
+    text
+}
+
+/// An armed point that nobody passed has done nothing, and a death is not always its work.
+async fn what_lies_in_wait_must_have_met_somebody(own: &Own, injector: &Injector) {
+    let acted = async |active| injector.acted(active).await.unwrap().unwrap();
+    let delay = Order::new("fail-point").with("point", "submit.after_commit");
+    let delay = delay.with("action", "delay:1").on(Which::All);
+    let mut delay = injector.inject(&delay).await.unwrap();
+    assert!(injector.see(&mut delay, LIMIT).await.unwrap().happened());
+    let nobody = acted(&delay).await;
+    assert!(matches!(nobody, Acted::No(_)), "{nobody:?}");
+    own.process_one().await;
+    let passed = acted(&delay).await;
+    assert!(matches!(passed, Acted::Yes(_)), "{passed:?}");
+    injector.heal(&delay).await.unwrap();
+    assert_eq!(acted(&delay).await, passed, "its counts outlive it");
+
+    let crash = Order::new("fail-point").with("action", "crash@1000000");
+    let mut crash = injector.inject(&crash).await.unwrap();
+    assert!(injector.see(&mut crash, LIMIT).await.unwrap().happened());
+    let target = Target::Node(crash.struck[0].clone());
+    let pid = own.stack.pid(&target).unwrap().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    wait_until("the killed receiver to be back", LIMIT, async || {
+        let looked = injector.look(&crash).await;
+        matches!(looked, Ok(Evidence::HealedBySelf(_)))
+    })
+    .await;
+    let killed = acted(&crash).await;
+    assert!(matches!(killed, Acted::No(_)), "{killed:?}");
+    injector.heal(&crash).await.unwrap();
+    assert!(text(killed).contains("its log does not say that settle.before_ack acted"));
+    own.process_one().await;
+}
+
+async fn what_was_published_too_seldom_is_said_and_over(own: &Own) {
+    let site = Native::site(&own.stack);
+    let once = Site {
+        harm: Arc::new(Once::of(&site.harm)),
+        ..site
+    };
+    let injector = Injector::new(once, &own.root);
+    let twice = Order::new("duplicate-publish").with("copies", "2");
+    let mut twice = injector.inject(&twice).await.unwrap();
+    wait_until("the one copy to be delivered", LIMIT, async || {
+        let seen = injector.look(&twice).await.unwrap();
+        matches!(seen, Evidence::Partly(text) if text.ends_with("1 more deliveries of 2"))
+    })
+    .await;
+    let seen = injector.see(&mut twice, Duration::ZERO).await.unwrap();
+    assert!(!seen.happened(), "{seen:?}");
+    let healed = injector.heal(&twice).await.unwrap();
+    assert_eq!(healed.how, seen.text());
+    assert_eq!(injector.active().unwrap(), []);
 }
 
 async fn what_a_killed_lab_left_can_be_removed(stack: &Arc<Stack>) {
