@@ -10,14 +10,14 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use proxy::Direction;
-use reqwest::{Client, Method, Url};
+use reqwest::{Client, Method};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::http;
 use super::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look, Site};
-use crate::run::sight::NodeSight;
+use crate::run::sight::{NodeSight, vhost_of};
 use crate::say::Usage;
 use crate::stack::links::Links;
 use crate::stack::servers::Which as Server;
@@ -130,13 +130,9 @@ impl Look for Native {
     }
 
     fn vhost(&self) -> String {
-        let amqp = self.stack.addresses().map(|at| at.amqp).unwrap_or_default();
-        let url: Option<Url> = amqp.parse().ok();
-        let path = url.as_ref().map_or("", Url::path).trim_start_matches('/');
-        match path {
-            "" => "/".to_owned(),
-            name => postgres::decode(name),
-        }
+        let at = self.stack.addresses();
+        let vhost = at.and_then(|at| vhost_of(&at.amqp));
+        vhost.unwrap_or_else(|_| "/".to_owned())
     }
 
     fn auditor_url(&self) -> Result<String> {
