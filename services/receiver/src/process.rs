@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use chaos::{
     Knobs,
-    knobs::{DELAY_MAX_MS, FailureAction, Settings},
+    knobs::{CRASHES, DELAY_MAX_MS, FailureAction, Settings},
 };
 use daemon::{WrongSetting, tally::Tally};
 use messaging::{
@@ -117,7 +117,7 @@ impl Work {
             FailureAction::Reject => Failure::RetryBy(Settle::RequeueByReject, reason),
             FailureAction::Drop => Failure::RetryBy(Settle::DropConnection, reason),
             FailureAction::Crash => {
-                tracing::warn!(reason, "the work crashes its process");
+                tracing::warn!(reason, "{CRASHES}");
                 std::process::abort()
             }
             FailureAction::Ack => Failure::Swallow(reason),

@@ -20,6 +20,10 @@ use crate::{
     plan::{index_of, parse_list},
 };
 
+/// What the log says when a fail point does what it is armed with; the field `fail_point` names it. Of a
+/// process that crashed there, nothing else tells.
+pub const ACTS: &str = "a fail point acts";
+
 /// The error of a passage at a point armed with `error`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an error was injected at {0}")]
@@ -45,6 +49,7 @@ struct Inner {
 #[derive(Default)]
 struct Point {
     passages: AtomicU64,
+    acted: AtomicU64,
     parked: AtomicUsize,
     arming: Mutex<Option<Arming>>,
 }
@@ -67,6 +72,8 @@ pub struct FailPointStatus {
     pub armed: Option<String>,
     /// How often it was passed since the process started.
     pub passages: u64,
+    /// How many of those passages met what was armed: they waited, failed or stood still.
+    pub acted: u64,
     /// How many stand there now.
     pub parked: usize,
 }
@@ -110,7 +117,8 @@ impl FailPoints {
         let Some((action, number)) = point.pass() else {
             return Ok(());
         };
-        tracing::warn!(fail_point = name, ?action, "a fail point acts");
+        point.acted.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(fail_point = name, ?action, "{ACTS}");
         match action {
             Action::Crash => abort(),
             Action::Delay(time) => tokio::time::sleep(time).await,
@@ -174,6 +182,7 @@ impl FailPoints {
                 what,
                 armed,
                 passages: point.passages.load(Ordering::Relaxed),
+                acted: point.acted.load(Ordering::Relaxed),
                 parked: point.parked.load(Ordering::Relaxed),
             }
         };
@@ -291,6 +300,11 @@ mod tests {
             outcomes.push(points.hit(POINT).await.is_ok());
         }
         assert_eq!(outcomes, [true, false, true, true]);
+        points.replace("").unwrap();
+        points.hit(POINT).await.unwrap();
+        let status = points.status();
+        let point = status.iter().find(|point| point.name == POINT).unwrap();
+        assert_eq!((point.passages, point.acted), (5, 1));
     }
 
     #[tokio::test]

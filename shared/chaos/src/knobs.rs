@@ -8,6 +8,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::watch;
 
+/// What the log says before [`FailureAction::Crash`] ends the process: nothing else tells of it.
+pub const CRASHES: &str = "the work crashes its process";
 /// Longest delay.
 pub const DELAY_MAX_MS: u64 = 600_000;
 

@@ -14,7 +14,7 @@ mod fail_points;
 pub mod knobs;
 mod plan;
 
-pub use fail_points::{FailPointStatus, FailPoints, Injected};
+pub use fail_points::{ACTS, FailPointStatus, FailPoints, Injected};
 pub use knobs::Knobs;
 pub use plan::{Action, Plan, WrongFailPoint};
 

@@ -1,6 +1,6 @@
 //! Docker's command, run and read.
 
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +20,20 @@ pub async fn docker(arguments: &[&str]) -> Result<String> {
 
 /// The same, with these in the environment, or not (none).
 pub async fn run(arguments: &[&str], environment: &[(String, Option<String>)]) -> Result<String> {
+    let output = output(arguments, environment).await?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What a container has written since then, on both its streams: Docker gives each on its own.
+pub async fn logs(id: &str, since: &str) -> Result<String> {
+    let output = output(&["logs", "--since", since, id], &[]).await?;
+    let streams = [output.stdout, output.stderr];
+    Ok(streams
+        .map(|text| String::from_utf8_lossy(&text).into_owned())
+        .join("\n"))
+}
+
+async fn output(arguments: &[&str], environment: &[(String, Option<String>)]) -> Result<Output> {
     let mut command = Command::new("docker");
     for (name, value) in environment {
         match value {
@@ -39,7 +53,7 @@ pub async fn run(arguments: &[&str], environment: &[(String, Option<String>)]) -
         Ok(output) => output.context("cannot run docker")?,
     };
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        return Ok(output);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -10,9 +10,8 @@ use tokio::time::{sleep, sleep_until};
 use super::journal::FaultRecord;
 use super::schedule::Planned;
 use super::stage::Stage;
-use crate::faults::catalogue::Strikes;
 use crate::faults::injector::SEE_LIMIT;
-use crate::faults::{Active, Evidence, Healed, find};
+use crate::faults::{Acted, Active, Evidence, Healed, find};
 use crate::run::sight::NodeSight;
 use crate::say::{Steps, Usage};
 
@@ -93,12 +92,7 @@ impl Striker<'_> {
             ""
         };
         record.heal_evidence = Some(format!("{by_itself}{}", healed.how));
-        if !fired(&active, &healed) {
-            return Err(format!(
-                "armed and seen, but nobody died of it ({})",
-                healed.how
-            ));
-        }
+        self.acted(&active, record).await?;
         if under_load && load_over {
             return Err("the load was over before its turn came".to_owned());
         }
@@ -147,7 +141,7 @@ impl Striker<'_> {
     async fn see(&self, active: &mut Active, record: &mut FaultRecord) -> Result<(), String> {
         let limit = match find(&active.order.fault) {
             // a message published once more waits for its turn in the queue
-            Ok(entry) if entry.instant && entry.strikes == Strikes::Queue => self.recovery,
+            Ok(entry) if entry.publishes() => self.recovery,
             _ => SEE_LIMIT,
         };
         match self.stage.injector().see(active, limit).await {
@@ -161,6 +155,32 @@ impl Striker<'_> {
             }
             Ok(evidence) => Err(format!("it was injected and could not be seen: {evidence}")),
             Err(error) => Err(format!("it could not be seen: {error:#}")),
+        }
+    }
+
+    /// What lay in wait and met nobody has harmed nobody.
+    async fn acted(&self, active: &Active, record: &mut FaultRecord) -> Result<(), String> {
+        let begun = Instant::now();
+        let acted = loop {
+            match self.stage.injector().acted(active).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(acted)) => break acted,
+                Err(error) if begun.elapsed() > TRY_LIMIT => {
+                    return Err(format!(
+                        "armed and seen; nobody knows whether it acted: {error:#}"
+                    ));
+                }
+                Err(_) => sleep(EACH).await,
+            }
+        };
+        match acted {
+            Acted::Yes(how) | Acted::CannotTell(how) => {
+                self.steps.note(&how);
+                let evidence = record.evidence.get_or_insert_default();
+                *evidence = format!("{evidence}; then {how}");
+                Ok(())
+            }
+            Acted::No(how) => Err(format!("armed and seen, but it did nothing ({how})")),
         }
     }
 
@@ -183,11 +203,4 @@ struct Struck {
     active: Active,
     begun: Instant,
     load_over: bool,
-}
-
-/// An armed crash that nobody reached has harmed nobody.
-fn fired(active: &Active, healed: &Healed) -> bool {
-    let crash =
-        active.order.fault == "fail-point" && active.order.text("action").starts_with("crash");
-    !crash || healed.by_itself
 }

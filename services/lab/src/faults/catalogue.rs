@@ -139,6 +139,16 @@ impl Entry {
         self.fault.means() == Means::Links
     }
 
+    /// Whether it has such an argument.
+    pub fn takes(&self, argument: &str) -> bool {
+        self.args.iter().any(|arg| arg.name == argument)
+    }
+
+    /// Whether it publishes: that is over at once, waits for its turn in the queue, and cannot be taken back.
+    pub fn publishes(&self) -> bool {
+        self.instant && self.strikes == Strikes::Queue
+    }
+
     /// Why it cannot be done from there at all, if it cannot.
     pub fn not_from(&self, ground: Ground) -> Option<&'static str> {
         match (self.fault.means(), ground) {

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use async_trait::async_trait;
+use chrono::{DateTime, SecondsFormat, Utc};
 use reqwest::{Client, Method};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::catalogue::NO_PROXY;
 use super::http;
 use super::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look, Site};
-use crate::compose::docker::docker;
+use crate::compose::docker::{self, docker};
 use crate::compose::{Container, Project, project};
 use crate::run::sight::{NodeSight, Sight};
 use crate::say::Usage;
@@ -96,6 +97,15 @@ impl Look for Compose {
         self.project.nodes().await
     }
 
+    async fn listed(&self, target: &Target) -> Result<bool> {
+        let all = self.project.look().await?;
+        ensure!(!all.is_empty(), "the project has no containers at all");
+        Ok(all.iter().any(|one| match target {
+            Target::Node(name) => one.role().is_some() && one.node() == *name,
+            Target::Server(which) => one.service == project::server(*which).0,
+        }))
+    }
+
     async fn identity(&self, target: &Target) -> Result<Option<Identity>> {
         let container = self.container(target).await?;
         Ok(container.running.then(|| Identity {
@@ -141,6 +151,16 @@ impl Look for Compose {
 
     async fn ops(&self, node: &str, path: &str) -> Result<Value> {
         http::ops(&self.client, node, &self.ops_of(node).await?, path).await
+    }
+
+    async fn log(&self, node: &str, since: DateTime<Utc>) -> Result<Option<String>> {
+        let id = self.project.of_node(node).await?.id;
+        let since = since.to_rfc3339_opts(SecondsFormat::Nanos, true);
+        match docker::logs(&id, &since).await {
+            // this engine sends logs elsewhere
+            Err(error) if error.to_string().contains("does not support reading") => Ok(None),
+            log => log.map(Some),
+        }
     }
 
     async fn link(&self, _node: &str, _server: Server) -> Result<LinkSight> {

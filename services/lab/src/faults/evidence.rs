@@ -18,6 +18,33 @@ pub enum Evidence {
     HealedBySelf(String),
 }
 
+/// Whether somebody walked into what lay in wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acted {
+    Yes(String),
+    No(String),
+    /// It may have been that, and nobody here can tell.
+    CannotTell(String),
+}
+
+impl Acted {
+    /// Of several that were struck: one that did nothing decides.
+    pub fn of_all(each: &[Self]) -> Self {
+        let texts: Vec<&str> = each
+            .iter()
+            .map(|(Self::Yes(text) | Self::No(text) | Self::CannotTell(text))| &**text)
+            .collect();
+        let text = texts.join("; ");
+        if each.is_empty() || each.iter().any(|one| matches!(one, Self::No(_))) {
+            Self::No(text)
+        } else if each.iter().any(|one| matches!(one, Self::CannotTell(_))) {
+            Self::CannotTell(text)
+        } else {
+            Self::Yes(text)
+        }
+    }
+}
+
 impl Evidence {
     /// It is there, or was.
     pub fn happened(&self) -> bool {
@@ -82,5 +109,22 @@ mod tests {
         assert!(matches!(of(&[HealedBySelf, NotSeen]), NotSeen(_)));
         assert!(matches!(of(&[NotSeen, NotSeen]), NotSeen(_)));
         assert!(matches!(of(&[]), NotSeen(_)));
+    }
+
+    #[test]
+    fn of_several_that_lay_in_wait_each_must_have_acted() {
+        use Acted::{CannotTell, No, Yes};
+        let of = |each: &[fn(String) -> Acted]| {
+            Acted::of_all(
+                &each
+                    .iter()
+                    .map(|one| one(String::new()))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert!(matches!(of(&[Yes, Yes]), Yes(_)));
+        assert!(matches!(of(&[Yes, CannotTell]), CannotTell(_)));
+        assert!(matches!(of(&[CannotTell, No]), No(_)));
+        assert!(matches!(of(&[]), No(_)));
     }
 }

@@ -1,14 +1,17 @@
 //! A fail point of a node is armed: at a named moment of the road it crashes, waits, errs or stands still.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use chaos::FailPoints;
-use serde_json::{Map, Value, json};
+use chaos::{ACTS, FailPoints};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::site::Identity;
 use super::targets::{choose, names};
 use super::work::unarmed;
-use super::{Active, Aim, Evidence, Fault, Look, Order, Site};
+use super::{Acted, Active, Aim, Evidence, Fault, Look, Order, Site, last_words};
 use crate::say::Usage;
 use crate::stack::node::Service;
 use crate::stack::strike::Target;
@@ -19,24 +22,71 @@ const POINTS: &str = "/ops/fail-points";
 #[derive(Debug)]
 pub struct FailPoint;
 
-/// What each point of a node is armed with.
-async fn armed(look: &dyn Look, node: &str) -> Result<Map<String, Value>> {
+/// A point of a node, as that tells it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Point {
+    name: String,
+    armed: Option<String>,
+    passages: u64,
+    acted: u64,
+    parked: u64,
+}
+
+/// What was there before.
+#[derive(Debug, Serialize, Deserialize)]
+struct Before {
+    #[serde(flatten)]
+    identity: Identity,
+    /// What the process had counted at the point.
+    #[serde(default)]
+    passages: u64,
+    #[serde(default)]
+    acted: u64,
+}
+
+async fn points(look: &dyn Look, node: &str) -> Result<Vec<Point>> {
     let points = look.ops(node, POINTS).await?;
-    let points = points
-        .as_array()
-        .context("the node gave no list of fail points")?;
-    let armed = points.iter().filter(|point| point["armed"].is_string());
-    Ok(armed
-        .filter_map(|point| Some((point["name"].as_str()?.to_owned(), point["armed"].clone())))
+    serde_json::from_value(points).context("the node gave no list of fail points")
+}
+
+async fn point(look: &dyn Look, node: &str, name: &str) -> Result<Point> {
+    let mut all = points(look, node).await?.into_iter();
+    let found = all.find(|point| point.name == name);
+    found.with_context(|| format!("{node} has no fail point {name}"))
+}
+
+/// What each point of a node is armed with.
+async fn armed(look: &dyn Look, node: &str) -> Result<BTreeMap<String, String>> {
+    let points = points(look, node).await?.into_iter();
+    Ok(points
+        .filter_map(|point| Some((point.name, point.armed?)))
         .collect())
 }
 
 /// As a node reads it.
-fn list(armed: &Map<String, Value>) -> String {
+fn list(armed: &BTreeMap<String, String>) -> String {
     let each = armed
         .iter()
-        .map(|(name, action)| format!("{name}={}", action.as_str().unwrap_or_default()));
+        .map(|(name, action)| format!("{name}={action}"));
     each.collect::<Vec<_>>().join(",")
+}
+
+/// What a process that still runs has counted since then.
+fn counted(node: &str, before: &Before, now: &Point) -> Acted {
+    let since = |now: u64, before: u64| now.saturating_sub(before);
+    let passages = since(now.passages, before.passages);
+    let (acted, parked) = (since(now.acted, before.acted), now.parked);
+    let name = &now.name;
+    if acted == 0 {
+        Acted::No(format!(
+            "{node}: {name} was passed {passages} times and did nothing"
+        ))
+    } else {
+        Acted::Yes(format!(
+            "{node}: {name} was passed {passages} times and acted {acted} times, {parked} stand there"
+        ))
+    }
 }
 
 /// Who passes it.
@@ -70,13 +120,18 @@ impl Fault for FailPoint {
         let struck = names(&choose(order, look, Some(service(point))).await?);
         let mut before = Map::new();
         for name in &struck {
-            let armed = armed(look, name).await?;
-            if armed.contains_key(point) {
+            let now = self::point(look, name, point).await?;
+            if now.armed.is_some() {
                 return Err(Usage(format!("{point} of {name} is armed already")).into());
             }
             let identity = look.identity(&Target::Node(name.clone())).await?;
             let identity = identity.ok_or_else(|| Usage(format!("{name} does not run")))?;
-            before.insert(name.clone(), json!(identity));
+            let noted = Before {
+                identity,
+                passages: now.passages,
+                acted: now.acted,
+            };
+            before.insert(name.clone(), serde_json::to_value(noted)?);
         }
         Ok(Aim {
             struck,
@@ -88,7 +143,7 @@ impl Fault for FailPoint {
         let (point, action) = (active.order.text("point"), active.order.text("action"));
         for name in &active.struck {
             let mut all = armed(&*site.look, name).await?;
-            all.insert(point.to_owned(), json!(action));
+            all.insert(point.to_owned(), action.to_owned());
             site.harm.put_ops(name, POINTS, list(&all)).await?;
         }
         Ok(())
@@ -107,21 +162,56 @@ impl Fault for FailPoint {
         let point = active.order.text("point");
         let mut each = Vec::new();
         for name in &active.struck {
-            let was: Identity = active.noted(name)?;
-            each.push(match armed(look, name).await?.get(point) {
-                Some(action) => {
-                    let action = action.as_str().unwrap_or_default();
-                    Evidence::Seen(format!("{name}: {point} is armed with {action}"))
-                }
-                None => unarmed(name, &was, look, &format!("{point} is not armed")).await?,
-            });
+            let before: Before = active.noted(name)?;
+            if let Some(action) = armed(look, name).await?.get(point) {
+                let text = format!("{name}: {point} is armed with {action}");
+                each.push(Evidence::Seen(text));
+                continue;
+            }
+            let (how, words) = (format!("{point} is not armed"), [ACTS, point]);
+            let died = crashes(&active.order).then_some(&words[..]);
+            each.push(unarmed(name, &before.identity, active, look, &how, died).await?);
         }
         Ok(Evidence::of_all(&each))
     }
+
+    async fn acted(&self, active: &Active, look: &dyn Look) -> Result<Option<Acted>> {
+        let point = active.order.text("point");
+        let mut each = Vec::new();
+        for name in &active.struck {
+            let before: Before = active.noted(name)?;
+            let now = self::point(look, name, point).await?;
+            let identity = look.identity(&Target::Node(name.clone())).await?;
+            let was = &before.identity;
+            if identity.as_ref() == Some(was) {
+                each.push(counted(name, &before, &now));
+                continue;
+            }
+            let was = &was.name;
+            let said = last_words::said(look, name, active.at, &[ACTS, point]).await?;
+            each.push(match said {
+                Some(true) => Acted::Yes(format!("{name}: the log of {was} says that {point} acted")),
+                Some(false) => Acted::No(format!(
+                    "{name}: {was} is gone, and its log does not say that {point} acted"
+                )),
+                None if crashes(&active.order) => Acted::CannotTell(format!(
+                    "{name}: {was} is gone that had {point} armed; of what it died cannot be told from here"
+                )),
+                None => Acted::No(format!("{name}: {was} is gone, and its counts with it")),
+            });
+        }
+        Ok(Some(Acted::of_all(&each)))
+    }
+}
+
+fn crashes(order: &Order) -> bool {
+    order.text("action").starts_with("crash")
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -145,5 +235,33 @@ mod tests {
         );
         check("settle.before_ack", "crash,submit.after_commit=error").unwrap_err();
         check("", "").unwrap_err();
+    }
+
+    #[test]
+    fn a_point_that_was_passed_before_it_was_armed_or_in_vain_has_not_acted() {
+        let before: Before = serde_json::from_value(
+            json!({"name": "pid 1", "started": "7", "passages": 4, "acted": 1}),
+        )
+        .unwrap();
+        let now = |passages, acted| Point {
+            name: "settle.before_ack".to_owned(),
+            passages,
+            acted,
+            ..Point::default()
+        };
+        let not = counted("receiver-1", &before, &now(4, 1));
+        assert!(matches!(not, Acted::No(_)), "{not:?}");
+        let in_vain = counted("receiver-1", &before, &now(6, 1));
+        let text = "receiver-1: settle.before_ack was passed 2 times and did nothing";
+        assert_eq!(in_vain, Acted::No(text.to_owned()));
+        let done = counted("receiver-1", &before, &now(6, 2));
+        assert!(matches!(done, Acted::Yes(_)), "{done:?}");
+    }
+
+    #[test]
+    fn a_note_of_an_older_version_is_understood() {
+        let before: Before =
+            serde_json::from_value(json!({"name": "pid 1", "started": "7"})).unwrap();
+        assert_eq!((before.identity.name.as_str(), before.acted), ("pid 1", 0));
     }
 }

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
 use super::active::{Active, Notes};
-use super::{Entry, Evidence, Ground, Order, Site, find};
+use super::catalogue::Strikes;
+use super::{Acted, Entry, Evidence, Ground, Order, Site, find};
 use crate::run::sight::Elsewhere;
 use crate::say::Usage;
+use crate::stack::strike::Target;
 
 /// How long the evidence of a harm may take to show.
 pub const SEE_LIMIT: Duration = Duration::from_secs(15);
@@ -99,6 +101,9 @@ impl Injector {
         if let Err(error) = entry.fault.inject(&active, &self.site).await {
             let undone = self.heal(&active).await;
             let undone = match undone {
+                Ok(seen) if entry.publishes() => {
+                    format!("what was published could not be undone: {}", seen.how)
+                }
                 Ok(_) => "it was undone".to_owned(),
                 Err(error) => format!("and could not be undone: {error:#}"),
             };
@@ -110,7 +115,14 @@ impl Injector {
     /// One look. What cannot be seen is an error.
     pub async fn look(&self, active: &Active) -> Result<Evidence> {
         let entry = find(&active.order.fault)?;
-        let look = entry.fault.evidence(active, &*self.site.look);
+        let look = async {
+            let Parted { left, gone } = self.part(active).await?;
+            let mut each = gone;
+            if each.is_empty() || !left.struck.is_empty() {
+                each.push(entry.fault.evidence(&left, &*self.site.look).await?);
+            }
+            Ok::<_, anyhow::Error>(Evidence::of_all(&each))
+        };
         let evidence = timeout(LOOK_LIMIT, look)
             .await
             .context("a look takes too long")??;
@@ -119,6 +131,46 @@ impl Injector {
             Evidence::NotSeen(text) if active.seen.is_some() => Evidence::HealedBySelf(text),
             evidence => evidence,
         })
+    }
+
+    /// Of what lies in wait: whether somebody walked into it. What cannot be asked is an error.
+    pub async fn acted(&self, active: &Active) -> Result<Option<Acted>> {
+        let entry = find(&active.order.fault)?;
+        let acted = entry.fault.acted(active, &*self.site.look);
+        timeout(LOOK_LIMIT, acted)
+            .await
+            .context("a look takes too long")?
+    }
+
+    /// Those that were struck and still are there, dead or alive, and a word for each other: its container was made anew,
+    /// or scaled away. Where that cannot be asked, nothing is known, so it is an error.
+    async fn part(&self, active: &Active) -> Result<Parted> {
+        let entry = find(&active.order.fault)?;
+        let (mut left, mut gone) = (active.clone(), Vec::new());
+        left.struck.clear();
+        for name in &active.struck {
+            let target = match entry.strikes {
+                Strikes::Nodes(_) | Strikes::AnyNode | Strikes::Links(_) => {
+                    Target::Node(name.clone())
+                }
+                Strikes::Server(server) => Target::Server(server),
+                Strikes::Queue | Strikes::Connections => {
+                    left.struck.push(name.clone());
+                    continue;
+                }
+            };
+            let listed = self.site.look.listed(&target).await;
+            if listed.with_context(|| format!("whether {name} still is there is unknown"))? {
+                left.struck.push(name.clone());
+            } else {
+                let text = format!("{name} is no more: what was done to it is over with it");
+                gone.push(match active.seen {
+                    Some(_) => Evidence::HealedBySelf(text),
+                    None => Evidence::NotSeen(text),
+                });
+            }
+        }
+        Ok(Parted { left, gone })
     }
 
     /// Looks until the harm shows, for so long at most, and notes what was seen.
@@ -149,10 +201,13 @@ impl Injector {
     /// Undoes it, looks until it is over, and forgets it.
     pub async fn heal(&self, active: &Active) -> Result<Healed> {
         let entry = find(&active.order.fault)?;
+        let parted = self.part(active).await;
+        let parted = parted.with_context(|| format!("{} cannot be healed", active.describe()))?;
+        let all_gone = parted.left.struck.is_empty() && !parted.gone.is_empty();
         let before = self.look(active).await;
-        let by_itself = matches!(before, Ok(Evidence::HealedBySelf(_)));
+        let by_itself = all_gone || matches!(before, Ok(Evidence::HealedBySelf(_)));
         let begun = Instant::now();
-        let healing = entry.fault.heal(active, &self.site);
+        let healing = entry.fault.heal(&parted.left, &self.site);
         let healing = timeout(HEAL_LIMIT, healing).await;
         let healed = healing
             .map_err(anyhow::Error::from)
@@ -164,7 +219,11 @@ impl Injector {
         loop {
             let seen = self.look(active).await;
             match seen {
-                Ok(evidence) if evidence.over() => {
+                // what is done at once has nothing to undo, even if less of it is seen than was ordered
+                Ok(evidence)
+                    if evidence.over()
+                        || (entry.instant && matches!(evidence, Evidence::Partly(_))) =>
+                {
                     self.notes.remove(&active.id)?;
                     let how = evidence.text().to_owned();
                     // what is over as soon as it is done nobody healed, however soon it was looked at
@@ -215,6 +274,14 @@ impl Injector {
     }
 }
 
+/// Those that were struck.
+struct Parted {
+    /// The fault on those that still are there.
+    left: Active,
+    /// What is seen of the others.
+    gone: Vec<Evidence>,
+}
+
 /// Two faults of one kind, or of one link, would undo each other.
 fn in_the_way(one: &Active, other: &Active) -> Result<bool, Usage> {
     let (one, other) = (find(&one.order.fault)?, find(&other.order.fault)?);
@@ -228,3 +295,7 @@ fn usage_first(error: anyhow::Error) -> anyhow::Error {
         None => error,
     }
 }
+
+#[cfg(test)]
+#[path = "injector_tests.rs"]
+mod tests;

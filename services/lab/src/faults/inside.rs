@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use reqwest::{Client, Method};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -73,6 +74,25 @@ impl Look for Inside {
         Ok(self.sight.nodes.clone())
     }
 
+    /// A node that no address leads to any more had its settings in a process that is gone. Where none of its service was
+    /// asked for, nobody knows.
+    async fn listed(&self, target: &Target) -> Result<bool> {
+        let Target::Node(name) = target else {
+            return no_hands();
+        };
+        let nodes = &self.sight.nodes;
+        if nodes.iter().any(|node| node.name == *name) {
+            return Ok(true);
+        }
+        if !nodes
+            .iter()
+            .any(|node| name.starts_with(node.service.name()))
+        {
+            bail!("nobody knows whether there still is a node {name}; say where it is: --nodes");
+        }
+        Ok(false)
+    }
+
     async fn identity(&self, target: &Target) -> Result<Option<Identity>> {
         Ok(self.began(target).await?.map(|since| Identity {
             name: format!("the process of {since}"),
@@ -117,6 +137,10 @@ impl Look for Inside {
 
     async fn ops(&self, node: &str, path: &str) -> Result<Value> {
         http::ops(&self.client, node, &self.node(node)?.ops, path).await
+    }
+
+    async fn log(&self, _node: &str, _since: DateTime<Utc>) -> Result<Option<String>> {
+        Ok(None)
     }
 
     async fn link(&self, _node: &str, _server: Server) -> Result<LinkSight> {

@@ -21,7 +21,7 @@ pub mod fail_point;
 pub mod http;
 pub mod injector;
 pub mod inside;
-pub mod kill;
+pub mod last_words;
 pub mod left;
 pub mod link;
 pub mod memory_alarm;
@@ -29,10 +29,9 @@ pub mod native;
 pub mod offered;
 pub mod order;
 pub mod over_socket;
-pub mod pause;
+pub mod program;
 pub mod queue_limit;
 pub mod queue_unbind;
-pub mod restart;
 pub mod site;
 pub mod targets;
 pub mod work;
@@ -43,7 +42,7 @@ use serde_json::Value;
 
 pub use active::Active;
 pub use catalogue::{Entry, Ground, catalogue, find};
-pub use evidence::Evidence;
+pub use evidence::{Acted, Evidence};
 pub use injector::{Healed, Injector};
 pub use order::{Order, Which};
 pub use site::{Harm, Look, Site};
@@ -94,4 +93,10 @@ pub trait Fault: Send + Sync {
 
     /// Whether the harm can be seen now.
     async fn evidence(&self, active: &Active, look: &dyn Look) -> Result<Evidence>;
+
+    /// Of what lies in wait, such as an armed fail point: whether somebody walked into it, also after it was healed. None:
+    /// it does not lie in wait.
+    async fn acted(&self, _active: &Active, _look: &dyn Look) -> Result<Option<Acted>> {
+        Ok(None)
+    }
 }

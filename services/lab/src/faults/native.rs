@@ -1,21 +1,23 @@
 //! The native stack, as faults see and strike it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use proxy::Direction;
-use reqwest::{Client, Method, Url};
+use reqwest::{Client, Method};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::http;
 use super::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look, Site};
-use crate::run::sight::NodeSight;
+use crate::run::sight::{NodeSight, vhost_of};
 use crate::say::Usage;
 use crate::stack::links::Links;
 use crate::stack::servers::Which as Server;
@@ -83,6 +85,13 @@ impl Look for Native {
         Ok(self.all_nodes())
     }
 
+    async fn listed(&self, target: &Target) -> Result<bool> {
+        Ok(match target {
+            Target::Node(name) => self.node(name).is_ok(),
+            Target::Server(_) => true,
+        })
+    }
+
     async fn identity(&self, target: &Target) -> Result<Option<Identity>> {
         let pid = self.stack.pid(target)?;
         Ok(pid.and_then(process::look).map(|process| Identity {
@@ -121,13 +130,9 @@ impl Look for Native {
     }
 
     fn vhost(&self) -> String {
-        let amqp = self.stack.addresses().map(|at| at.amqp).unwrap_or_default();
-        let url: Option<Url> = amqp.parse().ok();
-        let path = url.as_ref().map_or("", Url::path).trim_start_matches('/');
-        match path {
-            "" => "/".to_owned(),
-            name => postgres::decode(name),
-        }
+        let at = self.stack.addresses();
+        let vhost = at.and_then(|at| vhost_of(&at.amqp));
+        vhost.unwrap_or_else(|_| "/".to_owned())
     }
 
     fn auditor_url(&self) -> Result<String> {
@@ -137,6 +142,22 @@ impl Look for Native {
 
     async fn ops(&self, node: &str, path: &str) -> Result<Value> {
         http::ops(&self.client, node, &self.node(node)?.ops, path).await
+    }
+
+    async fn log(&self, node: &str, _since: DateTime<Utc>) -> Result<Option<String>> {
+        let path = self.stack.dir().log(node);
+        let mut log = String::new();
+        // a long one is put aside when a node starts again
+        for path in [path.with_extension("log.1"), path] {
+            match tokio::fs::read(&path).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                text => {
+                    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+                    log.push_str(&String::from_utf8_lossy(&text));
+                }
+            }
+        }
+        Ok(Some(log))
     }
 
     async fn link(&self, node: &str, server: Server) -> Result<LinkSight> {

@@ -4,13 +4,11 @@ use super::catalogue::{Arg, Entry, Kind, Strikes};
 use super::close_connection::CloseConnection;
 use super::duplicate_publish::DuplicatePublish;
 use super::fail_point::FailPoint;
-use super::kill::Kill;
 use super::link::{How, Link};
 use super::memory_alarm::MemoryAlarm;
-use super::pause::Pause;
+use super::program::{Deed, Program};
 use super::queue_limit::QueueLimit;
 use super::queue_unbind::QueueUnbind;
-use super::restart::Restart;
 use super::targets::Targets;
 use super::work::Work;
 use crate::stack::node::Service;
@@ -94,7 +92,7 @@ const COPY: &[Arg] = &[
         name: "run",
         kind: Kind::Text,
         usual: "",
-        what: "of which run the message is (any, if empty)",
+        what: "of which run the message is (if empty: of an experiment's own, else of any)",
     },
     Arg {
         name: "copies",
@@ -132,25 +130,25 @@ pub fn all() -> Vec<Entry> {
 fn nodes() -> Vec<Entry> {
     let one = |service, names: [&'static str; 3]| {
         let (targets, strikes) = (Targets::Nodes(service), Strikes::Nodes(service));
-        let (kill, end) = (End::Kill, End::Terminate);
+        let program = |deed| Program { targets, deed };
         [
             Entry::new(
                 names[0],
                 "a node is killed and stays dead",
                 strikes,
-                Kill { targets, end: kill },
+                program(Deed::End(End::Kill)),
             ),
             Entry::new(
                 names[1],
                 "a node is asked to stop and stays away",
                 strikes,
-                Kill { targets, end },
+                program(Deed::End(End::Terminate)),
             ),
             Entry::new(
                 names[2],
                 "a node stands still, its sockets open",
                 strikes,
-                Pause { targets },
+                program(Deed::Pause),
             ),
         ]
     };
@@ -168,24 +166,26 @@ fn nodes() -> Vec<Entry> {
 fn servers() -> Vec<Entry> {
     let one = |server, names: [&'static str; 3]| {
         let (targets, strikes) = (Targets::Server(server), Strikes::Server(server));
-        let kill = Kill {
-            targets,
-            end: End::Kill,
-        };
+        let program = |deed| Program { targets, deed };
         [
-            Entry::new(names[0], "it is killed and stays dead", strikes, kill),
+            Entry::new(
+                names[0],
+                "it is killed and stays dead",
+                strikes,
+                program(Deed::End(End::Kill)),
+            ),
             Entry::new(
                 names[1],
                 "it is stopped softly and started again",
                 strikes,
-                Restart { targets },
+                program(Deed::Restart),
             )
             .instant(),
             Entry::new(
                 names[2],
                 "it stands still, its sockets open",
                 strikes,
-                Pause { targets },
+                program(Deed::Pause),
             ),
         ]
     };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -54,6 +55,9 @@ pub trait Look: Send + Sync {
     /// All nodes, in an order that is the same each time.
     async fn nodes(&self) -> Result<Vec<NodeSight>>;
 
+    /// Whether there still is such a target, dead or alive. What cannot be asked is an error: unknown is not gone.
+    async fn listed(&self, target: &Target) -> Result<bool>;
+
     /// The process that a target is now; none while it does not run.
     async fn identity(&self, target: &Target) -> Result<Option<Identity>>;
 
@@ -74,6 +78,9 @@ pub trait Look: Send + Sync {
 
     /// Asks a node's second port.
     async fn ops(&self, node: &str, path: &str) -> Result<Value>;
+
+    /// What a node has written to its log since then, perhaps with what is older. `None`: it cannot be read from here.
+    async fn log(&self, node: &str, since: DateTime<Utc>) -> Result<Option<String>>;
 
     /// A node's link to a server. Without proxies this is wrong usage.
     async fn link(&self, node: &str, server: Server) -> Result<LinkSight>;

@@ -1,4 +1,4 @@
-//! The programs that a fault may strike, and how the death of one is seen.
+//! The programs that a fault may strike, and how it is seen that one is dead or stands still.
 
 use anyhow::Result;
 use serde_json::{Map, Value};
@@ -64,6 +64,22 @@ impl Targets {
                         "{name}: {process} is gone, {now} takes connections"
                     ))
                 }
+            });
+        }
+        Ok(Evidence::of_all(&each))
+    }
+
+    /// Each still is the process that it was, and stands.
+    pub async fn stillness(self, active: &Active, look: &dyn Look) -> Result<Evidence> {
+        let mut each = Vec::new();
+        for name in &active.struck {
+            let before: Identity = active.noted(name)?;
+            let process = &before.name;
+            each.push(match look.life(&self.named(name), &before).await? {
+                Life::Paused => Evidence::Seen(format!("{name}: {process} stands still")),
+                Life::Runs => Evidence::NotSeen(format!("{name}: {process} runs")),
+                // whoever was seen to stand still is over with it; else nobody knows what ended it
+                Life::Gone => Evidence::NotSeen(format!("{name}: {process} is gone")),
             });
         }
         Ok(Evidence::of_all(&each))

@@ -4,11 +4,12 @@
 
 use anyhow::Result;
 use async_trait::async_trait;
+use chaos::knobs::CRASHES;
 use serde_json::{Map, Value, json};
 
 use super::site::Identity;
 use super::targets::{choose, names};
-use super::{Active, Aim, Evidence, Fault, Look, Order, Site};
+use super::{Active, Aim, Evidence, Fault, Look, Order, Site, last_words};
 use crate::say::Usage;
 use crate::stack::node::Service;
 use crate::stack::strike::Target;
@@ -43,6 +44,14 @@ impl Work {
             }
         }
         Ok(wanted)
+    }
+
+    /// Whether a receiver whose work fails dies of it.
+    fn deadly(&self, order: &Order) -> bool {
+        match self {
+            Self::Slow => false,
+            Self::Fail(action) => action.unwrap_or_else(|| order.text("action")) == "crash",
+        }
     }
 }
 
@@ -114,7 +123,9 @@ impl Fault for Work {
                 Evidence::Seen(format!("{name}: its knobs stand at {knobs}"))
             } else {
                 let was: Identity = serde_json::from_value(before["identity"].clone())?;
-                unarmed(name, &was, look, &format!("its knobs stand at {knobs}")).await?
+                let how = format!("its knobs stand at {knobs}");
+                let died = self.deadly(&active.order).then_some(&[CRASHES][..]);
+                unarmed(name, &was, active, look, &how, died).await?
             });
         }
         Ok(Evidence::of_all(&each))
@@ -122,15 +133,37 @@ impl Fault for Work {
 }
 
 /// A node that has nothing of what was set in it: nobody set it, or it was started again since.
-pub async fn unarmed(name: &str, was: &Identity, look: &dyn Look, how: &str) -> Result<Evidence> {
+///
+/// Whether it died of what was set, only its log tells, by a line with the words `died`; none: one does not die of it. (What
+/// was seen before is over with the process that had it.)
+pub async fn unarmed(
+    name: &str,
+    was: &Identity,
+    active: &Active,
+    look: &dyn Look,
+    how: &str,
+    died: Option<&[&str]>,
+) -> Result<Evidence> {
     let now = look.identity(&Target::Node(name.to_owned())).await?;
-    Ok(match now {
-        Some(now) if now != *was => {
-            let (was, now) = (&was.name, &now.name);
-            Evidence::HealedBySelf(format!("{name}: {was} is gone, {now} runs; {how}"))
-        }
-        _ => Evidence::NotSeen(format!("{name}: {how}")),
-    })
+    let Some(now) = now.filter(|now| now != was) else {
+        return Ok(Evidence::NotSeen(format!("{name}: {how}")));
+    };
+    let (was, now) = (&was.name, &now.name);
+    let text = format!("{name}: {was} is gone, {now} runs; {how}");
+    let Some(words) = died else {
+        return Ok(Evidence::NotSeen(text));
+    };
+    Ok(
+        match last_words::said(look, name, active.at, words).await? {
+            Some(true) => {
+                Evidence::HealedBySelf(format!("{text}; its log says that it died of this"))
+            }
+            Some(false) => {
+                Evidence::NotSeen(format!("{text}; its log does not say that it died of this"))
+            }
+            None => Evidence::NotSeen(format!("{text}; of what it died cannot be told from here")),
+        },
+    )
 }
 
 #[cfg(test)]

@@ -143,6 +143,12 @@ impl Stack {
         let _changing = self.changing.lock().await;
         let grown = self.grow(plan, steps).await;
         let leaving = shrink(&mut self.nodes(), plan);
+        // what was done to a node is over with it: the next of its name is another one
+        self.held().retain(|held| {
+            !leaving
+                .iter()
+                .any(|node| *held == Target::Node(node.place.name.clone()))
+        });
         // also after a failure: the nodes that did start belong behind the gateway
         let routed = self.route().await;
         stop_nodes(leaving, steps).await;

@@ -208,6 +208,18 @@ fn a_killed_container_stays_dead_until_it_is_healed(stack: &Stack, folder: &Fold
     let said = wants(0, stack.lab(folder, &["fault", "heal", "--all"]));
     assert!(said.contains("healed: "), "{said}");
     assert_eq!(state(dead[0]), "running");
+
+    // what was done to a container is over with it
+    let kill = ["fault", "inject", "receiver-kill"];
+    wants(0, stack.lab(folder, &kill));
+    let scale = format!("--scale=receiver={}", all.lines().count());
+    let anew = ["up", "--detach", "--wait", "--no-build", "--no-deps"];
+    let anew = [&anew[..], &["--force-recreate", &scale, "receiver"]].concat();
+    stack.compose(&anew);
+    let said = wants(0, stack.lab(folder, &["fault", "heal", "--all"]));
+    assert!(said.contains("is no more: "), "{said}");
+    let said = wants(0, stack.lab(folder, &["fault", "heal", "--all"]));
+    assert!(said.contains("no fault is active"), "{said}");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use super::file::{Setup, nth};
 use super::fits::Place;
-use crate::faults::{Harm, Injector, Order, Which};
+use crate::faults::{Harm, Injector, Order, Which, find};
 use crate::run::RunId;
 use crate::run::sight::{Elsewhere, NodeSight, Sight};
 use crate::say::{Steps, Tell, Usage};
@@ -59,14 +59,41 @@ trait Scenery: Send + Sync {
     fn left_over(&self) -> String;
 }
 
+/// Who is on it, for one run.
+#[derive(Debug, Default)]
+struct Cast {
+    run: Option<RunId>,
+    nodes: Vec<NodeSight>,
+}
+
+impl Cast {
+    fn named(&self, order: &Order) -> Result<Order> {
+        let mut order = order.clone();
+        if let (Some(run), true) = (&self.run, find(&order.fault)?.takes("run"))
+            && order.text("run").is_empty()
+        {
+            order = order.with("run", run.as_str());
+        }
+        let Which::One(place) = &order.which else {
+            return Ok(order);
+        };
+        let (service, number) = nth(place).with_context(|| format!("{place} is no node"))?;
+        let mut all = self.nodes.iter().filter(|node| node.service == service);
+        let found = all
+            .nth(number - 1)
+            .with_context(|| format!("there is no {place}"))?;
+        let name = found.name.clone();
+        Ok(order.on(Which::One(name)))
+    }
+}
+
 /// Where the nodes of one experiment after the other are.
 #[derive(Clone)]
 pub struct Stage {
     scenery: Arc<dyn Scenery>,
     injector: Injector,
     client: Client,
-    /// Of the run.
-    nodes: Arc<Mutex<Vec<NodeSight>>>,
+    cast: Arc<Mutex<Cast>>,
 }
 
 impl Stage {
@@ -113,7 +140,7 @@ impl Stage {
             injector: scenery.injector(None),
             scenery: Arc::new(scenery),
             client: Client::new(),
-            nodes: Arc::default(),
+            cast: Arc::default(),
         }
     }
 
@@ -136,10 +163,10 @@ impl Stage {
     /// New nodes with all that they need, for one run.
     pub async fn set(&self, setup: &Setup, run: &RunId) -> Result<Sight> {
         let sight = self.scenery.set(setup, run).await?;
-        self.nodes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone_from(&sight.nodes);
+        *self.cast.lock().unwrap_or_else(PoisonError::into_inner) = Cast {
+            run: Some(run.clone()),
+            nodes: sight.nodes.clone(),
+        };
         if let Err(why) = self.ready(&sight.nodes, self.scenery.ready_limit()).await {
             bail!("the nodes did not get ready: {why}");
         }
@@ -182,18 +209,11 @@ impl Stage {
         &self.client
     }
 
-    /// `receiver-2` is the second receiver, whatever its name is.
+    /// As it is meant in this run: `receiver-2` is the second receiver, whatever its name is, and a message is one of the
+    /// run's own, for the ledger may know those of others.
     pub fn named(&self, order: &Order) -> Result<Order> {
-        let Which::One(place) = &order.which else {
-            return Ok(order.clone());
-        };
-        let (service, number) = nth(place).with_context(|| format!("{place} is no node"))?;
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = nodes.iter().filter(|node| node.service == service);
-        let found = all
-            .nth(number - 1)
-            .with_context(|| format!("there is no {place}"))?;
-        Ok(order.clone().on(Which::One(found.name.clone())))
+        let cast = self.cast.lock().unwrap_or_else(PoisonError::into_inner);
+        cast.named(order)
     }
 
     /// Waits until every node has all that it needs; else what is missing.
@@ -232,5 +252,37 @@ impl Stage {
             return None;
         }
         Some(format!("{name} misses {}", away.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::node::Service;
+
+    #[test]
+    fn an_order_means_the_nodes_and_the_messages_of_the_run() {
+        let node = |name: &str, service| NodeSight {
+            name: name.to_owned(),
+            service,
+            ops: String::new(),
+            address: String::new(),
+        };
+        let cast = Cast {
+            run: Some("mine".parse().unwrap()),
+            nodes: vec![
+                node("sender-a", Service::Sender),
+                node("receiver-b", Service::Receiver),
+                node("receiver-c", Service::Receiver),
+            ],
+        };
+        let second = Order::new("receiver-kill").on(Which::One("receiver-2".to_owned()));
+        let second = cast.named(&second).unwrap();
+        assert_eq!(second.which, Which::One("receiver-c".to_owned()));
+        assert_eq!(second.text("run"), "");
+        let again = Order::new("duplicate-publish");
+        assert_eq!(cast.named(&again).unwrap().text("run"), "mine");
+        let other = again.with("run", "theirs");
+        assert_eq!(cast.named(&other).unwrap(), other);
     }
 }

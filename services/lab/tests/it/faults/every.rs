@@ -1,0 +1,205 @@
+//! Every fault, with its evidence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use lab::faults::native::Native;
+use lab::faults::{Acted, Evidence, Injector, Order, Site, Which, catalogue};
+use lab::say::{Steps, Usage};
+use lab::stack::Stack;
+use lab::stack::strike::Target;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::Method;
+use sqlx::{Connection, PgConnection};
+use testkit::wait_until;
+
+use super::harms::{Nothing, Once};
+use super::own::Own;
+use super::{LIMIT, NOT_SEEN};
+
+/// Of every fault, and of one whose evidence is later than that of all others.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_injected_is_seen_what_is_healed_is_over_and_what_is_neither_is_not_seen() {
+    let own = Own::start().await;
+    own.fresh("faults-1").await;
+    own.process_one().await;
+    let site = Native::site(&own.stack);
+
+    let nothing = Site {
+        harm: Arc::new(Nothing),
+        ..site.clone()
+    };
+    // not among the notes of the stack: each would be in the way of the others
+    let each = catalogue().iter().map(|entry| {
+        let injector = Injector::new(nothing.clone(), &own.root.join(entry.name));
+        async move {
+            let injected = injector.inject(&Order::new(entry.name)).await;
+            let mut active = injected.unwrap_or_else(|error| panic!("{}: {error:#}", entry.name));
+            let evidence = injector.see(&mut active, NOT_SEEN).await.unwrap();
+            assert!(
+                !evidence.happened(),
+                "{} was not injected: {evidence:?}",
+                entry.name
+            );
+        }
+    });
+    join_all(each).await;
+
+    let injector = Injector::new(site, &own.root);
+    for entry in catalogue() {
+        let name = entry.name;
+        // a message goes through between two: each leaves a stack that works
+        own.process_one().await;
+        let mut active = injector.inject(&Order::new(name)).await;
+        let active = active
+            .as_mut()
+            .unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        assert_eq!(injector.active().unwrap().len(), 1, "{name}");
+        let evidence = injector.see(active, LIMIT).await.unwrap();
+        assert!(evidence.happened(), "{name}: {evidence:?}");
+        if !entry.instant {
+            assert!(
+                matches!(evidence, Evidence::Seen(_)),
+                "{name}: {evidence:?}"
+            );
+            let again = injector.inject(&Order::new(name).on(Which::All)).await;
+            // an unbound queue cannot be aimed at either
+            assert!(again.unwrap_err().is::<Usage>(), "{name}");
+        }
+        let healed = injector.heal(active).await;
+        let healed = healed.unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        assert_eq!(healed.by_itself, entry.instant, "{name}: {healed:?}");
+        assert!(injector.active().unwrap().is_empty(), "{name}");
+    }
+    own.process_one().await;
+
+    heals_by_itself(&own, &injector).await;
+    what_lies_in_wait_must_have_met_somebody(&own, &injector).await;
+    what_was_published_too_seldom_is_said_and_over(&own).await;
+    own.fresh("faults-2").await;
+    own.process_one().await;
+    own.stack.clear(&Steps::new(&|_| {})).await.unwrap();
+    assert!(Box::pin(own.stack.status()).await.nodes.is_empty());
+    what_a_killed_lab_left_can_be_removed(&own.stack).await;
+    own.stop().await;
+}
+
+/// What the services mend before anybody heals it.
+async fn heals_by_itself(own: &Own, injector: &Injector) {
+    let crash = Order::new("fail-point").with("action", "crash@1");
+    let mut active = injector.inject(&crash.on(Which::All)).await.unwrap();
+    own.process_one().await;
+    injector.see(&mut active, LIMIT).await.unwrap();
+    wait_until("a crashed receiver to be back", LIMIT, async || {
+        let looked = injector.look(&active).await;
+        // the message comes to the other one next, which may crash too
+        looked.is_ok_and(|evidence| evidence.text().contains("is gone"))
+    })
+    .await;
+    injector.heal(&active).await.unwrap();
+    let acted = text(injector.acted(&active).await.unwrap().unwrap());
+    assert!(
+        acted.contains("says that settle.before_ack acted"),
+        "{acted}"
+    );
+    own.process_one().await;
+
+    let unbind = injector.inject(&Order::new("queue-unbind")).await;
+    let mut unbind = unbind.unwrap();
+    let seen = injector.see(&mut unbind, LIMIT).await.unwrap();
+    assert!(matches!(seen, Evidence::Seen(_)), "{seen:?}");
+    // whoever opens a new session binds the queue again
+    let close = Order::new("rabbitmq-close-connection").on(Which::All);
+    let mut close = injector.inject(&close).await.unwrap();
+    injector.see(&mut close, LIMIT).await.unwrap();
+    wait_until("the queue to be bound again", LIMIT, async || {
+        let looked = injector.look(&unbind).await;
+        matches!(looked, Ok(Evidence::HealedBySelf(_)))
+    })
+    .await;
+    let healed = injector.heal_all().await.unwrap();
+    assert_eq!(healed.len(), 2);
+    assert!(
+        healed
+            .iter()
+            .all(|(_, healed)| healed.as_ref().unwrap().by_itself),
+        "{healed:?}"
+    );
+}
+
+fn text(acted: Acted) -> String {
+    let (Acted::Yes(text) | Acted::No(text) | Acted::CannotTell(text)) = acted;
+    text
+}
+
+/// An armed point that nobody passed has done nothing, and a death is not always its work.
+async fn what_lies_in_wait_must_have_met_somebody(own: &Own, injector: &Injector) {
+    let acted = async |active| injector.acted(active).await.unwrap().unwrap();
+    let delay = Order::new("fail-point").with("point", "submit.after_commit");
+    let delay = delay.with("action", "delay:1").on(Which::All);
+    let mut delay = injector.inject(&delay).await.unwrap();
+    assert!(injector.see(&mut delay, LIMIT).await.unwrap().happened());
+    let nobody = acted(&delay).await;
+    assert!(matches!(nobody, Acted::No(_)), "{nobody:?}");
+    own.process_one().await;
+    let passed = acted(&delay).await;
+    assert!(matches!(passed, Acted::Yes(_)), "{passed:?}");
+    injector.heal(&delay).await.unwrap();
+    assert_eq!(acted(&delay).await, passed, "its counts outlive it");
+
+    let crash = Order::new("fail-point").with("action", "crash@1000000");
+    let mut crash = injector.inject(&crash).await.unwrap();
+    assert!(injector.see(&mut crash, LIMIT).await.unwrap().happened());
+    let target = Target::Node(crash.struck[0].clone());
+    let pid = own.stack.pid(&target).unwrap().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    wait_until("the killed receiver to be back", LIMIT, async || {
+        let looked = injector.look(&crash).await;
+        matches!(looked, Ok(Evidence::HealedBySelf(_)))
+    })
+    .await;
+    let killed = acted(&crash).await;
+    assert!(matches!(killed, Acted::No(_)), "{killed:?}");
+    injector.heal(&crash).await.unwrap();
+    assert!(text(killed).contains("its log does not say that settle.before_ack acted"));
+    own.process_one().await;
+}
+
+async fn what_was_published_too_seldom_is_said_and_over(own: &Own) {
+    let site = Native::site(&own.stack);
+    let once = Site {
+        harm: Arc::new(Once::of(&site.harm)),
+        ..site
+    };
+    let injector = Injector::new(once, &own.root);
+    let twice = Order::new("duplicate-publish").with("copies", "2");
+    let mut twice = injector.inject(&twice).await.unwrap();
+    wait_until("the one copy to be delivered", LIMIT, async || {
+        let seen = injector.look(&twice).await.unwrap();
+        matches!(seen, Evidence::Partly(text) if text.ends_with("1 more deliveries of 2"))
+    })
+    .await;
+    let seen = injector.see(&mut twice, Duration::ZERO).await.unwrap();
+    assert!(!seen.happened(), "{seen:?}");
+    let healed = injector.heal(&twice).await.unwrap();
+    assert_eq!(healed.how, seen.text());
+    assert_eq!(injector.active().unwrap(), []);
+}
+
+async fn what_a_killed_lab_left_can_be_removed(stack: &Arc<Stack>) {
+    let vhost = ["vhosts", "r1121-0915-left"];
+    stack.manage(Method::PUT, &vhost, None).await.unwrap();
+    let database = stack.addresses().unwrap().database;
+    let mut database = PgConnection::connect(&database).await.unwrap();
+    let create = r#"create database "r1121-0915-left""#;
+    sqlx::query(create).execute(&mut database).await.unwrap();
+    stack.remove_left_scenes().await.unwrap();
+    let look = Native::site(stack).look;
+    assert_eq!(look.broker(&vhost).await.unwrap(), None);
+    assert!(look.broker(&["vhosts", "/"]).await.unwrap().is_some());
+    let left = "select count(*) from pg_database where datname like 'r1121%'";
+    let (left,): (i64,) = sqlx::query_as(left).fetch_one(&mut database).await.unwrap();
+    assert_eq!(left, 0);
+}
