@@ -13,7 +13,8 @@ use daemon::clock;
 use futures::future::join_all;
 
 use super::expect::Found;
-use super::file::{Experiment, Harm, Setup};
+use super::file::{Experiment, Setup};
+use super::harm::Harm;
 use super::journal::{FaultRecord, Journal};
 use super::sampler::Sampler;
 use super::schedule::{Planned, Start, schedule};
