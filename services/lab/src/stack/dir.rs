@@ -158,6 +158,11 @@ pub fn lock(root: &Path) -> Result<Option<Lock>> {
     }
 }
 
+/// Whether a process holds the lock, wherever it runs: in another container its number means nothing here.
+pub fn is_held(root: &Path) -> bool {
+    root.join("lock").is_file() && matches!(lock(root), Ok(None))
+}
+
 /// The process that holds the lock, if one does.
 pub fn holder(root: &Path) -> Option<i32> {
     if !root.is_dir() || lock(root).ok()?.is_some() {
