@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -19,6 +19,7 @@ use crate::audit::Verdict;
 use crate::audit::class::Class;
 use crate::load::Plan;
 use crate::say::Usage;
+use crate::stack::dir;
 use crate::stack::node::Service;
 
 /// How long everything may take to be right again after the last heal.
@@ -29,6 +30,8 @@ const RECOVERY: Duration = Duration::from_mins(1);
 pub struct Experiment {
     /// The file's name without its ending.
     pub name: String,
+    /// Where it is; none: it came with the lab.
+    pub path: Option<PathBuf>,
     /// As it stands there.
     pub text: String,
     pub title: String,
@@ -63,7 +66,10 @@ impl Experiment {
         let name = path.display().to_string();
         let text = fs::read_to_string(path)
             .map_err(|error| Usage(format!("cannot read {name}: {error}")))?;
-        Self::parse(&name, &text, max)
+        Self::parse(&name, &text, max).map(|one| Self {
+            path: Some(dir::real(path)),
+            ..one
+        })
     }
 
     /// Understands the text of a file of this name, or says what is wrong with it: `FILE:LINE:COLUMN: ..`.
@@ -111,6 +117,7 @@ fn understand(raw: &RawFile, max: usize) -> Result<Experiment, Wrong> {
     });
     Ok(Experiment {
         name: String::new(),
+        path: None,
         text: String::new(),
         title: words(&raw.title)?,
         learn: words(&raw.learn)?,

@@ -121,6 +121,7 @@ impl Play<'_> {
             run: run.id().clone(),
             title: self.experiment.title.clone(),
             learn: self.experiment.learn.clone(),
+            path: self.experiment.path.clone(),
             file: self.experiment.text.clone(),
             seed: self.seed,
             twin: self.twin,

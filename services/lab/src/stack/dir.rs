@@ -112,7 +112,8 @@ pub fn real(root: &Path) -> PathBuf {
         .unwrap_or_else(|_| root.to_owned())
 }
 
-fn quoted(path: &str) -> String {
+/// As a shell reads it back.
+pub fn quoted(path: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.,+@:".contains(c);
     if path.chars().all(plain) {
         path.to_owned()
