@@ -63,10 +63,14 @@ impl Place {
 
     /// Whether all queues are empty, and stayed so from one count of the broker to the next.
     pub(super) async fn is_quiet(&self) -> bool {
+        self.stays_quiet(COUNTED_ANEW).await
+    }
+
+    async fn stays_quiet(&self, so_long: Duration) -> bool {
         if !self.looks_quiet().await {
             return false;
         }
-        sleep(COUNTED_ANEW).await;
+        sleep(so_long).await;
         self.looks_quiet().await
     }
 }
@@ -108,8 +112,51 @@ async fn waiting(management: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::run::tests::Root;
+
+    /// A broker that counts so many messages in its only queue, one answer after the other; none: it does not say.
+    async fn broker(answers: Vec<Option<u64>>) -> Place {
+        let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
+        let queues = move || {
+            let answer = answers.lock().unwrap().pop_front().unwrap();
+            async move { Json(json!([{"name": "messages", "messages": answer}])) }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let management = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().route("/api/queues", get(queues));
+        tokio::spawn(async { axum::serve(listener, router).await });
+        Place {
+            url: String::new(),
+            identity: None,
+            management: Some(management),
+        }
+    }
+
+    #[tokio::test]
+    async fn queues_are_empty_when_two_counts_say_so() {
+        for (answers, quiet) in [
+            (vec![Some(0), Some(0)], true),
+            (vec![Some(0), Some(3)], false),
+            (vec![Some(3), Some(0)], false),
+            (vec![Some(0), None], false),
+        ] {
+            let place = broker(answers.clone()).await;
+            assert_eq!(
+                place.stays_quiet(Duration::ZERO).await,
+                quiet,
+                "{answers:?}"
+            );
+        }
+    }
 
     #[test]
     fn only_the_ledger_that_a_run_was_offered_to_has_its_rows() {
