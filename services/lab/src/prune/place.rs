@@ -119,12 +119,13 @@ mod tests {
     use axum::{Json, Router};
     use serde_json::json;
     use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
 
     use super::*;
     use crate::run::tests::Root;
 
     /// A broker that counts so many messages in its only queue, one answer after the other; none: it does not say.
-    async fn broker(answers: Vec<Option<u64>>) -> Place {
+    async fn broker(tasks: &mut JoinSet<()>, answers: Vec<Option<u64>>) -> Place {
         let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
         let queues = move || {
             let answer = answers.lock().unwrap().pop_front().unwrap();
@@ -133,7 +134,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let management = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().route("/api/queues", get(queues));
-        tokio::spawn(async { axum::serve(listener, router).await });
+        tasks.spawn(async { axum::serve(listener, router).await.unwrap() });
         Place {
             url: String::new(),
             identity: None,
@@ -143,13 +144,14 @@ mod tests {
 
     #[tokio::test]
     async fn queues_are_empty_when_two_counts_say_so() {
+        let mut tasks = JoinSet::new();
         for (answers, quiet) in [
             (vec![Some(0), Some(0)], true),
             (vec![Some(0), Some(3)], false),
             (vec![Some(3), Some(0)], false),
             (vec![Some(0), None], false),
         ] {
-            let place = broker(answers.clone()).await;
+            let place = broker(&mut tasks, answers.clone()).await;
             assert_eq!(
                 place.stays_quiet(Duration::ZERO).await,
                 quiet,
