@@ -89,6 +89,10 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 
 /// Goes on with the request also when its client leaves. A query dropped half way takes its connection along, and under
 /// load the next one takes seconds to open.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "its connection waits for it; when the client has left, nobody need"
+)]
 async fn finish(request: Request, next: Next) -> Response {
     let answer = tokio::spawn(next.run(request).in_current_span()).await;
     answer.unwrap_or_else(|error| Error::internal(error).into_response())

@@ -14,6 +14,7 @@ use super::ledger::Ledger;
 use super::report::{self, Paint};
 use super::verdict::Circumstances;
 use super::{Report, audit};
+use crate::experiment::journal::{self, Journal};
 use crate::faults::Active;
 use crate::faults::active::Notes;
 use crate::run::sight::{Elsewhere, Sight};
@@ -32,9 +33,9 @@ pub struct AuditArgs {
     /// For scripts: the whole report as JSON
     #[arg(long)]
     pub json: bool,
-    /// So many messages may be given up on although they are not poison
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub dead_max: u64,
+    /// So many messages may be given up on although they are not poison [default: as the experiment allows, else 0]
+    #[arg(long, value_name = "N")]
+    pub dead_max: Option<u64>,
     /// Watch until the run is drained, or nothing of it has moved for so long; 0 judges at once
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     pub wait: u64,
@@ -77,7 +78,7 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
         drained: drain.drained,
         stuck: drain.stuck,
         doubts: drain.doubts,
-        dead_max: args.dead_max,
+        dead_max: args.dead_max.unwrap_or_else(|| allowed(&run)),
     };
     let report = match audit(&ledger, &run, &circumstances).await {
         Ok(report) => report,
@@ -92,6 +93,13 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
         say::line(report.text(Paint(stdout().is_terminal())));
     }
     Ok(ExitCode::from(report.verdict.exit_code()))
+}
+
+/// What the experiment of this run allows to be given up on; of a load nothing.
+fn allowed(run: &RunDir) -> u64 {
+    let journal = fs::read(run.path(journal::FILE)).ok();
+    let journal: Option<Journal> = journal.and_then(|text| serde_json::from_slice(&text).ok());
+    journal.map_or(0, |journal| journal.audit.circumstances.dead_max)
 }
 
 /// The run of this name, else all, the newest first.

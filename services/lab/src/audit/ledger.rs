@@ -20,6 +20,9 @@ use crate::run::RunId;
 use crate::say::Usage;
 
 /// Whatever is asked but a stream.
+/// The SQL that says which ledger it is: this database, of this cluster.
+pub const IDENTITY: &str =
+    "select system_identifier || '/' || current_database() from pg_control_system()";
 const LIMIT: Duration = Duration::from_secs(30);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Most causes that are told.
@@ -79,9 +82,7 @@ impl Ledger {
     /// offered to, and by no other.
     pub async fn identity(&self) -> Result<String> {
         let mut connection = self.connect().await?;
-        let ask = sqlx::query_scalar(
-            "select system_identifier || '/' || current_database() from pg_control_system()",
-        );
+        let ask = sqlx::query_scalar(IDENTITY);
         within(LIMIT, ask.fetch_one(&mut connection))
             .await
             .context("the ledger does not say which one it is")

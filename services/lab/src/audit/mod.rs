@@ -24,6 +24,10 @@ pub mod verdict;
 mod watch;
 
 #[cfg(test)]
+mod made;
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
 mod tests;
 
 use std::fs;

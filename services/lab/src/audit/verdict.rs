@@ -229,13 +229,7 @@ fn said(count: u64, class: Class) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn drained() -> Circumstances {
-        Circumstances {
-            drained: true,
-            ..Circumstances::default()
-        }
-    }
+    use crate::audit::made::drained;
 
     fn counts(classes: &[(Class, u64)]) -> Counts {
         let count = |messages| Count {

@@ -67,7 +67,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::experiment::file::Harm;
+    use crate::experiment::harm::Harm;
     use crate::faults::catalogue;
 
     fn folder() -> PathBuf {

@@ -10,7 +10,7 @@ use crate::audit::class::Class;
 use crate::audit::{Report, Verdict};
 use crate::load::{Summary, length};
 
-use super::journal::{Expectation, FaultRecord, Outcome};
+use super::journal::{BY_MESSAGES, Expectation, FaultRecord, Outcome, VERDICT, of_class};
 
 /// What a figure is measured in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,7 +270,7 @@ impl Expect {
             verdict => verdict,
         };
         let mut all = vec![Expectation {
-            what: "verdict".to_owned(),
+            what: VERDICT.to_owned(),
             wanted: self.verdict.to_string(),
             found: verdict.to_string(),
             met: verdict == self.verdict,
@@ -283,7 +283,7 @@ impl Expect {
                 .get(&class)
                 .map_or(0, |count| count.messages);
             all.push(Expectation {
-                what: format!("messages of the class {class}"),
+                what: of_class(class),
                 wanted: "> 0".to_owned(),
                 found: count.to_string(),
                 met: count > 0,
@@ -293,7 +293,7 @@ impl Expect {
             // else the figure would convict what something else has harmed
             let by_messages = found.audit.verdict;
             all.push(Expectation {
-                what: "verdict by the messages alone".to_owned(),
+                what: BY_MESSAGES.to_owned(),
                 wanted: Verdict::Pass.to_string(),
                 found: by_messages.to_string(),
                 met: by_messages == Verdict::Pass,

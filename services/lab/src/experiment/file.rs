@@ -4,26 +4,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use messaging::guarantee::{Guarantee, Without};
-use serde_saphyr::{Location, Spanned};
 
 use super::expect::{Expect, Figure, Limit};
-use super::raw::{
-    self, Pairs, RawExpect, RawFault, RawFile, RawLoad, RawStorm, RawTwin, Text, Wrong,
-};
+use super::harm::Harm;
+use super::raw::{self, Pairs, RawExpect, RawFile, RawLoad, RawTwin, Text, Wrong};
 use super::settings::{self, Settings};
 use super::units;
 use crate::audit::Verdict;
 use crate::audit::class::Class;
-use crate::faults::catalogue::Strikes;
-use crate::faults::{Entry, Order, Which, find};
 use crate::load::Plan;
-use crate::load::length::show;
 use crate::say::Usage;
+use crate::stack::dir;
 use crate::stack::node::Service;
 
 /// How long everything may take to be right again after the last heal.
@@ -34,6 +30,8 @@ const RECOVERY: Duration = Duration::from_mins(1);
 pub struct Experiment {
     /// The file's name without its ending.
     pub name: String,
+    /// Where it is; none: it came with the lab.
+    pub path: Option<PathBuf>,
     /// As it stands there.
     pub text: String,
     pub title: String,
@@ -62,40 +60,16 @@ pub struct Setup {
     pub recovery: Duration,
 }
 
-/// What is done to the stack.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Harm {
-    Faults(Vec<Timed>),
-    Storm(Storm),
-}
-
-/// A fault with its time.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Timed {
-    pub at: Duration,
-    pub order: Order,
-    /// None: it is over as soon as it is done.
-    pub time: Option<Duration>,
-}
-
-/// Faults by chance, one at a time.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Storm {
-    pub length: Duration,
-    /// Shortest and longest time from one fault's end to the next one.
-    pub pause: (Duration, Duration),
-    /// Shortest and longest time of a fault that is not over by itself.
-    pub hold: (Duration, Duration),
-    pub faults: Vec<String>,
-}
-
 impl Experiment {
     /// Reads a file. At most `max` nodes.
     pub fn read(path: &Path, max: usize) -> Result<Self, Usage> {
         let name = path.display().to_string();
         let text = fs::read_to_string(path)
             .map_err(|error| Usage(format!("cannot read {name}: {error}")))?;
-        Self::parse(&name, &text, max)
+        Self::parse(&name, &text, max).map(|one| Self {
+            path: Some(dir::real(path)),
+            ..one
+        })
     }
 
     /// Understands the text of a file of this name, or says what is wrong with it: `FILE:LINE:COLUMN: ..`.
@@ -143,6 +117,7 @@ fn understand(raw: &RawFile, max: usize) -> Result<Experiment, Wrong> {
     });
     Ok(Experiment {
         name: String::new(),
+        path: None,
         text: String::new(),
         title: words(&raw.title)?,
         learn: words(&raw.learn)?,
@@ -177,7 +152,14 @@ impl Layers<'_> {
         let nodes = self.nodes()?;
         let (without, named, settings) = self.guarantees_and_settings()?;
         let load = self.load()?;
-        let harm = self.harm(&nodes, &load)?;
+        let (faults, storm) = match self.twin {
+            Some(twin) if twin.faults.is_some() || twin.storm.is_some() => {
+                (&twin.faults, &twin.storm)
+            }
+            _ => (&self.file.faults, &self.file.storm),
+        };
+        let length = load.length.unwrap_or_default();
+        let harm = Harm::understand(faults.as_ref(), storm.as_ref(), &nodes, length)?;
         let recovery = self
             .twin
             .and_then(|twin| twin.recovery.as_ref())
@@ -381,218 +363,6 @@ impl Layers<'_> {
             limits,
         })
     }
-
-    fn harm(&self, nodes: &BTreeMap<Service, usize>, load: &Plan) -> Result<Harm, Wrong> {
-        let (faults, storm) = match self.twin {
-            Some(twin) if twin.faults.is_some() || twin.storm.is_some() => {
-                (&twin.faults, &twin.storm)
-            }
-            _ => (&self.file.faults, &self.file.storm),
-        };
-        let length = load.length.unwrap_or_default();
-        match (faults, storm) {
-            (Some(_), Some(storm)) => Err(Wrong::at(
-                storm.referenced,
-                "there are faults already; a storm is instead of them",
-            )),
-            (None, None) => Ok(Harm::Faults(Vec::new())),
-            (None, Some(storm)) => self::storm(storm, length).map(Harm::Storm),
-            (Some(faults), None) => {
-                let each = faults.value.iter().map(|fault| timed(fault, nodes, length));
-                let all = each.collect::<Result<Vec<_>, _>>()?;
-                apart(&all, faults)?;
-                Ok(Harm::Faults(all))
-            }
-        }
-    }
-}
-
-fn known(name: &Text) -> Result<&'static Entry, Wrong> {
-    find(&name.value).map_err(|why| Wrong::at(name.referenced, why.0))
-}
-
-fn timed(
-    raw: &RawFault,
-    nodes: &BTreeMap<Service, usize>,
-    length: Duration,
-) -> Result<Timed, Wrong> {
-    let entry = known(&raw.fault)?;
-    let at = units::time(&raw.at, Duration::ZERO..=Duration::from_hours(24))?;
-    if at > length {
-        let length = show(length);
-        return Err(Wrong::at(
-            raw.at.referenced,
-            format!("the load is over by then: it takes {length}"),
-        ));
-    }
-    let mut order = Order::new(entry.name);
-    for (name, value) in raw.set.iter().flat_map(|set| &set.0) {
-        order = order.with(&name.value, &value.value);
-        // one by one, so that the wrong one is named with its place
-        let alone = Order::new(entry.name).with(&name.value, &value.value);
-        if let Err(why) = entry.check(&alone)
-            && entry.check(&order).is_err()
-            && raw.set.as_ref().is_some_and(|set| set.0.len() == 1)
-        {
-            return Err(Wrong::at(value.referenced, why.0));
-        }
-    }
-    if let Some(on) = &raw.on {
-        order = order.on(on.value.clone().into());
-        targets(on, entry, nodes)?;
-    }
-    let place = raw
-        .set
-        .as_ref()
-        .and_then(|set| Some(set.0.first()?.0.referenced));
-    order = entry
-        .check(&order)
-        .map_err(|why| Wrong::at(place.unwrap_or(raw.fault.referenced), why.0))?;
-    let time = match (&raw.time, entry.instant) {
-        (Some(text), true) => {
-            return Err(Wrong::at(
-                text.referenced,
-                format!(
-                    "{} is over as soon as it is done: it takes no time",
-                    entry.name
-                ),
-            ));
-        }
-        (None, false) => {
-            return Err(Wrong::at(
-                raw.fault.referenced,
-                format!(
-                    "{} lasts until it is healed: say after which time, with `for`",
-                    entry.name
-                ),
-            ));
-        }
-        (Some(text), false) => Some(units::time(
-            text,
-            Duration::from_millis(100)..=Duration::from_mins(10),
-        )?),
-        (None, true) => None,
-    };
-    Ok(Timed { at, order, time })
-}
-
-/// `any`, `all`, or a node by its service and its place: `receiver-1`.
-fn targets(on: &Text, entry: &Entry, nodes: &BTreeMap<Service, usize>) -> Result<(), Wrong> {
-    let wrong = |why: String| Err(Wrong::at(on.referenced, why));
-    let services: &[Service] = match entry.strikes {
-        Strikes::Nodes(Service::Sender) => &[Service::Sender],
-        Strikes::Nodes(Service::Receiver) => &[Service::Receiver],
-        Strikes::AnyNode | Strikes::Links(_) | Strikes::Connections => &Service::ALL,
-        Strikes::Server(_) | Strikes::Queue => &[],
-    };
-    let which = Which::from(on.value.clone());
-    let Which::One(name) = which else {
-        return Ok(());
-    };
-    if services.is_empty() {
-        return wrong(format!(
-            "{} strikes no node, so it cannot be on {name}",
-            entry.name
-        ));
-    }
-    match nth(&name) {
-        Some((service, place)) if services.contains(&service) && place <= nodes[&service] => Ok(()),
-        _ => {
-            let names = services.iter().map(|service| {
-                format!(
-                    "{}-1 to {}-{}",
-                    service.name(),
-                    service.name(),
-                    nodes[service]
-                )
-            });
-            let names: Vec<String> = names.collect();
-            wrong(format!(
-                "there is no {name} to strike; right is any, all, or one of {}",
-                names.join(", ")
-            ))
-        }
-    }
-}
-
-/// Which service, and which of its nodes, counted from 1.
-pub(super) fn nth(name: &str) -> Option<(Service, usize)> {
-    let (service, place) = name.rsplit_once('-')?;
-    let service = Service::ALL.into_iter().find(|one| one.name() == service)?;
-    Some((service, place.parse().ok().filter(|place| *place > 0)?))
-}
-
-/// Two faults of one kind, at the same time on the same, would undo each other.
-fn apart(all: &[Timed], raw: &Spanned<Vec<RawFault>>) -> Result<(), Wrong> {
-    for (place, later) in all.iter().enumerate() {
-        let end = |one: &Timed| one.at + one.time.unwrap_or_default();
-        let clash = |other: &Timed| {
-            let same =
-                other.order.fault == later.order.fault && other.order.which == later.order.which;
-            same && other.at <= end(later)
-                && later.at <= end(other)
-                && (later.time.is_some() || other.at == later.at)
-        };
-        if all[..place].iter().any(clash) {
-            let why = format!(
-                "{} is active at that time already, on the same",
-                later.order.fault
-            );
-            return Err(Wrong::at(raw.value[place].at.referenced, why));
-        }
-    }
-    Ok(())
-}
-
-fn storm(raw: &Spanned<RawStorm>, load: Duration) -> Result<Storm, Wrong> {
-    let storm = &raw.value;
-    let length = units::time(
-        &storm.length,
-        Duration::from_secs(1)..=Duration::from_hours(24),
-    )?;
-    if length > load {
-        let load = show(load);
-        return Err(Wrong::at(
-            storm.length.referenced,
-            format!("the storm is longer than the load, which takes {load}"),
-        ));
-    }
-    let range = |text: &Option<Text>, usual| text.as_ref().map_or(Ok(usual), units::times);
-    let seconds = |from, to| (Duration::from_secs(from), Duration::from_secs(to));
-    let (pause, hold) = (
-        range(&storm.pause, seconds(1, 3))?,
-        range(&storm.hold, seconds(2, 5))?,
-    );
-    let mut faults: Vec<String> = Vec::new();
-    for name in &storm.faults.value {
-        let entry = known(name)?;
-        if faults.iter().any(|fault| *fault == entry.name) {
-            return Err(Wrong::at(
-                name.referenced,
-                format!("{} stands here twice", entry.name),
-            ));
-        }
-        faults.push(entry.name.to_owned());
-    }
-    let place: Location = storm.faults.referenced;
-    if faults.is_empty() {
-        return Err(Wrong::at(place, "a storm needs faults"));
-    }
-    // as if each took the longest: else some kind might not have its turn
-    let count = u32::try_from(faults.len()).unwrap_or(u32::MAX);
-    if (pause.0 + hold.0) * count > length {
-        let (count, length) = (faults.len(), show(length));
-        return Err(Wrong::at(
-            place,
-            format!("{count} kinds of faults have no room in a storm of {length}"),
-        ));
-    }
-    Ok(Storm {
-        length,
-        pause,
-        hold,
-        faults,
-    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 
 use serde_saphyr::Location;
 
-use super::file::{Experiment, Harm, Setup};
+use super::file::{Experiment, Setup};
+use super::harm::Harm;
 use super::raw::{self, RawFile, RawTwin, Wrong};
 use super::stage::told::{KNOBS, Told, names};
 use crate::faults::{Ground, find};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::catalogue;
-use super::file::{Experiment, Harm, Setup};
+use super::file::{Experiment, Setup};
+use super::harm::Harm;
 use crate::say::Usage;
 
 /// From new nodes to the load, and from the end of all harm to the verdict: what every experiment takes, at the least.

@@ -13,7 +13,8 @@ use daemon::clock;
 use futures::future::join_all;
 
 use super::expect::Found;
-use super::file::{Experiment, Harm, Setup};
+use super::file::{Experiment, Setup};
+use super::harm::Harm;
 use super::journal::{FaultRecord, Journal};
 use super::sampler::Sampler;
 use super::schedule::{Planned, Start, schedule};
@@ -120,6 +121,7 @@ impl Play<'_> {
             run: run.id().clone(),
             title: self.experiment.title.clone(),
             learn: self.experiment.learn.clone(),
+            path: self.experiment.path.clone(),
             file: self.experiment.text.clone(),
             seed: self.seed,
             twin: self.twin,

@@ -10,7 +10,8 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::file::{Harm, Setup, Storm};
+use super::file::Setup;
+use super::harm::{Harm, Storm};
 use crate::faults::{Order, find};
 
 /// One fault that is to come.

@@ -149,6 +149,11 @@ impl Entry {
         self.instant && self.strikes == Strikes::Queue
     }
 
+    /// Whether both on the same would undo each other: two of one kind, or of one link.
+    pub fn in_the_way(&self, other: &Self) -> bool {
+        self.name == other.name || (self.needs_links() && self.strikes == other.strikes)
+    }
+
     /// Why it cannot be done from there at all, if it cannot.
     pub fn not_from(&self, ground: Ground) -> Option<&'static str> {
         match (self.fault.means(), ground) {

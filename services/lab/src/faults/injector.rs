@@ -91,7 +91,7 @@ impl Injector {
         let active = Active::new(order, aim.map_err(usage_first)?);
         for other in self.notes.all()? {
             let same = other.struck.iter().any(|name| active.struck.contains(name));
-            if same && in_the_way(&other, &active)? {
+            if same && find(&other.order.fault)?.in_the_way(entry) {
                 let (what, id) = (other.describe(), &other.id);
                 let heal = self.heal_command(id);
                 return Err(Usage(format!("{what} is active already; `{heal}` ends it")).into());
@@ -280,12 +280,6 @@ struct Parted {
     left: Active,
     /// What is seen of the others.
     gone: Vec<Evidence>,
-}
-
-/// Two faults of one kind, or of one link, would undo each other.
-fn in_the_way(one: &Active, other: &Active) -> Result<bool, Usage> {
-    let (one, other) = (find(&one.order.fault)?, find(&other.order.fault)?);
-    Ok(one.name == other.name || (one.needs_links() && one.strikes == other.strikes))
 }
 
 /// Context is put before an error, but its kind decides the exit code.

@@ -183,7 +183,7 @@ fn share(journal: &Journal) -> Option<(f64, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::file::Harm;
+    use crate::experiment::harm::Harm;
     use crate::matrix::COLUMNS;
 
     fn plan(fault: &str, without: Option<Guarantee>) -> Plan {

@@ -10,7 +10,7 @@ use clap::Args;
 use daemon::clock;
 
 use super::cell::Plan;
-use super::result::{Matrix, machine};
+use super::result::{Cell, Matrix, machine};
 use super::{column_name, columns, picture, rows, table};
 use crate::experiment::cli::INTERRUPTED;
 use crate::experiment::stage::Stage;
@@ -34,7 +34,7 @@ pub struct MatrixArgs {
     /// Run nothing: show the JSON of an earlier run, compared with what is predicted now
     #[arg(long, value_name = "FILE", conflicts_with_all = ["again", "only", "without", "seed", "yes"])]
     pub from: Option<PathBuf>,
-    /// Play only what is missing or inconclusive in the JSON of an earlier run, and show the whole
+    /// Play only what was not played or is inconclusive in the JSON of an earlier run, and show the whole
     #[arg(long, value_name = "FILE", conflicts_with = "seed")]
     pub again: Option<PathBuf>,
     /// Chooses where a fault has a choice [default: by chance, and told]
@@ -71,15 +71,16 @@ pub async fn run(root: &Path, args: &MatrixArgs) -> Result<ExitCode> {
             rabbitmq: None,
             machine: machine(),
             again: 0,
+            added: 0,
             cells: Vec::new(),
         },
     };
-    matrix.cells.retain(|cell| !cell.inconclusive());
     let mut plans = Vec::new();
     // one stack after the other
     for column in columns(&args.without)? {
         for row in rows(&args.only)? {
-            if matrix.cell(row, column_name(column)).is_none() {
+            let there = matrix.cell(row, column_name(column));
+            if there.is_none_or(Cell::inconclusive) {
                 plans.push(Plan::new(row, column)?);
             }
         }
@@ -93,9 +94,6 @@ pub async fn run(root: &Path, args: &MatrixArgs) -> Result<ExitCode> {
     };
     if plans.is_empty() {
         return args.show(&matrix, root);
-    }
-    if args.again.is_some() {
-        matrix.again += plans.len();
     }
     match args.play(root, &plans, &mut matrix, &tell).await? {
         End::All => args.show(&matrix, root),
@@ -121,14 +119,13 @@ impl MatrixArgs {
             stage = Stage::prepare(root, self.program.as_deref(), self.yes, &steps) => stage?,
             () = ends.next() => return Ok(End::Interrupted),
         };
-        let before = matrix.cells.len();
+        let mut done = 0;
         let played = tokio::select! {
-            played = perform(plans, &stage, root, matrix, tell) => played.map(|()| End::All),
+            played = self.perform(plans, &stage, root, matrix, &mut done, tell) => played.map(|()| End::All),
             () = ends.next() => Ok(End::Interrupted),
         };
         if matches!(played, Ok(End::Interrupted)) {
-            let which = plans.get(matrix.cells.len() - before);
-            let which = which.map(Plan::name).unwrap_or_default();
+            let which = plans.get(done).map(Plan::name).unwrap_or_default();
             tell(&format!(
                 "Interrupted in {which}: healing and stopping. Ctrl-C again kills everything at once."
             ));
@@ -141,6 +138,42 @@ impl MatrixArgs {
             }
         }
         played
+    }
+
+    /// One cell after the other, and how many were done.
+    async fn perform(
+        &self,
+        plans: &[Plan],
+        stage: &Stage,
+        root: &Path,
+        matrix: &mut Matrix,
+        done: &mut usize,
+        tell: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<()> {
+        let started = stage.start(&Steps::new(tell)).await;
+        started.context("the stack did not start")?;
+        tell(&format!("{} cells, seed {}", plans.len(), matrix.seed));
+        for (place, plan) in plans.iter().enumerate() {
+            let played = Box::pin(plan.play(stage, root, matrix.seed)).await;
+            let cell = played.cell;
+            let outcome = match (cell.inconclusive(), cell.as_predicted) {
+                (true, _) => cell.reasons.join("; "),
+                (_, true) => "as predicted".to_owned(),
+                (_, false) => format!("NOT as predicted: {}", cell.predicted),
+            };
+            tell(&format!(
+                "[{:>3}/{}] {:>7}  {:44} {}, {outcome}",
+                place + 1,
+                plans.len(),
+                seconds(Duration::from_millis(cell.took_ms)),
+                plan.name(),
+                cell.describe(),
+            ));
+            matrix.rabbitmq = matrix.rabbitmq.take().or(played.broker);
+            matrix.put(cell, self.again.is_some());
+            *done += 1;
+        }
+        Ok(())
     }
 
     fn show(&self, matrix: &Matrix, root: &Path) -> Result<ExitCode> {
@@ -160,38 +193,6 @@ impl MatrixArgs {
         }
         Ok(())
     }
-}
-
-async fn perform(
-    plans: &[Plan],
-    stage: &Stage,
-    root: &Path,
-    matrix: &mut Matrix,
-    tell: &(dyn Fn(&str) + Send + Sync),
-) -> Result<()> {
-    let started = stage.start(&Steps::new(tell)).await;
-    started.context("the stack did not start")?;
-    tell(&format!("{} cells, seed {}", plans.len(), matrix.seed));
-    for (place, plan) in plans.iter().enumerate() {
-        let played = Box::pin(plan.play(stage, root, matrix.seed)).await;
-        let cell = played.cell;
-        let outcome = match (cell.inconclusive(), cell.as_predicted) {
-            (true, _) => cell.reasons.join("; "),
-            (_, true) => "as predicted".to_owned(),
-            (_, false) => format!("NOT as predicted: {}", cell.predicted),
-        };
-        tell(&format!(
-            "[{:>3}/{}] {:>7}  {:44} {}, {outcome}",
-            place + 1,
-            plans.len(),
-            seconds(Duration::from_millis(cell.took_ms)),
-            plan.name(),
-            cell.describe(),
-        ));
-        matrix.rabbitmq = matrix.rabbitmq.take().or(played.broker);
-        matrix.cells.push(cell);
-    }
-    Ok(())
 }
 
 /// An earlier run, compared with what is predicted now.

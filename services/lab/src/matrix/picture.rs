@@ -3,7 +3,7 @@
 use anyhow::Result;
 use askama::Template;
 
-use super::result::{Cell, Matrix};
+use super::result::{Cell, Matrix, short};
 use super::table::summary;
 
 const LABEL: f64 = 184.0;
@@ -135,16 +135,6 @@ fn square(cell: &Cell, x: f64, y: f64) -> Square {
     }
 }
 
-/// A harm in a word that fits.
-fn short(harm: &str) -> &str {
-    match harm {
-        "duplicated" => "twice",
-        "unexpected" => "odd",
-        "given-up-wrongly" => "wrong",
-        harm => harm,
-    }
-}
-
 fn caption(matrix: &Matrix) -> Vec<String> {
     let broker = matrix
         .rabbitmq
@@ -152,7 +142,7 @@ fn caption(matrix: &Matrix) -> Vec<String> {
         .unwrap_or("of an unknown version");
     let mut lines = vec![
         "Row: what is done to the system. Column: the guarantee that is off.".to_owned(),
-        "Numbers are messages; twice: with more than one effect; share: of one".to_owned(),
+        "Numbers are messages; dup: with more than one effect; low: share of one".to_owned(),
         "receiver in the work. *: chance decides whether there is harm.".to_owned(),
         format!("{}.", summary(matrix)),
         format!(
@@ -162,9 +152,12 @@ fn caption(matrix: &Matrix) -> Vec<String> {
             matrix.seed
         ),
     ];
-    if matrix.again > 0 {
-        let again = matrix.again;
+    let (again, added) = (matrix.again, matrix.added);
+    if again > 0 {
         lines.push(format!("Inconclusive at first, and played again: {again}."));
+    }
+    if added > 0 {
+        lines.push(format!("Not played at first, and played later: {added}."));
     }
     if matrix.unpredicted().next().is_some() {
         lines.push("Dashed: not as predicted.".to_owned());
@@ -207,9 +200,17 @@ mod tests {
     #[test]
     fn it_needs_nothing_else_and_what_was_not_predicted_is_marked() {
         let mut all = matrix(vec![cell("poison", "none", 3, "pass")]);
-        all.again = 1;
+        assert!(!draw(&all).unwrap().contains("at first"));
+        (all.again, all.added) = (1, 2);
         let svg = draw(&all).unwrap();
-        assert!(svg.contains("played again: 1."), "{svg}");
+        assert!(
+            svg.contains("Inconclusive at first, and played again: 1."),
+            "{svg}"
+        );
+        assert!(
+            svg.contains("Not played at first, and played later: 2."),
+            "{svg}"
+        );
         let elsewhere = svg.replace("http://www.w3.org/2000/svg", "");
         for foreign in ["http", "<script", "<image", "@import", "url("] {
             assert!(!elsewhere.contains(foreign), "{foreign}: {svg}");

@@ -20,9 +20,12 @@ pub struct Matrix {
     pub rabbitmq: Option<String>,
     /// Its cores and their kind.
     pub machine: String,
-    /// How many cells were played once more, since they had been missing or inconclusive.
+    /// How many cells were played once more, since they had been inconclusive.
     #[serde(default)]
     pub again: usize,
+    /// How many cells had not been played at first.
+    #[serde(default)]
+    pub added: usize,
     pub cells: Vec<Cell>,
 }
 
@@ -132,6 +135,19 @@ impl Matrix {
         cells.find(|cell| cell.fault == fault && cell.without == without)
     }
 
+    /// Puts a cell into its place, which another one may have, and counts it if the others were played earlier.
+    pub fn put(&mut self, cell: Cell, later: bool) {
+        let before = self.cells.len();
+        self.cells
+            .retain(|one| (&one.fault, &one.without) != (&cell.fault, &cell.without));
+        if later && self.cells.len() < before {
+            self.again += 1;
+        } else if later {
+            self.added += 1;
+        }
+        self.cells.push(cell);
+    }
+
     /// Names of the rows that have a cell, in order.
     pub fn rows(&self) -> Vec<&'static str> {
         let has = |name: &&str| self.cells.iter().any(|cell| cell.fault == **name);
@@ -170,6 +186,17 @@ impl Matrix {
         } else {
             0
         }
+    }
+}
+
+/// A harm in a word that fits into a cell.
+pub fn short(harm: &str) -> &str {
+    match harm {
+        "duplicated" => "dup",
+        "unexpected" => "odd",
+        "given-up-wrongly" => "bad",
+        "share" => "low",
+        harm => harm,
     }
 }
 
@@ -221,6 +248,7 @@ pub(crate) mod tests {
             rabbitmq: Some("3.10.8".to_owned()),
             machine: "2 cores, x86_64".to_owned(),
             again: 0,
+            added: 0,
             cells,
         }
     }
@@ -238,6 +266,22 @@ pub(crate) mod tests {
         assert_eq!(code(&[&good]), 0);
         assert_eq!(code(&[&good, &open]), 3);
         assert_eq!(code(&[&good, &open, &wrong]), 1);
+    }
+
+    #[test]
+    fn what_is_played_later_was_inconclusive_or_not_played_at_first() {
+        let open = Cell {
+            verdict: Verdict::Inconclusive,
+            ..cell("poison", "outbox", 0, "pass")
+        };
+        let mut all = matrix(vec![open]);
+        all.put(cell("poison", "none", 0, "pass"), false);
+        assert_eq!((all.again, all.added, all.cells.len()), (0, 0, 2));
+        all.put(cell("poison", "inbox", 0, "pass"), true);
+        assert_eq!((all.again, all.added, all.cells.len()), (0, 1, 3));
+        all.put(cell("poison", "outbox", 0, "pass"), true);
+        assert_eq!((all.again, all.added, all.cells.len()), (1, 1, 3));
+        assert_eq!(all.open().count(), 0);
     }
 
     #[test]

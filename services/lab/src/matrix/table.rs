@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::result::{Cell, Matrix};
+use super::result::{Cell, Matrix, short};
 use crate::say::seconds;
 use crate::stack::dir;
 
@@ -22,17 +22,6 @@ fn head(column: &str) -> [&'static str; 3] {
         "inbox" => ["", "", "inbox"],
         "dead-lettering" => ["dead-", "letter-", "ing"],
         _ => ["", "", "prefetch"],
-    }
-}
-
-/// A harm in a word that fits.
-fn short(harm: &str) -> &str {
-    match harm {
-        "duplicated" => "dup",
-        "unexpected" => "odd",
-        "given-up-wrongly" => "bad",
-        "share" => "low",
-        harm => harm,
     }
 }
 

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
 use daemon::database::within;
 use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
 use super::many;
+use crate::audit::ledger::IDENTITY;
 use crate::load::table::grouped;
 use crate::run::RunId;
 
@@ -61,8 +63,38 @@ pub async fn count(ledger: &mut PgConnection, run: &RunId) -> Result<Messages> {
     Ok(within(LIMIT, ask.fetch_one(ledger)).await?)
 }
 
-/// Removes all rows of the messages of a run that are done; returns how many rows.
-pub async fn remove_rows(ledger: &mut PgConnection, run: &RunId, inbox: bool) -> Result<u64> {
+/// Which ledger it is, if it says so.
+pub async fn identity(ledger: &mut PgConnection) -> Option<String> {
+    let ask = sqlx::query_scalar(IDENTITY);
+    within(ASK_LIMIT, ask.fetch_one(ledger)).await.ok()
+}
+
+/// What its clock shows.
+pub async fn now(ledger: &mut PgConnection) -> Result<DateTime<Utc>> {
+    let ask = sqlx::query_scalar("select clock_timestamp()");
+    Ok(within(ASK_LIMIT, ask.fetch_one(ledger)).await?)
+}
+
+/// How many messages still have rows that name the run.
+pub async fn left(ledger: &mut PgConnection, run: &RunId) -> Result<i64> {
+    let ask = sqlx::query_scalar(
+        "select count(*) from (
+             select message_id from sender.message where run = $1
+             union select message_id from sender.outbox where run = $1
+             union select message_id from receiver.processed where run = $1
+             union select message_id from receiver.dead_letter where run = $1 and message_id is not null
+         ) as messages",
+    );
+    Ok(within(LIMIT, ask.bind(run.as_str()).fetch_one(ledger)).await?)
+}
+
+/// Removes all rows of the messages of a run that are done; returns how many rows. Of the inbox only rows that are older
+/// than `until`, and without it none.
+pub async fn remove_rows(
+    ledger: &mut PgConnection,
+    run: &RunId,
+    until: Option<DateTime<Utc>>,
+) -> Result<u64> {
     // in the order of the index of each table: no message is looked at twice, and those that stay are passed over
     let stored = format!(
         "select m.message_id, {DONE} as done from sender.message m
@@ -92,14 +124,18 @@ pub async fn remove_rows(ledger: &mut PgConnection, run: &RunId, inbox: bool) ->
                 }
             }
             if !ids.is_empty() {
-                removed += remove(ledger, &ids, inbox).await?;
+                removed += remove(ledger, &ids, until).await?;
             }
         }
     }
     Ok(removed)
 }
 
-async fn remove(ledger: &mut PgConnection, ids: &[Uuid], inbox: bool) -> Result<u64> {
+async fn remove(
+    ledger: &mut PgConnection,
+    ids: &[Uuid],
+    until: Option<DateTime<Utc>>,
+) -> Result<u64> {
     let tables = [
         "sender.message",
         "sender.publication",
@@ -111,9 +147,16 @@ async fn remove(ledger: &mut PgConnection, ids: &[Uuid], inbox: bool) -> Result<
     ];
     let mut removed = 0;
     let mut transaction = within(ASK_LIMIT, ledger.begin()).await?;
-    for table in tables.into_iter().chain(inbox.then_some("receiver.inbox")) {
+    for table in tables {
         let sql = format!("delete from {table} where message_id = any($1)");
         let delete = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(ids);
+        removed += within(LIMIT, delete.execute(&mut *transaction))
+            .await?
+            .rows_affected();
+    }
+    if let Some(until) = until {
+        let sql = "delete from receiver.inbox where message_id = any($1) and admitted_at < $2";
+        let delete = sqlx::query(sql).bind(ids).bind(until);
         removed += within(LIMIT, delete.execute(&mut *transaction))
             .await?
             .rows_affected();

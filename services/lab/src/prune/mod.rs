@@ -1,39 +1,35 @@
 //! `lab prune`: removes old runs: their folders, and their rows in the ledger.
 //!
-//! In this order: the runs are chosen, all of them are over, what would go is counted and said, somebody agrees; then
-//! per run its rows go, batch by batch, each in one transaction, and its folder last. Interrupted anywhere, the same
-//! command goes on where it was.
+//! In this order: the runs are chosen, all of them are over (`going.rs`), those of another ledger are left out (`place.rs`),
+//! what would go is counted and said, somebody agrees; then per run its rows go, batch by batch, each in one transaction
+//! (`ledger.rs`), and its folder last. Interrupted anywhere, the same command goes on where it was.
 //!
 //! A message goes with all of its rows or with none. It goes when it has an effect or is parked, and is not in the
-//! outbox any more. Its inbox row is what keeps a copy of it that may still be in a queue from a second effect, so
-//! inbox rows go only when the broker says that all of its queues are empty.
+//! outbox any more; a run of which some messages stay keeps its folder. The inbox row of a message is what keeps a copy
+//! of it that may still be in a queue from a second effect, so inbox rows go only when the broker says twice, after
+//! somebody agreed, that all of its queues are empty, and only those that were there before it was asked.
 
+mod going;
 pub mod ledger;
+mod place;
 
 use std::fs;
 use std::io::{ErrorKind, IsTerminal, stdin};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use daemon::clock;
-use nix::unistd::Pid;
-use serde_json::Value;
 
-use crate::experiment::journal;
+use self::going::going;
+use self::place::{Place, is_elsewhere};
 use crate::load::length;
 use crate::load::table::grouped;
 use crate::run::RunDir;
-use crate::run::requests;
 use crate::say::{self, Usage};
-use crate::stack::control::{self, Request};
-use crate::stack::dir;
-use crate::status::Status;
 
-const ASK_LIMIT: Duration = Duration::from_secs(5);
-/// A load without an end writes at least so often.
-const FRESH: Duration = Duration::from_mins(1);
+const INBOX_STAYS: &str = "Rows of the inbox stay: it is not certain that the queues are empty, and a copy of a message may be in one.";
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct PruneArgs {
@@ -56,13 +52,6 @@ pub struct PruneArgs {
     pub database_url: Option<String>,
 }
 
-/// Where rows are, and whether a copy of a message may still be under way.
-struct Place {
-    url: String,
-    /// All queues are known to be empty.
-    quiet: bool,
-}
-
 /// Removes what was chosen, after it was said.
 pub async fn run(root: &Path, args: &PruneArgs) -> Result<()> {
     let runs = choose(root, args)?;
@@ -74,11 +63,27 @@ pub async fn run(root: &Path, args: &PruneArgs) -> Result<()> {
         let id = run.id();
         return Err(Usage(format!("the run {id} is still going; nothing was removed")).into());
     }
-    let place = place(root, args.database_url.as_deref()).await?;
-    let mut ledger = match &place {
-        Some(place) => Some(ledger::connect(&place.url).await?),
-        None => None,
-    };
+    let mut place = Place::find(root, args.database_url.as_deref()).await?;
+    let mut ledger = None;
+    if let Some(place) = &mut place {
+        let mut connection = ledger::connect(&place.url).await?;
+        place.identity = ledger::identity(&mut connection).await;
+        ledger = Some(connection);
+    }
+    let (elsewhere, runs): (Vec<_>, Vec<_>) = runs
+        .into_iter()
+        .partition(|run| is_elsewhere(run, place.as_ref()));
+    for run in &elsewhere {
+        let (id, folder) = (run.id(), run.path(""));
+        say::line(format!(
+            "The run {id} stays: its messages are in another ledger. --database-url says where; if that is gone for good, remove {} yourself.",
+            folder.display()
+        ));
+    }
+    if runs.is_empty() {
+        say::line("There is nothing to remove.");
+        return Ok(());
+    }
     say::line("This would be removed:");
     for run in &runs {
         let rows = match &mut ledger {
@@ -94,10 +99,12 @@ pub async fn run(root: &Path, args: &PruneArgs) -> Result<()> {
             bytes(size(&run.path("")))
         ));
     }
-    if place.as_ref().is_some_and(|place| !place.quiet) {
-        say::line(
-            "Rows of the inbox stay: it is not certain that the queues are empty, and a copy of a message may be in one.",
-        );
+    let mut quiet = match &place {
+        Some(place) => place.looks_quiet().await,
+        None => true,
+    };
+    if !quiet {
+        say::line(INBOX_STAYS);
     }
     if !args.yes {
         if !stdin().is_terminal() {
@@ -110,18 +117,38 @@ pub async fn run(root: &Path, args: &PruneArgs) -> Result<()> {
             return Ok(());
         }
     }
-    let mut rows = 0;
+    let (mut rows, mut folders) = (0, 0);
+    let mut until = None;
+    if let (Some(ledger), Some(place), true) = (&mut ledger, &place, quiet) {
+        // it took its time to answer: what the broker says now counts, for what was done before it was asked
+        let now = ledger::now(ledger).await?;
+        quiet = place.is_quiet().await;
+        until = quiet.then_some(now);
+        if !quiet {
+            say::line(INBOX_STAYS);
+        }
+    }
     for run in &runs {
-        if let (Some(ledger), Some(place)) = (&mut ledger, &place) {
-            rows += ledger::remove_rows(ledger, run.id(), place.quiet).await?;
+        let id = run.id();
+        if let Some(ledger) = &mut ledger {
+            rows += ledger::remove_rows(ledger, id, until).await?;
+            let left = ledger::left(ledger, id).await?;
+            if left > 0 {
+                say::line(format!(
+                    "The run {id} stays with {}: the same command removes it once something came of them.",
+                    many(left.unsigned_abs(), "message")
+                ));
+                continue;
+            }
         }
         let folder = run.path("");
         fs::remove_dir_all(&folder)
             .with_context(|| format!("cannot remove {}", folder.display()))?;
+        folders += 1;
     }
     say::line(format!(
         "Removed {} and {}.",
-        many(runs.len() as u64, "run"),
+        many(folders, "run"),
         many(rows, "row")
     ));
     Ok(())
@@ -156,91 +183,6 @@ fn age(text: &str) -> Result<Duration, Usage> {
         None => length::parse(text)
             .map_err(|_| Usage(format!("--older-than {text}: right is 30m, 12h, 7d or 4w"))),
     }
-}
-
-/// Whether somebody still works on a run.
-fn going(root: &Path, run: &RunDir) -> bool {
-    let Ok(meta) = run.meta() else { return false };
-    let experiment = meta.kind != "load";
-    if experiment && run.path(journal::FILE).is_file() {
-        return false;
-    }
-    // an experiment goes on when its load has ended: it waits and judges
-    if experiment && dir::holder(&root.join("experiments")).is_some_and(alive) {
-        return true;
-    }
-    let written = fs::metadata(run.path(requests::FILE))
-        .and_then(|log| log.modified())
-        .ok();
-    let fresh = written
-        .and_then(|at| at.elapsed().ok())
-        .is_some_and(|passed| passed < FRESH);
-    in_use(&run.path("")) || (meta.ended_at.is_none() && fresh)
-}
-
-fn alive(pid: i32) -> bool {
-    nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)
-}
-
-/// Whether a process holds a file of this folder open. Those of other users cannot be seen.
-fn in_use(folder: &Path) -> bool {
-    let folder = dir::real(folder);
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return false;
-    };
-    let files = processes.filter_map(|process| fs::read_dir(process.ok()?.path().join("fd")).ok());
-    let open = files
-        .flatten()
-        .filter_map(|file| fs::read_link(file.ok()?.path()).ok());
-    open.into_iter()
-        .any(|path: PathBuf| path.starts_with(&folder))
-}
-
-/// The ledger of the stack that runs here. None: no stack was ever here, so nothing has rows.
-async fn place(root: &Path, url: Option<&str>) -> Result<Option<Place>> {
-    if let Some(url) = url {
-        return Ok(Some(Place {
-            url: url.to_owned(),
-            quiet: false,
-        }));
-    }
-    if !root.join("secrets.json").is_file() {
-        return Ok(None);
-    }
-    let answer = control::ask(root, &Request::Status, &|_: &str| {}).await;
-    let answer = answer.map_err(|error| {
-        Usage(format!(
-            "{error:#}; the runs have rows in its ledger, so it must be up"
-        ))
-    })?;
-    let status: Status =
-        serde_json::from_value(answer).context("the stack that runs is of another version")?;
-    let quiet = match &status.rabbitmq.management {
-        Some(management) => waiting(management).await == Some(0),
-        None => false,
-    };
-    Ok(Some(Place {
-        url: status.postgres.url,
-        quiet,
-    }))
-}
-
-/// Messages in all queues of the broker; none: it cannot be asked.
-async fn waiting(management: &str) -> Option<u64> {
-    let mut url: reqwest::Url = management.parse().ok()?;
-    url.path_segments_mut()
-        .ok()?
-        .pop_if_empty()
-        .extend(["api", "queues"]);
-    let answer = reqwest::Client::new()
-        .get(url)
-        .timeout(ASK_LIMIT)
-        .send()
-        .await
-        .ok()?;
-    let queues: Vec<Value> = answer.error_for_status().ok()?.json().await.ok()?;
-    // a queue that does not say how many it holds may hold some
-    queues.iter().map(|queue| queue["messages"].as_u64()).sum()
 }
 
 /// Of a folder with everything in it.
@@ -325,39 +267,5 @@ mod tests {
         for (text, hours) in [("7d", 168), ("4w", 672), ("12h", 12)] {
             assert_eq!(age(text).unwrap(), Duration::from_hours(hours));
         }
-    }
-
-    #[test]
-    fn a_run_whose_record_is_open_is_still_going() {
-        let root = Root::new();
-        let run = root.run("r1");
-        let mut meta = run.meta().unwrap();
-        assert!(!going(&root.0, &run), "nothing was ever offered");
-        let recorder = requests::Recorder::create(&run).unwrap();
-        meta.ended_at = Some(clock::now());
-        run.write_meta(&meta).unwrap();
-        assert!(going(&root.0, &run), "its record is open");
-        drop(recorder);
-        assert!(!going(&root.0, &run));
-        meta.ended_at = None;
-        run.write_meta(&meta).unwrap();
-        assert!(going(&root.0, &run), "it was written a moment ago");
-    }
-
-    #[test]
-    fn an_experiment_goes_on_until_its_journal_while_experiments_run() {
-        let root = Root::new();
-        let run = root.run("r1");
-        let mut meta = run.meta().unwrap();
-        meta.kind = "receiver-dies".to_owned();
-        meta.ended_at = Some(clock::now());
-        run.write_meta(&meta).unwrap();
-        assert!(!going(&root.0, &run));
-        let own = root.0.join("experiments");
-        fs::create_dir(&own).unwrap();
-        let lock = dir::lock(&own).unwrap();
-        assert!(lock.is_some() && going(&root.0, &run));
-        fs::write(run.path(journal::FILE), "{}").unwrap();
-        assert!(!going(&root.0, &run));
     }
 }

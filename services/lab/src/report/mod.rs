@@ -14,6 +14,10 @@ pub mod story;
 mod timeline;
 
 #[cfg(test)]
+mod known_tests;
+#[cfg(test)]
+mod made;
+#[cfg(test)]
 mod tests;
 
 use std::fs;
@@ -60,7 +64,7 @@ impl Known {
     /// Reads the folder of a run.
     pub fn read(run: &RunDir) -> Result<Self> {
         match read_json(&run.path(journal::FILE))? {
-            Some(journal) => Self::of(journal, run),
+            Some(journal) => Self::of(newest(journal, run)?, run),
             None => Self::gather(
                 run,
                 read_json(&run.path(load::SUMMARY))?,
@@ -124,6 +128,15 @@ pub fn write_known(known: &Known, run: &RunDir) -> Result<PathBuf> {
 /// Replaces a file of a report.
 pub fn put(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The journal with the audit that came since, if one did.
+fn newest(mut journal: Journal, run: &RunDir) -> Result<Journal> {
+    let audit: Option<audit::Report> = read_json(&run.path(audit::report::FILE))?;
+    if let Some(audit) = audit.filter(|audit| audit.audited_at > journal.audit.audited_at) {
+        journal.judge_again(audit);
+    }
+    Ok(journal)
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {

@@ -47,13 +47,14 @@ pub fn headline(known: &Known) -> String {
                     plural(settled, "accepted message")
                 ),
                 parked => format!(
-                    "Each of {} was dealt with exactly once; {} given up on, as it had to be.",
+                    "Each of {} was dealt with exactly once; {} given up on, {}.",
                     plural(settled, "accepted message"),
                     if parked == 1 {
                         "1 was".to_owned()
                     } else {
                         format!("{} were", grouped(parked))
                     },
+                    why_parked(known, audit),
                 ),
             }
         }
@@ -71,6 +72,19 @@ pub fn headline(known: &Known) -> String {
         Verdict::Inconclusive => {
             "Nothing wrong was found, but it cannot be said for sure.".to_owned()
         }
+    }
+}
+
+/// Poison had to be given up on; what else was, was only allowed.
+fn why_parked(known: &Known, audit: &audit::Report) -> String {
+    let poison = known.load.as_ref().map(|load| load.load.poison);
+    match (audit.circumstances.dead_max, poison) {
+        (0, _) => "as it had to be".to_owned(),
+        (max, Some(0)) => format!("as was allowed of {} at most", grouped(max)),
+        (max, _) => format!(
+            "poison as it had to be, others as was allowed of {} at most",
+            grouped(max)
+        ),
     }
 }
 
@@ -167,6 +181,13 @@ pub fn ending(known: &Known) -> Vec<String> {
             told.push(format!(
                 "The longest time in which messages waited and none was processed was {}.",
                 time(silence * 1_000)
+            ));
+        }
+        let journal = known.journal.as_ref();
+        if journal.is_some_and(|journal| audit.audited_at > journal.ended_at) {
+            told.push(format!(
+                "The messages were audited again at {}; limits are as they were measured during the experiment.",
+                audit.audited_at.format("%H:%M:%S UTC on %-d %B %Y")
             ));
         }
     }
@@ -309,7 +330,11 @@ pub fn again(known: &Known) -> Vec<String> {
         }
         Some(journal) => {
             let twin = if journal.twin { " --twin" } else { "" };
-            let rest = format!("experiment run {} --seed {seed}{twin}", experiment(known));
+            let what = match &journal.path {
+                Some(path) => dir::quoted(&path.to_string_lossy()),
+                None => experiment(known).to_owned(),
+            };
+            let rest = format!("experiment run {what} --seed {seed}{twin}");
             vec![dir::command(&known.root, &rest)]
         }
         None => known

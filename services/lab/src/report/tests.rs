@@ -1,187 +1,13 @@
-//! Journals made by hand, and what is written of them.
+//! What is written of a journal.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-use chrono::{DateTime, Utc};
-
+use super::made::{failed, fault, inconclusive, journal, passed, report};
 use super::*;
 use crate::audit::class::Class;
-use crate::audit::culprits::{Culprit, Step};
-use crate::audit::facts::Requests;
-use crate::audit::figures::Figures;
-use crate::audit::verdict::{Circumstances, Count, Counts, verdict};
-use crate::experiment::journal::{Expectation, FaultRecord, Outcome, Sample};
-use crate::load::{Counts as Told, Latency, Plan};
-use crate::run::Facts;
+use crate::experiment::journal::{Expectation, FaultRecord, Outcome};
 use crate::run::tests::Root;
-
-fn at(ms: i64) -> DateTime<Utc> {
-    let start: DateTime<Utc> = "2026-11-21T09:15:00Z".parse().unwrap();
-    start + chrono::Duration::milliseconds(ms)
-}
-
-fn report(classes: &[(Class, u64)], doubts: &[&str]) -> audit::Report {
-    let counts = classes.iter().map(|(class, n)| {
-        (
-            *class,
-            Count {
-                messages: *n,
-                requests: *n,
-            },
-        )
-    });
-    let classes: Counts = counts.collect();
-    let circumstances = Circumstances {
-        drained: true,
-        doubts: doubts.iter().map(|&doubt| doubt.to_owned()).collect(),
-        ..Circumstances::default()
-    };
-    let messages = classes.values().map(|count| count.messages).sum();
-    let (verdict, reasons) = verdict(&classes, &circumstances);
-    audit::Report {
-        run: "r1".parse().unwrap(),
-        verdict,
-        reasons,
-        circumstances,
-        kind: "receiver-dies".to_owned(),
-        without: Vec::new(),
-        requests: Requests {
-            offered: messages,
-            messages,
-            accepted: messages,
-            ..Requests::default()
-        },
-        classes,
-        figures: Figures {
-            processed_us: Some(latency(90_000)),
-            longest_silence_ms: 2_300,
-            ..Figures::default()
-        },
-        culprits: Vec::new(),
-        audited_at: at(20_000),
-        took_ms: 12,
-    }
-}
-
-fn latency(p50: u64) -> Latency {
-    Latency {
-        p50,
-        p90: p50 * 2,
-        p99: p50 * 9,
-        p99_9: p50 * 30,
-        max: p50 * 40,
-    }
-}
-
-fn fault() -> FaultRecord {
-    FaultRecord {
-        fault: "receiver-kill".to_owned(),
-        struck: vec!["receiver-51d2".to_owned()],
-        planned_ms: 4_000,
-        injected_ms: Some(4_010),
-        evidence: Some("process 4711 is gone".to_owned()),
-        healed_ms: Some(9_000),
-        heal_evidence: Some("it is ready again".to_owned()),
-        recovered_ms: Some(9_400),
-        doubt: None,
-    }
-}
-
-fn journal(audit: audit::Report, outcome: Outcome) -> Journal {
-    let sample = |second: u64| Sample {
-        at_ms: second * 1_000,
-        offered: second * 100,
-        accepted: second * 100,
-        processed: second.saturating_sub(1) * 100,
-        failed: 0,
-        redelivered: 0,
-        ready: (second != 5).then_some(second),
-        unacked: Some(8),
-        outbox: Some(0),
-    };
-    Journal {
-        run: "r1".parse().unwrap(),
-        title: "A receiver dies".to_owned(),
-        learn: "What is not acked comes back.".to_owned(),
-        file: "title: A receiver dies\n".to_owned(),
-        seed: 42,
-        twin: false,
-        started_at: at(0),
-        ended_at: at(21_500),
-        stack: Facts {
-            counts: [("sender", 2), ("receiver", 3)]
-                .map(|(name, n)| (name.to_owned(), n))
-                .into(),
-            queue_type: Some("quorum".to_owned()),
-            broker_version: Some("3.10.8".to_owned()),
-            ..Facts::default()
-        },
-        load: Summary {
-            run: "r1".parse().unwrap(),
-            load: Plan::default(),
-            stopped: false,
-            counts: Told {
-                offered: 1_500,
-                accepted: 1_498,
-                unknown: 2,
-                ..Told::default()
-            },
-            offering_secs: 15.0,
-            answering_secs: 15.2,
-            offered_rate: 100.0,
-            accepted_rate: 99.0,
-            accepted_us: Some(latency(1_500)),
-        },
-        faults: vec![fault()],
-        samples: (0..20).map(sample).collect(),
-        audit,
-        expectations: vec![Expectation {
-            what: "the verdict".to_owned(),
-            wanted: "PASS".to_owned(),
-            found: "PASS".to_owned(),
-            met: outcome == Outcome::AsExpected,
-            beyond: false,
-        }],
-        outcome,
-    }
-}
-
-fn passed() -> Journal {
-    journal(
-        report(&[(Class::Ok, 1_498), (Class::Recovered, 2)], &[]),
-        Outcome::AsExpected,
-    )
-}
-
-fn failed(text: &str) -> Journal {
-    let mut audit = report(&[(Class::Lost, 3), (Class::Ok, 1_497)], &[]);
-    audit.culprits = vec![Culprit {
-        class: Class::Lost,
-        why: "stored but nothing came of it".to_owned(),
-        key: Some("r1-0000000007".to_owned()),
-        position: Some(0),
-        message_ids: vec![uuid::Uuid::from_u128(7)],
-        history: vec![Step {
-            at: Some(at(4_200)),
-            what: text.to_owned(),
-        }],
-    }];
-    journal(audit, Outcome::NotAsExpected)
-}
-
-fn inconclusive() -> Journal {
-    let mut journal = journal(
-        report(&[(Class::Ok, 1_500)], &["receiver-kill was never seen"]),
-        Outcome::Inconclusive,
-    );
-    journal.faults = vec![FaultRecord {
-        evidence: None,
-        doubt: Some("its process still answers".to_owned()),
-        ..fault()
-    }];
-    journal
-}
 
 /// The page and what a CI reads.
 fn written(journal: &Journal) -> (String, String) {
@@ -200,7 +26,7 @@ fn written(journal: &Journal) -> (String, String) {
 }
 
 /// Name, and what came of it: nothing, `failure`, `error` or `skipped` with all of its text.
-fn cases(junit: &str) -> BTreeMap<String, Option<(String, String)>> {
+pub(super) fn cases(junit: &str) -> BTreeMap<String, Option<(String, String)>> {
     let document = roxmltree::Document::parse(junit).unwrap();
     let cases = document
         .descendants()
@@ -218,7 +44,7 @@ fn cases(junit: &str) -> BTreeMap<String, Option<(String, String)>> {
 
 /// A page that could load or run nothing, whatever is in it.
 #[track_caller]
-fn stands_alone(page: &str) {
+pub(super) fn stands_alone(page: &str) {
     for wrong in [
         "http://", "https://", "<script", "src=", "href=", "url(", "@import", "<link", "<iframe",
     ] {
@@ -436,86 +262,36 @@ fn a_storm_is_folded_and_has_a_row_per_kind() {
 }
 
 #[test]
-fn a_run_of_which_little_is_known_has_a_report_too() {
-    let root = Root::new();
-    let run = root.run("r1");
-    let known = Known::read(&run).unwrap();
-    write_known(&known, &run).unwrap();
-    let page = fs::read_to_string(run.path(PAGE)).unwrap();
-    assert!(
-        page.contains("NOT JUDGED") && page.contains("audit --run r1"),
-        "{page}"
-    );
-    let junit = fs::read_to_string(run.path(JUNIT)).unwrap();
-    let (kind, _) = cases(&junit)["verdict"].clone().unwrap();
-    assert_eq!(kind, "skipped");
-
-    let journal = passed();
-    let mut meta = run.meta().unwrap();
-    (meta.started_at, meta.load) = (Some(at(0)), Some(Plan::default()));
-    run.write_meta(&meta).unwrap();
-    let json = serde_json::to_vec(&journal.load).unwrap();
-    fs::write(run.path(load::SUMMARY), json).unwrap();
-    let mut audit = journal.audit;
-    audit.figures.rates = audit::timeline::Rates {
-        from_ms: at(500).timestamp_millis(),
-        slice_ms: 100,
-        accepted: vec![1; 20],
-        effects: vec![2; 20],
-    };
-    fs::write(
-        run.path(audit::report::FILE),
-        serde_json::to_vec(&audit).unwrap(),
-    )
-    .unwrap();
-    fs::write(run.path(requests::FILE), "o 0 0 1 0\na 0 accepted 1 4000\n").unwrap();
-    let known = Known::read(&run).unwrap();
-    assert_eq!(known.course.rates[0].name, "processed");
-    assert_eq!(
-        known.course.rates[0].points,
-        [(1.0, Some(20.0)), (2.0, Some(20.0))]
-    );
-    write_known(&known, &run).unwrap();
-    let page = fs::read_to_string(run.path(PAGE)).unwrap();
-    for part in [
-        "PASS</p>",
-        "load --rate 50 --seed 1</pre>",
-        "from accepted to processed",
-        "Time to accept",
-    ] {
-        assert!(page.contains(part), "{part} in {page}");
-    }
-    stands_alone(&page);
-    let junit = fs::read_to_string(run.path(JUNIT)).unwrap();
-    assert!(cases(&junit)["verdict"].is_none());
+fn an_experiment_of_a_file_is_played_again_from_that_file() {
+    let mut journal = passed();
+    journal.path = Some("/home/a b/mine.yaml".into());
+    let (page, _) = written(&journal);
+    // as the page shows a quote
+    let right = "experiment run &#39;/home/a b/mine.yaml&#39; --seed 42</pre>";
+    assert!(page.contains(right), "{right} in {page}");
 }
 
 #[test]
-fn a_journal_is_read_back_from_its_file() {
-    let root = Root::new();
-    let run = root.run("r1");
-    let journal = failed("x");
-    fs::write(
-        run.path(journal::FILE),
-        serde_json::to_vec(&journal).unwrap(),
-    )
-    .unwrap();
-    let known = Known::read(&run).unwrap();
-    let rates: Vec<_> = known
-        .course
-        .rates
-        .iter()
-        .map(|series| series.name)
-        .collect();
-    assert_eq!(rates, ["accepted", "processed", "offered"]);
-    assert_eq!(known.course.rates[1].points[1], (2.0, Some(100.0)));
-    let ready = &known.course.depth[0];
-    assert_eq!(
-        (ready.name, ready.points[5], ready.points[6].1),
-        ("ready", (5.0, None), Some(6.0))
-    );
-    assert_eq!(known.journal.unwrap(), journal);
-    fs::write(run.path(journal::FILE), "{}").unwrap();
-    let error = Known::read(&run).unwrap_err().to_string();
-    assert!(error.contains("journal.json is damaged"), "{error}");
+fn what_was_only_allowed_is_not_told_as_what_had_to_be() {
+    let told = |poison: u64, dead_max: u64| {
+        let mut journal = journal(
+            report(&[(Class::Parked, 2), (Class::Ok, 8)], &[]),
+            Outcome::AsExpected,
+        );
+        journal.load.load.poison = poison;
+        journal.audit.circumstances.dead_max = dead_max;
+        written(&journal).0
+    };
+    for (poison, dead_max, said) in [
+        (2, 0, "2 were given up on, as it had to be."),
+        (0, 5, "2 were given up on, as was allowed of 5 at most."),
+        (
+            1,
+            5,
+            "2 were given up on, poison as it had to be, others as was allowed of 5 at most.",
+        ),
+    ] {
+        let page = told(poison, dead_max);
+        assert!(page.contains(said), "{said} in {page}");
+    }
 }

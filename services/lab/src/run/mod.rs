@@ -59,6 +59,11 @@ impl RunId {
         right.then(|| digits.parse().ok()).flatten()
     }
 
+    /// What the vhost and the database of a run of its own are called: no run can be named as one that is there already.
+    pub fn scene(&self) -> String {
+        format!("run-{}", self.0)
+    }
+
     /// The name itself.
     pub fn as_str(&self) -> &str {
         &self.0

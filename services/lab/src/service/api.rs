@@ -199,8 +199,12 @@ struct Looked {
 
 impl Looked {
     fn at(run: Shown, app: &App) -> Self {
-        let injector = app.book.injector().filter(|_| !run.state.is_over());
-        let faults = injector.map_or(Ok(Vec::new()), |injector| injector.active());
+        // of the stage of this process: what another one breaks is not known here
+        let faults = match (app.book.injector(), run.state) {
+            (Some(injector), state) if state.is_ours() => injector.active().ok(),
+            (_, shown::State::Unfinished) => None,
+            _ => Some(Vec::new()),
+        };
         let shown = |fault: crate::faults::Active| {
             json!({
                 "fault": fault.order.fault, "struck": fault.struck, "since": fault.at, "seen": fault.seen,
@@ -208,7 +212,7 @@ impl Looked {
         };
         Self {
             run,
-            faults: faults.ok().map(|all| all.into_iter().map(shown).collect()),
+            faults: faults.map(|all| all.into_iter().map(shown).collect()),
         }
     }
 }

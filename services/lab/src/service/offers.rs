@@ -49,6 +49,7 @@ impl Offer {
     pub fn listed(&self) -> Listed<'_> {
         let Experiment {
             name,
+            path: _,
             text: _,
             title,
             learn,

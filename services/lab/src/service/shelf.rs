@@ -1,12 +1,15 @@
 //! Runs of experiments that this process does not know from its own doing, read from their folders.
 
+use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::shown::{Shown, State};
+use crate::audit::Verdict;
 use crate::experiment::journal::{self, Expectation, Outcome, Sample};
 use crate::report;
 use crate::run::{RunDir, RunId};
@@ -51,11 +54,17 @@ fn shown(run: &RunDir) -> Option<Shown> {
     let mut shown = Shown::new(meta.run.clone(), name, "", twin, meta.seed);
     shown.created_at = meta.created_at;
     shown.report = page(run);
-    let text = fs::read(run.path(journal::FILE)).ok();
-    let journal: Option<Journal> = text.and_then(|text| serde_json::from_slice(&text).ok());
-    let Some(journal) = journal else {
-        shown.state = State::Unfinished;
-        return Some(shown);
+    let text = match fs::read(run.path(journal::FILE)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            shown.state = State::Unfinished;
+            return Some(shown);
+        }
+        Err(error) => return Some(damaged(shown, &error)),
+    };
+    let journal: Journal = match serde_json::from_slice(&text) {
+        Ok(journal) => journal,
+        Err(error) => return Some(damaged(shown, &error)),
     };
     shown.state = State::Done;
     shown.verdict = journal::verdict(&journal.expectations);
@@ -65,6 +74,15 @@ fn shown(run: &RunDir) -> Option<Shown> {
     shown.outcome = Some(journal.outcome);
     shown.reasons = reasons(journal.audit.reasons, &journal.expectations);
     Some(shown)
+}
+
+/// One whose journal cannot be read: nobody can say what it came to.
+fn damaged(mut shown: Shown, why: &dyn fmt::Display) -> Shown {
+    shown.state = State::Damaged;
+    shown.verdict = Some(Verdict::Inconclusive);
+    shown.outcome = Some(Outcome::Inconclusive);
+    shown.reasons = vec![format!("{} is damaged: {why}", journal::FILE)];
+    shown
 }
 
 /// What the audit says, and what was not as it was expected.
@@ -87,7 +105,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::audit::Verdict;
     use crate::run::Meta;
     use crate::run::tests::Root;
 
@@ -128,6 +145,15 @@ mod tests {
         assert_eq!(done.counts.map(|counts| counts.accepted), Some(8));
         assert_eq!(all[1].state, State::Unfinished);
         assert_eq!(newest(&root.0, 1).unwrap().len(), 1);
+        let torn = run(&root, "torn", "x");
+        fs::write(torn.path(journal::FILE), "{\"title\": \"X").unwrap();
+        let shown = read(&root.0, torn.id()).unwrap();
+        assert_eq!(shown.state, State::Damaged);
+        assert_eq!(shown.verdict, Some(Verdict::Inconclusive));
+        assert!(
+            shown.reasons[0].starts_with("journal.json is damaged: "),
+            "{shown:?}"
+        );
         assert_eq!(read(&root.0, &"a-load".parse().unwrap()), None);
         assert_eq!(read(&root.0, &"nobody".parse().unwrap()), None);
     }

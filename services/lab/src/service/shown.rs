@@ -31,12 +31,22 @@ pub enum State {
     Interrupted,
     /// It left no verdict: another command is at it, or was killed.
     Unfinished,
+    /// What it left cannot be read.
+    Damaged,
 }
 
 impl State {
     /// Nothing more will come.
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Done | Self::Failed | Self::Interrupted)
+        matches!(
+            self,
+            Self::Done | Self::Failed | Self::Interrupted | Self::Damaged
+        )
+    }
+
+    /// This process is at it.
+    pub fn is_ours(self) -> bool {
+        !self.is_over() && self != Self::Unfinished
     }
 
     /// As in the API.
@@ -51,6 +61,7 @@ impl State {
             Self::Failed => "failed",
             Self::Interrupted => "interrupted",
             Self::Unfinished => "unfinished",
+            Self::Damaged => "damaged",
         }
     }
 }
@@ -141,7 +152,8 @@ mod tests {
     #[test]
     fn a_state_is_called_the_same_everywhere() {
         use State::{
-            Done, Draining, Failed, Interrupted, Judging, Loading, Starting, Stopping, Unfinished,
+            Damaged, Done, Draining, Failed, Interrupted, Judging, Loading, Starting, Stopping,
+            Unfinished,
         };
         for state in [
             Starting,
@@ -153,7 +165,9 @@ mod tests {
             Failed,
             Interrupted,
             Unfinished,
+            Damaged,
         ] {
+            assert_eq!(state.is_ours(), !state.is_over() && state != Unfinished);
             assert_eq!(serde_json::to_value(state).unwrap(), state.word());
         }
     }

@@ -15,6 +15,7 @@ use super::install::{self, PSQL};
 use super::servers::Addresses;
 use super::{Plan, Service, Stack, postgres, stop_nodes};
 use crate::faults::http;
+use crate::run::sight::vhost_of;
 use crate::say::Steps;
 
 /// What an experiment asks for.
@@ -37,7 +38,7 @@ impl Scene {
         Ok(addresses)
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, servers: &Addresses) -> Result<()> {
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         for name in [&self.vhost, &self.database] {
             ensure!(
@@ -45,10 +46,25 @@ impl Scene {
                 "{name:?} cannot name a scene"
             );
         }
-        // it is removed in the end
+        // both are removed in the end
+        let url: Url = servers.database.parse()?;
+        let own = postgres::decode(url.path().trim_start_matches('/'));
+        let theirs = [
+            &*own,
+            postgres::DATABASE,
+            "postgres",
+            "template0",
+            "template1",
+        ];
         ensure!(
-            self.database != postgres::DATABASE && self.database != "postgres",
-            "a scene needs a database of its own"
+            !theirs.contains(&&*self.database),
+            "a scene needs a database of its own, and {} is the stack's",
+            self.database
+        );
+        ensure!(
+            self.vhost != vhost_of(&servers.amqp)?,
+            "a scene needs a vhost of its own, and {} is the stack's",
+            self.vhost
         );
         Ok(())
     }
@@ -57,7 +73,7 @@ impl Scene {
 impl Stack {
     /// Replaces the nodes by those of a new scene, and comes back when they are ready.
     pub async fn fresh(&self, mut scene: Scene, steps: &Steps<'_>) -> Result<()> {
-        scene.check()?;
+        scene.check(&self.servers.addresses)?;
         let _changing = self.changing.lock().await;
         self.end_scene(steps).await?;
         let prefix = format!("{}:", scene.database);
@@ -86,7 +102,7 @@ impl Stack {
 
     async fn end_scene(&self, steps: &Steps<'_>) -> Result<()> {
         let nodes = std::mem::take(&mut *self.nodes());
-        let scene = self.scene().take();
+        let scene = self.scene().clone();
         let nodes: Vec<_> = nodes.into_values().flatten().collect();
         match scene {
             // the nodes of the stack itself may have work in hand that somebody wants
@@ -100,6 +116,8 @@ impl Stack {
                 let path = ["vhosts", scene.vhost.as_str()];
                 self.manage(Method::DELETE, &path, None).await?;
                 drop_database(&self.servers.addresses.database, &scene.database).await?;
+                // only now: what could not be removed is tried again
+                *self.scene() = None;
             }
         }
         Ok(())
@@ -193,14 +211,18 @@ async fn drop_database(server: &str, name: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn servers(database: &str, vhost: &str) -> Addresses {
+        Addresses {
+            database: format!("postgres://postgres:x@127.0.0.1:1/{database}"),
+            redis: "redis://:x@127.0.0.1:2/0".to_owned(),
+            amqp: format!("amqp://lab:x@127.0.0.1:3/{vhost}"),
+            management: None,
+        }
+    }
+
     #[test]
     fn a_scene_has_its_own_vhost_and_database() {
-        let servers = Addresses {
-            database: "postgres://postgres:x@127.0.0.1:1/unacked".to_owned(),
-            redis: "redis://:x@127.0.0.1:2/0".to_owned(),
-            amqp: "amqp://lab:x@127.0.0.1:3/%2f".to_owned(),
-            management: None,
-        };
+        let servers = servers("unacked", "%2f");
         let scene = Scene {
             vhost: "e1".to_owned(),
             database: "e1-db".to_owned(),
@@ -213,15 +235,29 @@ mod tests {
     }
 
     #[test]
-    fn the_stacks_own_database_is_no_scene() {
-        let named = |database: &str| Scene {
-            vhost: "e1".to_owned(),
-            database: database.to_owned(),
-            ..Scene::default()
+    fn what_is_the_stacks_own_is_no_scene() {
+        let named = |vhost: &str, database: &str| {
+            let scene = Scene {
+                vhost: vhost.to_owned(),
+                database: database.to_owned(),
+                ..Scene::default()
+            };
+            scene.check(&servers("ledger", "own"))
         };
-        assert!(named("e1").check().is_ok());
-        for wrong in ["unacked", "postgres", "", "a\"b", "A"] {
-            assert!(named(wrong).check().is_err(), "{wrong}");
+        named("e1", "e1").unwrap();
+        for wrong in [
+            "unacked",
+            "postgres",
+            "template1",
+            "ledger",
+            "",
+            "a\"b",
+            "A",
+        ] {
+            assert!(named("e1", wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["own", "", "/", "A"] {
+            assert!(named(wrong, "e1").is_err(), "{wrong}");
         }
     }
 }

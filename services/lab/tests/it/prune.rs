@@ -200,16 +200,59 @@ async fn an_old_run_goes_with_the_rows_of_what_is_done_and_no_other_row_does() {
     assert!(text.contains("Rows of the inbox stay"), "{text}");
     assert_eq!(rows(&world, &done).await, [0, 0, 0, 3, 0, 0, 0, 0, 0]);
     assert_eq!(rows(&world, &stay).await, before);
-    assert_eq!(root.runs(), ["r-new"]);
+    // by its folder the rest can be found
+    assert!(
+        text.contains("The run r-old stays with 6 messages"),
+        "{text}"
+    );
+    assert!(text.contains("Removed 0 runs and 33 rows."), "{text}");
+    assert_eq!(root.runs(), ["r-old", "r-new"]);
 
-    let again = root
-        .prune(Some(&url), &["--older-than", "7d", "--yes"])
-        .await;
+    for table in ["sender.outbox", "sender.message"] {
+        let sql = format!("delete from {table} where run = 'r-old'");
+        let delete = sqlx::query(sqlx::AssertSqlSafe(sql));
+        delete.execute(&world.database.admin).await.unwrap();
+    }
+    let rest = ["--older-than", "7d", "--yes"];
+    let removed = root.prune(Some(&url), &rest).await;
+    assert!(removed.status.success(), "{}", said(&removed));
+    assert_eq!(root.runs(), ["r-new"]);
+    let again = root.prune(Some(&url), &rest).await;
     assert!(
         said(&again).contains("nothing to remove"),
         "{}",
         said(&again)
     );
+}
+
+#[tokio::test]
+async fn a_run_of_another_ledger_stays_and_the_others_go() {
+    let world = ledger().await;
+    let root = Root::new();
+    let url = admin(&world);
+    let mut ledger = world.database.admin.acquire().await.unwrap();
+    let here = lab::prune::ledger::identity(&mut ledger).await.unwrap();
+    for (id, ledger) in [
+        ("r-there", "1/unacked"),
+        ("r-here", &*here),
+        ("r-own", "1/run-r-own"),
+    ] {
+        let run = root.run(id, 9);
+        let mut meta = run.meta().unwrap();
+        meta.ledger = Some(ledger.to_owned());
+        run.write_meta(&meta).unwrap();
+    }
+    let done = message(&world, Some("r-there"), Came::Processed).await;
+    let before = rows(&world, &[done]).await;
+    let removed = root.prune(Some(&url), &["--keep", "0", "--yes"]).await;
+    let text = said(&removed);
+    assert!(removed.status.success(), "{text}");
+    assert!(
+        text.contains("The run r-there stays: its messages are in another ledger"),
+        "{text}"
+    );
+    assert_eq!(root.runs(), ["r-there"]);
+    assert_eq!(rows(&world, &[done]).await, before);
 }
 
 #[tokio::test]
@@ -227,14 +270,19 @@ async fn inbox_rows_go_when_the_queues_are_empty_and_strays_go_too() {
     let mut ledger = world.database.admin.acquire().await.unwrap();
     let count = lab::prune::ledger::count(&mut ledger, &run).await.unwrap();
     assert_eq!((count.done, count.open), (1, 1));
-    let removed = lab::prune::ledger::remove_rows(&mut ledger, &run, true)
+    let now = lab::prune::ledger::now(&mut ledger).await.unwrap();
+    let late = message(&world, Some("r1"), Came::Processed).await;
+    let removed = lab::prune::ledger::remove_rows(&mut ledger, &run, Some(now))
         .await
         .unwrap();
-    assert_eq!(removed, 11);
+    assert_eq!(removed, 16);
+    assert_eq!(rows(&world, &[late]).await, [0, 0, 0, 1, 0, 0, 0, 0, 0]);
+    let left = lab::prune::ledger::left(&mut ledger, &run).await.unwrap();
+    assert_eq!(left, 1);
     assert_eq!(rows(&world, &[done, stray]).await, [0; 9]);
     assert_eq!(rows(&world, &[open]).await, [1, 1, 1, 0, 0, 1, 1, 0, 0]);
     assert_eq!(
-        lab::prune::ledger::remove_rows(&mut ledger, &run, true)
+        lab::prune::ledger::remove_rows(&mut ledger, &run, Some(now))
             .await
             .unwrap(),
         0

@@ -209,7 +209,12 @@ impl Scenery for Compose {
     }
 
     async fn set(&self, setup: &Setup, run: &RunId) -> Result<Sight> {
-        let vhost = run.to_string();
+        let vhost = run.scene();
+        // it is removed in the end
+        if self.before().settings.get(VHOST) == Some(&Some(vhost.clone())) {
+            let why = format!("the stack's own vhost is {vhost}; choose another name than {run}");
+            return Err(Usage(why).into());
+        }
         self.note(|noted| noted.vhosts.push(vhost.clone()))?;
         self.make_vhost(&vhost).await?;
         let ours = [setup.without.to_string(), "true".to_owned(), vhost.clone()];

@@ -19,8 +19,9 @@ use reqwest::Client;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use super::file::{Setup, nth};
+use super::file::Setup;
 use super::fits::Place;
+use super::harm::nth;
 use crate::faults::{Harm, Injector, Order, Which, find};
 use crate::run::RunId;
 use crate::run::sight::{Elsewhere, NodeSight, Sight};

@@ -97,9 +97,8 @@ impl Scenery for Native {
         let mut settings = setup.settings.clone();
         settings.insert("WITHOUT".to_owned(), setup.without.to_string());
         let scene = Scene {
-            vhost: run.to_string(),
-            // no run can be called as a database that is there already
-            database: format!("run-{run}"),
+            vhost: run.scene(),
+            database: run.scene(),
             settings,
             nodes: setup.nodes.clone(),
         };

@@ -9,6 +9,7 @@ mod commands;
 mod every;
 mod harms;
 mod own;
+mod scene;
 mod undone;
 mod up;
 

@@ -1,22 +1,27 @@
-//! The folder of a stack (`.lab/`): ports, names and secrets that outlive it, logs, and the lock.
+//! The folder of a stack (`.lab/`): ports, names and secrets that outlive it, logs, and the lock (`lock.rs`).
 //!
 //! Promises: secrets and the folders that hold them are readable by their owner only; a second stack in the same folder
 //! cannot take the lock; files are replaced as a whole, so that a crash leaves the old or the new one.
 
+mod lock;
+mod shell;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use daemon::node;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::ports::{self, Reserved};
+pub use lock::{Lock, holder, is_held, lock};
+pub use shell::{called, command, default_root, quoted, real};
 
 /// Passwords made once per folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,59 +73,6 @@ pub struct LabDir {
     reserved: Mutex<BTreeMap<u16, Reserved>>,
 }
 
-/// Held while a stack runs in the folder; released with the process, however that ends.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
-/// `.lab` in the checkout that the current folder lies in, or in the current folder.
-pub fn default_root() -> Result<PathBuf> {
-    let here = std::env::current_dir().context("the current folder is gone")?;
-    let checkout = here
-        .ancestors()
-        .find(|folder| folder.join("services/lab/Cargo.toml").is_file());
-    Ok(checkout.unwrap_or(&here).join(".lab"))
-}
-
-static CALLED: OnceLock<String> = OnceLock::new();
-
-/// People say `lab` in another way than by cargo: as a service of Compose.
-pub fn called(by: String) {
-    let _ = CALLED.set(by);
-}
-
-/// How to say a `lab` command about the stack in this folder, to be pasted into a shell.
-pub fn command(root: &Path, rest: &str) -> String {
-    if let Some(called) = CALLED.get() {
-        return format!("{called} {rest}");
-    }
-    let root = real(root);
-    if default_root().is_ok_and(|default| real(&default) == root) {
-        return format!("cargo lab {rest}");
-    }
-    format!(
-        "cargo lab --lab-dir {} {rest}",
-        quoted(&root.to_string_lossy())
-    )
-}
-
-/// The path that a process of the stack knows, also of a folder that is not there yet.
-pub fn real(root: &Path) -> PathBuf {
-    root.canonicalize()
-        .or_else(|_| std::path::absolute(root))
-        .unwrap_or_else(|_| root.to_owned())
-}
-
-fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.,+@:".contains(c);
-    if path.chars().all(plain) {
-        path.to_owned()
-    } else {
-        format!("'{}'", path.replace('\'', r"'\''"))
-    }
-}
-
 /// Whether a folder holds nothing but what `lab` made, a stack or only runs or experiments: what `reset` may remove.
 pub fn made_here(root: &Path) -> bool {
     let all_entries = |folder: &Path, ours: &dyn Fn(&Path) -> bool| {
@@ -135,39 +87,6 @@ pub fn made_here(root: &Path) -> bool {
         _ => false,
     };
     root.join("secrets.json").is_file() || all_entries(root, &ours)
-}
-
-/// Takes the lock of a folder, or says that another process has it.
-pub fn lock(root: &Path) -> Result<Option<Lock>> {
-    let path = root.join("lock");
-    let file = File::options()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .open(&path);
-    let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {
-            // who has it, for `lab down` while the control socket is not there yet
-            file.set_len(0)?;
-            write!(file, "{}", std::process::id())?;
-            Ok(Some(Lock { _file: file }))
-        }
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error).context("cannot lock the folder"),
-    }
-}
-
-/// The process that holds the lock, if one does.
-pub fn holder(root: &Path) -> Option<i32> {
-    if !root.is_dir() || lock(root).ok()?.is_some() {
-        return None;
-    }
-    fs::read_to_string(root.join("lock"))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
 }
 
 impl LabDir {
@@ -381,17 +300,6 @@ mod tests {
     }
 
     #[test]
-    fn a_command_names_the_folder_unless_it_is_the_usual_one() {
-        let usual = default_root().unwrap();
-        assert_eq!(command(&usual, "down"), "cargo lab down");
-        assert_eq!(
-            command(Path::new("/nowhere/.lab"), "up"),
-            "cargo lab --lab-dir /nowhere/.lab up"
-        );
-        assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
-    }
-
-    #[test]
     fn only_what_was_made_here_is_known_as_such() {
         let root = fresh();
         let file = |name: &str| {
@@ -417,7 +325,7 @@ mod tests {
         fs::remove_dir_all(&root).unwrap();
     }
 
-    fn fresh() -> PathBuf {
+    pub(super) fn fresh() -> PathBuf {
         std::env::temp_dir().join(format!("lab-dir-{:08x}", rand::random::<u32>()))
     }
 
@@ -448,18 +356,6 @@ mod tests {
         let port = dir.port("redis").unwrap();
         let _holder = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         assert_ne!(dir.port("redis").unwrap(), port);
-        fs::remove_dir_all(root).unwrap();
-    }
-
-    #[test]
-    fn one_stack_at_a_time() {
-        let root = fresh();
-        LabDir::open(&root).unwrap();
-        let held = lock(&root).unwrap();
-        assert!(held.is_some());
-        assert!(lock(&root).unwrap().is_none());
-        drop(held);
-        assert!(lock(&root).unwrap().is_some());
         fs::remove_dir_all(root).unwrap();
     }
 }
