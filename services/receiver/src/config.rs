@@ -57,12 +57,7 @@ impl Config {
 
     /// The broker, for the node of this name.
     pub(crate) fn broker(&self, node: &str) -> Result<Broker, WrongSetting> {
-        let without = &self.broker.without;
-        without
-            .check(self.broker.queue_type)
-            .map_err(|why| WrongSetting::because("WITHOUT", why))?;
-        let broker = Broker::new(&self.broker, node)
-            .map_err(|why| WrongSetting::because("AMQP_URL", why))?;
+        let broker = broker_part::broker(&self.broker, node)?;
         Ok(match self.retry.retry {
             RetryBy::Requeue => broker,
             RetryBy::Ladder => broker.with_ladder(self.retry.retry_ladder_ms.as_slice()),

@@ -15,12 +15,9 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use axum::Router;
 use chaos::FailPoints;
-use daemon::{
-    WrongSetting, database::Database, lifecycle::Lifecycle, ops::Told, parts::Part,
-    process::Process, tally::Tally,
-};
+use daemon::{database::Database, lifecycle::Lifecycle, ops::Told, process::Process, tally::Tally};
 use messaging::{
-    connection::{Broker, Link},
+    connection::Broker,
     guarantee::Guarantee,
     message::{KIND, Message},
     receive::{
@@ -35,7 +32,7 @@ use messaging::{
     },
     topology,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 
 pub use app::App;
 pub use config::Config;
@@ -139,11 +136,9 @@ pub fn run(
         "session index",
         sessions.clone().keep_index(stopping.clone()),
     );
-    let links = tell_links(parts.part("rabbitmq"), [link, parking_link]);
-    lifecycle.spawn("broker state", async move {
-        stopping.run_until_cancelled(links).await;
-        Ok(())
-    });
+    let links = vec![link, parking_link];
+    let rabbitmq = broker_part::follow(parts.part("rabbitmq"), links, stopping);
+    lifecycle.spawn("broker state", rabbitmq);
     // These two end with the last delivery, which is after the stop.
     lifecycle.spawn_once("effects", async move {
         committer.run().await;
@@ -191,58 +186,12 @@ fn retry(
         RetryBy::Ladder => {
             let rungs = config.retry.retry_ladder_ms.clone();
             let (ladder, climber) = ladder(broker.clone(), rungs, fail_points.clone());
-            lifecycle.spawn_once("ladder", async move {
-                climber.run().await.map_err(|error| final_error(&error))
-            });
+            lifecycle.spawn_once(
+                "ladder",
+                async move { broker_part::ended(climber.run().await) },
+            );
             Retry::Ladder(ladder)
         }
-    }
-}
-
-/// An error that no new session can mend is a setting that does not fit the broker.
-fn final_error(error: &messaging::Error) -> anyhow::Error {
-    WrongSetting::because("QUEUE_TYPE", error.to_string()).into()
-}
-
-/// The broker is there when both sessions are: a node that takes messages but cannot park them is
-/// not what it should be.
-async fn tell_links(part: Part, mut links: [watch::Receiver<Link>; 2]) {
-    loop {
-        let now = links
-            .each_mut()
-            .map(|link| link.borrow_and_update().clone());
-        if let Some(worst) = now.iter().max_by_key(|link| trouble(link)) {
-            tell_link(&part, worst);
-        }
-        let [consuming, parking] = &mut links;
-        let changed = tokio::select! {
-            changed = consuming.changed() => changed,
-            changed = parking.changed() => changed,
-        };
-        if changed.is_err() {
-            // A session ended for good; whether that is right is not for us to say.
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-fn trouble(link: &Link) -> u8 {
-    match link {
-        Link::Open => 0,
-        Link::Blocked(_) => 1,
-        Link::Connecting => 2,
-        Link::Closed => 3,
-        Link::Away(_) => 4,
-    }
-}
-
-fn tell_link(part: &Part, link: &Link) {
-    match link {
-        Link::Connecting => part.starting("not connected yet"),
-        Link::Open => part.up(),
-        Link::Blocked(reason) => part.note(format!("publishing is blocked: {reason}")),
-        Link::Away(reason) => part.away(reason),
-        Link::Closed => part.away("stopped"),
     }
 }
 
@@ -262,9 +211,6 @@ fn consume<D: Deed + 'static>(
         {
             return Ok(());
         }
-        consumer
-            .run(stop)
-            .await
-            .map_err(|error| final_error(&error))
+        broker_part::ended(consumer.run(stop).await)
     });
 }

@@ -43,10 +43,6 @@ impl Config {
 
     /// The broker, for the node of this name.
     pub(crate) fn broker(&self, node: &str) -> Result<Broker, WrongSetting> {
-        let without = &self.broker.without;
-        without
-            .check(self.broker.queue_type)
-            .map_err(|why| WrongSetting::because("WITHOUT", why))?;
-        Broker::new(&self.broker, node).map_err(|why| WrongSetting::because("AMQP_URL", why))
+        broker_part::broker(&self.broker, node)
     }
 }

@@ -26,10 +26,9 @@ use std::{
 };
 
 use axum::Router;
-use daemon::{WrongSetting, lifecycle::Lifecycle, ops::Told, parts::Part, process::Process};
+use daemon::{lifecycle::Lifecycle, ops::Told, process::Process};
 use messaging::{
     bounded,
-    connection::Link,
     guarantee::Guarantee,
     send::{
         self,
@@ -115,9 +114,7 @@ pub fn run(
         "session index",
         sessions.clone().keep_index(stopping.clone()),
     );
-    let rabbitmq = parts
-        .part("rabbitmq")
-        .follow(link, tell_link, stopping.clone());
+    let rabbitmq = broker_part::follow(parts.part("rabbitmq"), vec![link], stopping.clone());
     lifecycle.spawn("broker state", rabbitmq);
     lifecycle.spawn(
         "outbox depth",
@@ -132,10 +129,7 @@ pub fn run(
         {
             return Ok(());
         }
-        relay
-            .run(stopping)
-            .await
-            .map_err(|error| final_error(&error))
+        broker_part::ended(relay.run(stopping).await)
     });
     // Ends when the last page that could submit is gone, which is after the stop.
     lifecycle.spawn_once("store", async move {
@@ -169,21 +163,6 @@ pub fn run(
     };
     daemon::http::serve(listener, web::wrap(router, site), lifecycle);
     Ok(())
-}
-
-/// An error that no new session can mend is a setting that does not fit the broker.
-fn final_error(error: &messaging::Error) -> anyhow::Error {
-    WrongSetting::because("QUEUE_TYPE", error.to_string()).into()
-}
-
-fn tell_link(part: &Part, link: &Link) {
-    match link {
-        Link::Connecting => part.starting("not connected yet"),
-        Link::Open => part.up(),
-        Link::Blocked(reason) => part.note(format!("publishing is blocked: {reason}")),
-        Link::Away(reason) => part.away(reason),
-        Link::Closed => part.away("stopped"),
-    }
 }
 
 /// Counts the outbox, each second or less often when counting takes long.

@@ -10,7 +10,6 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::{clock, metrics::PART_UP};
 
@@ -143,30 +142,6 @@ impl Part {
     /// How it is.
     pub fn state(&self) -> State {
         self.state.borrow().clone()
-    }
-
-    /// Keeps the part as something else that is watched has it, until `stop`: `tell` says how a value
-    /// of that is told to the part.
-    ///
-    /// # Errors
-    /// None; the type is what a lifecycle takes.
-    pub async fn follow<T>(
-        self,
-        mut watched: watch::Receiver<T>,
-        tell: fn(&Part, &T),
-        stop: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let changes = async {
-            loop {
-                tell(&self, &watched.borrow_and_update());
-                if watched.changed().await.is_err() {
-                    // Its owner ended; whether that is right is not for us to say.
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
-        stop.run_until_cancelled(changes).await;
-        Ok(())
     }
 
     /// To be told of changes.

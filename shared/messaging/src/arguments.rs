@@ -83,10 +83,10 @@ impl Topology {
 pub(crate) fn messages_arguments(topology: &Topology) -> Vec<(&'static str, AMQPValue)> {
     let mut arguments = match topology.given_up {
         // what the receiver rejects goes to the dead letters instead of nowhere
-        GivenUp::ToTheDeadLetters => hand_on_to(DEAD, topology),
+        GivenUp::ToTheDeadLetters => hand_on_to(DEAD, topology.queue_type, topology),
         GivenUp::Dropped => Vec::new(),
     };
-    arguments.extend([queue_type(topology), overflow(topology)]);
+    arguments.extend([queue_type(topology.queue_type), overflow(topology)]);
     if topology.queue_type == QueueType::Quorum {
         arguments.push(("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)));
     }
@@ -94,26 +94,31 @@ pub(crate) fn messages_arguments(topology: &Topology) -> Vec<(&'static str, AMQP
 }
 
 /// Arguments of a queue of the ladder. Nobody consumes it: its messages only wait for their time, all
-/// the same, so that none waits behind one that has longer to go.
+/// the same, so that none waits behind one that has longer to go. Replicated whatever `messages` is,
+/// since only a quorum queue keeps them until `messages` has confirmed that it took them back.
 pub(crate) fn rung_arguments(topology: &Topology, rung: Rung) -> Vec<(&'static str, AMQPValue)> {
     let millis = i64::try_from(rung.0.as_millis()).unwrap_or(i64::MAX);
-    let mut arguments = hand_on_to(MESSAGES, topology);
+    let mut arguments = hand_on_to(MESSAGES, QueueType::Quorum, topology);
     arguments.extend([
-        queue_type(topology),
+        queue_type(QueueType::Quorum),
         overflow(topology),
         ("x-message-ttl", AMQPValue::LongLongInt(millis)),
     ]);
     arguments
 }
 
-/// What leaves the queue dead goes to the exchange and queue of this name.
-fn hand_on_to(target: &str, topology: &Topology) -> Vec<(&'static str, AMQPValue)> {
+/// What leaves a queue of type `from` dead goes to the exchange and queue of the name `target`.
+fn hand_on_to(
+    target: &str,
+    from: QueueType,
+    topology: &Topology,
+) -> Vec<(&'static str, AMQPValue)> {
     let mut arguments = vec![
         ("x-dead-letter-exchange", text(target)),
         ("x-dead-letter-routing-key", text(target)),
     ];
     let safely = topology.handing_on == HandingOn::AfterItsTargetHasIt;
-    if topology.queue_type == QueueType::Quorum && safely {
+    if from == QueueType::Quorum && safely {
         // a dead letter leaves this queue only after its target has confirmed it, which the broker
         // does only together with the overflow below
         arguments.push(("x-dead-letter-strategy", text("at-least-once")));
@@ -121,8 +126,8 @@ fn hand_on_to(target: &str, topology: &Topology) -> Vec<(&'static str, AMQPValue
     arguments
 }
 
-fn queue_type(topology: &Topology) -> (&'static str, AMQPValue) {
-    let queue_type = match topology.queue_type {
+fn queue_type(queue_type: QueueType) -> (&'static str, AMQPValue) {
+    let queue_type = match queue_type {
         QueueType::Quorum => "quorum",
         QueueType::Classic => "classic",
     };
@@ -143,7 +148,7 @@ fn overflow(topology: &Topology) -> (&'static str, AMQPValue) {
 /// dead-letter exchange of its own.
 pub(crate) fn dead_arguments(topology: &Topology) -> Vec<(&'static str, AMQPValue)> {
     vec![
-        ("x-queue-type", text("quorum")),
+        queue_type(QueueType::Quorum),
         // what it refuses waits where it came from; what it dropped would be gone
         overflow(topology),
         (

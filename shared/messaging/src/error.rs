@@ -47,19 +47,62 @@ pub enum Error {
     /// Something else declared an exchange or queue of ours differently. Trying again cannot help.
     #[error(
         "{what} exists on the broker with other properties ({difference}). \
-         Delete it, use another vhost in AMQP_URL, or set QUEUE_TYPE and WITHOUT to what it was declared with"
+         Delete it, use another vhost in AMQP_URL, or set {}", setting.right()
     )]
     Incompatible {
         /// The exchange or queue.
         what: String,
         /// In the broker's own words.
         difference: String,
+        /// What may not fit it.
+        setting: Setting,
     },
 }
 
+/// What decides on the properties of an exchange or a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// Of `messages`.
+    QueueType,
+    /// Of `messages.dead`.
+    Without,
+    /// Of a rung.
+    Ladder,
+}
+
+impl Setting {
+    /// Its variable.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QueueType => "QUEUE_TYPE",
+            Self::Without => "WITHOUT",
+            Self::Ladder => "RETRY_LADDER_MS",
+        }
+    }
+
+    /// What to set instead.
+    fn right(self) -> &'static str {
+        match self {
+            Self::QueueType => "QUEUE_TYPE and WITHOUT to what it was declared with",
+            Self::Without => "WITHOUT to what it was declared with",
+            Self::Ladder => {
+                "other times in RETRY_LADDER_MS: each has a queue of its own, and what waits in this one still comes back"
+            }
+        }
+    }
+}
+
 impl Error {
+    /// The setting that does not fit the broker, if that is what is wrong.
+    pub fn setting(&self) -> Option<Setting> {
+        match self {
+            Error::Incompatible { setting, .. } => Some(*setting),
+            _ => None,
+        }
+    }
+
     /// True when a new session would meet the same error.
     pub fn is_final(&self) -> bool {
-        matches!(self, Error::Incompatible { .. })
+        self.setting().is_some()
     }
 }

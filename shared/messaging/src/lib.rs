@@ -32,4 +32,4 @@ pub mod topology;
 
 pub use arguments::Topology;
 pub use deadline::bounded;
-pub use error::Error;
+pub use error::{Error, Setting};

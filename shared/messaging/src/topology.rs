@@ -22,6 +22,7 @@ use crate::{
     Error,
     arguments::{Topology, dead_arguments, messages_arguments, rung_arguments},
     connection::within,
+    error::Setting,
 };
 
 /// Exchange, queue and routing key of messages on their way.
@@ -95,11 +96,14 @@ pub async fn declare(connection: &Connection, topology: &Topology) -> Result<(),
     let channel = within("open a channel", connection.create_channel()).await?;
     // Where dead letters go comes first: a queue whose dead-letter target is absent drops them.
     exchange(&channel, DEAD).await?;
-    queue(&channel, DEAD, &dead_arguments(topology)).await?;
+    let arguments = dead_arguments(topology);
+    queue(&channel, DEAD, &arguments, Setting::Without).await?;
     bind(&channel, DEAD).await?;
-    queue(&channel, MESSAGES, &messages_arguments(topology)).await?;
+    let arguments = messages_arguments(topology);
+    queue(&channel, MESSAGES, &arguments, Setting::QueueType).await?;
     for rung in &topology.ladder {
-        queue(&channel, &rung.name(), &rung_arguments(topology, *rung)).await?;
+        let arguments = rung_arguments(topology, *rung);
+        queue(&channel, &rung.name(), &arguments, Setting::Ladder).await?;
     }
     if creates {
         tokio::time::sleep(SETTLE).await;
@@ -193,15 +197,15 @@ async fn exchange(channel: &Channel, name: &'static str) -> Result<(), Error> {
         options,
         FieldTable::default(),
     );
-    explain(within("declare an exchange", declared).await, || {
-        format!("exchange {name:?}")
-    })
+    let declared = within("declare an exchange", declared).await;
+    explain(declared, &format!("exchange {name:?}"), Setting::QueueType)
 }
 
 async fn queue(
     channel: &Channel,
     name: &str,
     arguments: &[(&'static str, AMQPValue)],
+    setting: Setting,
 ) -> Result<(), Error> {
     let mut table = FieldTable::default();
     for (key, value) in arguments {
@@ -212,9 +216,8 @@ async fn queue(
         ..Default::default()
     };
     let declared = channel.queue_declare(name.into(), options, table);
-    explain(within("declare a queue", declared).await.map(drop), || {
-        format!("queue {name:?}")
-    })
+    let declared = within("declare a queue", declared).await.map(drop);
+    explain(declared, &format!("queue {name:?}"), setting)
 }
 
 async fn bind(channel: &Channel, name: &'static str) -> Result<(), Error> {
@@ -229,7 +232,7 @@ async fn bind(channel: &Channel, name: &'static str) -> Result<(), Error> {
 }
 
 /// Turns the broker's 406 into an error that says what to do.
-fn explain(result: Result<(), Error>, what: impl FnOnce() -> String) -> Result<(), Error> {
+fn explain(result: Result<(), Error>, what: &str, setting: Setting) -> Result<(), Error> {
     match result {
         Err(error) if code(&error) == Some(406) => {
             let said = error.to_string();
@@ -239,8 +242,9 @@ fn explain(result: Result<(), Error>, what: impl FnOnce() -> String) -> Result<(
                 .unwrap_or(&said)
                 .to_owned();
             Err(Error::Incompatible {
-                what: what(),
+                what: what.to_owned(),
                 difference,
+                setting,
             })
         }
         result => result,

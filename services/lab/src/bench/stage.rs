@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use messaging::guarantee::Without;
 use reqwest::Client;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::book::Book;
@@ -16,13 +15,12 @@ use super::cpu::Cpu;
 use super::http;
 use crate::run::RunId;
 use crate::run::sight::Sight;
-use crate::say::{Steps, Usage};
-use crate::stack::dir::{self, LabDir, Lock};
-use crate::stack::install::{self, NGINX};
+use crate::say::Steps;
+use crate::stack::dir;
 use crate::stack::node::Service;
+use crate::stack::private::{self, Held};
 use crate::stack::scene;
-use crate::stack::servers::Given;
-use crate::stack::{Options, Plan, Stack, clear_up, ports};
+use crate::stack::{Options, Plan, Stack, clear_up};
 use crate::status::{NodeStatus, Status};
 
 const READY_LIMIT: Duration = Duration::from_mins(1);
@@ -38,8 +36,7 @@ pub(super) const PREFETCH: u16 = 250;
 pub(super) struct Stage {
     stack: Stack,
     client: Client,
-    _lock: Lock,
-    _port: ports::Reserved,
+    _held: Held,
 }
 
 /// What the nodes of a scene are told.
@@ -61,34 +58,17 @@ pub(super) fn fast() -> Settings {
 impl Stage {
     /// Takes the folder and writes settings; nothing runs yet.
     pub(super) async fn prepare(root: &Path, yes: bool, steps: &Steps<'_>) -> Result<Self> {
-        let root = root.join("bench");
-        dir::make_folder(&root, 0o711)?;
-        let root = root.canonicalize()?;
-        let Some(lock) = dir::lock(&root)? else {
-            let by = dir::holder(&root)
-                .map(|pid| format!(" (pid {pid})"))
-                .unwrap_or_default();
-            let folder = root.display();
-            return Err(Usage(format!("a benchmark already runs in {folder}{by}")).into());
-        };
-        clear_up(&root).await;
-        let given = Given::default();
-        let mut needed = given.needed();
-        needed.push(NGINX);
-        install::ensure_installed(&needed, yes, steps).await?;
-        let (port, reserved) = ports::free()?;
         let options = Options {
             // this very program, also when a build replaces its file meanwhile
             program: Some(PathBuf::from("/proc/self/exe")),
             ..Options::default()
         };
-        let (news, _) = mpsc::unbounded_channel();
-        let stack = Stack::prepare(LabDir::open(&root)?, &given, port, options, news).await?;
+        let busy = "a benchmark already runs";
+        let (stack, held) = private::prepare(root, "bench", busy, options, yes, steps).await?;
         Ok(Self {
             stack,
             client: Client::new(),
-            _lock: lock,
-            _port: reserved,
+            _held: held,
         })
     }
 

@@ -1,7 +1,7 @@
 //! What a fault may look at, and what it may do, on one kind of stack.
 //!
-//! Two halves, so that evidence cannot lean on the injector: whoever looks holds [`Look`] only. Each half is there for the
-//! native stack ([`super::native`]); a stack of containers is another pair.
+//! Two halves, so that evidence cannot lean on the injector: whoever looks holds [`Look`] only. There are three pairs: for the
+//! native stack ([`super::native`]), for containers ([`super::compose`]), and for addresses alone ([`super::inside`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;

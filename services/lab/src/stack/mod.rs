@@ -13,6 +13,7 @@ pub mod links;
 pub mod node;
 pub mod ports;
 pub mod postgres;
+pub mod private;
 pub mod process;
 pub mod rabbitmq;
 pub mod redis;

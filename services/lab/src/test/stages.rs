@@ -177,6 +177,7 @@ async fn road4(run: &mut Run) -> Result<Tally> {
         "foreign::",
         "guarantees::",
         "retries::",
+        "ladder::",
         "mission::a_message_that_always_fails",
     ];
     count(with_servers(cargo(&run.root, &arguments), &addresses)).await

@@ -1,34 +1,16 @@
 //! What `lab` says about a stack: of settings that the services would refuse, of what hangs or dies
 //! while it runs, and of what is left when `lab up` itself is killed.
 
-use std::{
-    fs::{self, File},
-    path::PathBuf,
-    process::{Output, Stdio},
-    time::Duration,
-};
+use std::process::Stdio;
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use serde_json::Value;
+use nix::sys::signal::Signal;
 use testkit::wait_until;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use crate::world::lab;
-
-const LIMIT: Duration = Duration::from_mins(3);
-
-/// A folder for a stack, which is not there yet.
-fn folder() -> PathBuf {
-    std::env::temp_dir().join(format!("unacked-{}", uuid::Uuid::new_v4().simple()))
-}
-
-fn said(output: &Output) -> String {
-    let said = [output.stdout.as_slice(), &output.stderr].concat();
-    String::from_utf8_lossy(&said).into_owned()
-}
+use crate::{
+    up::{LIMIT, Stack, folder, said, signal},
+    world::lab,
+};
 
 #[tokio::test]
 async fn up_refuses_wrong_settings_before_anything_starts() {
@@ -63,85 +45,16 @@ async fn up_refuses_wrong_settings_before_anything_starts() {
     }
 }
 
-/// A stack as `lab up` starts it, and what that says.
-struct Stack {
-    up: Child,
-    folder: PathBuf,
-    output: PathBuf,
-}
-
-impl Stack {
-    async fn up() -> Self {
-        let folder = folder();
-        let output = folder.with_extension("log");
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let up = Command::new(lab())
-            .args(["up", "--yes", "--sender", "1", "--receiver", "1"])
-            .args(["--port", &port.to_string()])
-            .arg("--lab-dir")
-            .arg(&folder)
-            .stdin(Stdio::null())
-            .stdout(File::create(&output).unwrap())
-            .spawn()
-            .unwrap();
-        let stack = Self { up, folder, output };
-        stack.says("ready after").await;
-        stack
-    }
-
-    /// Waits for a line of `lab up`.
-    async fn says(&self, what: &str) {
-        wait_until(&format!("`lab up` to say: {what}"), LIMIT, async || {
-            let said = fs::read_to_string(&self.output).unwrap();
-            if said.contains(what) {
-                Ok(())
-            } else {
-                Err(said)
-            }
-        })
-        .await;
-    }
-
-    async fn lab(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(lab());
-        command.arg("--lab-dir").arg(&self.folder).args(arguments);
-        command.stdin(Stdio::null()).output().await.unwrap()
-    }
-
-    async fn status(&self) -> Value {
-        let output = self.lab(&["status", "--json"]).await;
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)))
-    }
-}
-
-impl Drop for Stack {
-    /// Only a failed test leaves a stack; it goes as with Ctrl-C.
-    fn drop(&mut self) {
-        if let Some(pid) = self.up.id() {
-            signal(&pid.into(), Signal::SIGTERM);
-        }
-    }
-}
-
-fn signal(pid: &Value, signal: Signal) {
-    let pid = i32::try_from(pid.as_i64().unwrap()).unwrap();
-    kill(Pid::from_raw(pid), signal).unwrap();
-}
-
 #[tokio::test]
 async fn what_hangs_dies_or_is_left_behind_is_told() {
-    let mut stack = Stack::up().await;
-    let before = stack.status().await;
+    let mut stack = Stack::up(1, 1, &[]).await;
+    let before = stack.status().await.unwrap();
     let servers = ["postgres", "redis", "rabbitmq"];
     for server in servers {
         assert_eq!(before[server]["state"], "ready", "{before}");
         signal(&before[server]["pid"], Signal::SIGSTOP);
     }
-    let paused = stack.status().await;
+    let paused = stack.status().await.unwrap();
     let table = said(&stack.lab(&["status"]).await);
     for server in servers {
         signal(&before[server]["pid"], Signal::SIGCONT);
@@ -152,7 +65,7 @@ async fn what_hangs_dies_or_is_left_behind_is_told() {
     let lines = table.lines().filter(|line| line.contains(" unready "));
     assert!(lines.count() >= servers.len(), "{table}");
     wait_until("all servers to be ready", LIMIT, async || {
-        let status = stack.status().await;
+        let status = stack.status().await.unwrap();
         servers
             .iter()
             .all(|server| status[server]["state"] == "ready")
@@ -179,7 +92,5 @@ async fn what_hangs_dies_or_is_left_behind_is_told() {
     }
     let nothing = said(&stack.lab(&["status"]).await);
     assert!(nothing.contains("no stack runs in"), "{nothing}");
-    let reset = stack.lab(&["reset", "--yes"]).await;
-    assert!(reset.status.success(), "{}", said(&reset));
-    fs::remove_file(&stack.output).unwrap();
+    stack.reset().await;
 }

@@ -7,7 +7,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use serde_json::json;
-use testkit::wait_until;
+use testkit::{Program, wait_until};
 
 use crate::world::{World, part, ready};
 
@@ -44,6 +44,29 @@ async fn queues_are_declared_with_the_arguments_that_keep_messages() {
         dead["arguments"],
         json!({"x-queue-type": "quorum", "x-delivery-limit": 1_000_000, "x-overflow": "reject-publish"})
     );
+}
+
+#[tokio::test]
+async fn a_rung_keeps_messages_whatever_type_the_queue_is_of() {
+    for queue_type in ["quorum", "classic"] {
+        let world = World::new().await;
+        let receiver = world.receiver("receiver-1").env("QUEUE_TYPE", queue_type);
+        let receiver = receiver.env("RETRY", "ladder").env("RETRY_LADDER_MS", 300);
+        ready(&receiver.start().await).await;
+        let path = ["queues", &world.broker.vhost, "messages.retry.300"];
+        let rung = world.broker.manage(reqwest::Method::GET, &path, None);
+        let rung = rung.await.unwrap();
+        assert_eq!(rung["durable"], true);
+        assert_eq!(
+            rung["arguments"],
+            json!({
+                "x-queue-type": "quorum", "x-dead-letter-exchange": "messages",
+                "x-dead-letter-routing-key": "messages", "x-dead-letter-strategy": "at-least-once",
+                "x-overflow": "reject-publish", "x-message-ttl": 300,
+            }),
+            "{queue_type}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -89,41 +112,58 @@ async fn each_role_has_its_own_connection_named_after_its_node() {
     .await;
 }
 
-#[tokio::test]
-async fn a_queue_of_another_type_is_named_with_the_remedy_and_the_node_ends() {
-    let world = World::new().await;
+/// Declares a classic queue of this name, as somebody else might.
+async fn declare_classic(world: &World, name: &str) {
     let (connection, channel) = world.broker.channel().await.unwrap();
     let mut arguments = FieldTable::default();
-    arguments.insert(
-        "x-queue-type".into(),
-        AMQPValue::LongString("classic".into()),
-    );
+    let classic = AMQPValue::LongString("classic".into());
+    arguments.insert("x-queue-type".into(), classic);
     let options = QueueDeclareOptions {
         durable: true,
         ..Default::default()
     };
-    channel
-        .queue_declare("messages".into(), options, arguments)
-        .await
-        .unwrap();
+    let declared = channel.queue_declare(name.into(), options, arguments);
+    declared.await.unwrap();
+    connection.close(200, "declared".into()).await.unwrap();
+}
+
+/// Runs a node that does not fit the broker to its end.
+async fn assert_told(program: Program, queue: &str, setting: &str) {
+    let program = program
+        .env("LISTEN", "127.0.0.1:0")
+        .env("OPS_LISTEN", "127.0.0.1:0");
+    let (status, log) = program.output(LIMIT).await.unwrap();
+    assert_eq!(status.code(), Some(2), "as for any wrong setting: {log}");
+    // Not tried again and again.
+    assert!(log.matches("exists on the broker").count() < 10, "{log}");
+    let start = format!("wrong setting {setting}: queue {queue:?} exists on the broker");
+    let line = log.lines().find(|line| line.starts_with(&start));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    let remedy = line.split(" with other properties ").nth(1);
+    assert!(remedy.is_some_and(|text| text.contains(setting)), "{line}");
+}
+
+#[tokio::test]
+async fn a_queue_of_another_type_is_named_with_the_remedy_and_the_node_ends() {
+    let world = World::new().await;
+    declare_classic(&world, "messages").await;
     for program in [world.sender("sender-1"), world.receiver("receiver-1")] {
-        let program = program
-            .env("LISTEN", "127.0.0.1:0")
-            .env("OPS_LISTEN", "127.0.0.1:0");
-        let (status, log) = program.output(LIMIT).await.unwrap();
-        assert_eq!(status.code(), Some(2), "as for any wrong setting: {log}");
-        // Not tried again and again.
-        assert!(log.matches("exists on the broker").count() < 10, "{log}");
-        let line = log
-            .lines()
-            .find(|line| line.contains("exists on the broker with other properties"));
-        let line = line.unwrap_or_else(|| panic!("{log}"));
-        assert!(
-            line.contains("messages") && line.contains("QUEUE_TYPE"),
-            "{line}"
-        );
+        assert_told(program, "messages", "QUEUE_TYPE").await;
     }
-    drop(connection);
+}
+
+#[tokio::test]
+async fn a_rung_of_another_type_is_named_and_other_times_are_a_way_out() {
+    let world = World::new().await;
+    declare_classic(&world, "messages.retry.300").await;
+    let receiver = |times: &str| {
+        let receiver = world.receiver("receiver-1").env("QUEUE_TYPE", "classic");
+        receiver
+            .env("RETRY", "ladder")
+            .env("RETRY_LADDER_MS", times)
+    };
+    assert_told(receiver("300"), "messages.retry.300", "RETRY_LADDER_MS").await;
+    ready(&receiver("301").start().await).await;
 }
 
 #[tokio::test]

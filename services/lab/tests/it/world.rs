@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use testkit::{Broker, Database, Process, Program, Proxy, Servers, wait_until};
 
@@ -99,32 +99,30 @@ impl World {
         count
     }
 
+    /// Gives the queues of this pattern a policy, instead of another one of this name.
+    pub(crate) async fn policy(&self, name: &str, pattern: &str, definition: Value) {
+        let policy = json!({"pattern": pattern, "apply-to": "queues", "definition": definition});
+        let path = ["policies", &self.broker.vhost, name];
+        let done = self.broker.manage(Method::PUT, &path, Some(policy));
+        done.await.unwrap();
+    }
+
+    /// Takes a policy away.
+    pub(crate) async fn no_policy(&self, name: &str) {
+        let path = ["policies", &self.broker.vhost, name];
+        let done = self.broker.manage(Method::DELETE, &path, None);
+        done.await.unwrap();
+    }
+
     /// Has the broker refuse every further message: the queue counts as full.
     pub(crate) async fn fill_up(&self) {
-        let policy = json!({
-            "pattern": "^messages$", "apply-to": "queues",
-            "definition": {"max-length": 0, "overflow": "reject-publish"},
-        });
-        self.broker
-            .manage(
-                reqwest::Method::PUT,
-                &["policies", &self.broker.vhost, "full"],
-                Some(policy),
-            )
-            .await
-            .unwrap();
+        let full = json!({"max-length": 0, "overflow": "reject-publish"});
+        self.policy("full", "^messages$", full).await;
     }
 
     /// Undoes [`World::fill_up`].
     pub(crate) async fn make_room(&self) {
-        self.broker
-            .manage(
-                reqwest::Method::DELETE,
-                &["policies", &self.broker.vhost, "full"],
-                None,
-            )
-            .await
-            .unwrap();
+        self.no_policy("full").await;
     }
 }
 
@@ -188,6 +186,26 @@ pub(crate) fn part(
             } else {
                 Err(body.to_string())
             }
+        })
+        .await;
+    }
+}
+
+/// Waits until a number of a node is this large.
+#[track_caller]
+pub(crate) fn reaches(
+    node: &Process,
+    metric: &str,
+    least: f64,
+    limit: Duration,
+) -> impl Future<Output = ()> {
+    let what = format!("{metric} of {} to reach {least}", node.name());
+    let metric = metric.to_owned();
+    async move {
+        wait_until(&what, limit, async || match node.metric(&metric).await {
+            Ok(now) if now >= least => Ok(()),
+            Ok(now) => Err(now.to_string()),
+            Err(error) => Err(error.to_string()),
         })
         .await;
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{HEAL_LIMIT, Scenery};
@@ -14,18 +13,15 @@ use crate::experiment::file::Setup;
 use crate::faults::{Harm, Injector, native};
 use crate::run::RunId;
 use crate::run::sight::Sight;
-use crate::say::{Steps, Tell, Usage};
-use crate::stack::dir::{self, LabDir, Lock};
-use crate::stack::install::{self, NGINX};
+use crate::say::{Steps, Tell};
+use crate::stack::private::{self, Held};
 use crate::stack::scene::Scene;
-use crate::stack::servers::Given;
-use crate::stack::{Options, Plan, Stack, clear_up, ports};
+use crate::stack::{Options, Plan, Stack, clear_up};
 
 /// Servers, a gateway, and the nodes of one experiment after the other.
 pub(super) struct Native {
     stack: Arc<Stack>,
-    _lock: Lock,
-    _port: ports::Reserved,
+    _held: Held,
 }
 
 impl Native {
@@ -36,33 +32,17 @@ impl Native {
         yes: bool,
         steps: &Steps<'_>,
     ) -> Result<Self> {
-        let root = root.join("experiments");
-        dir::make_folder(&root, 0o711)?;
-        let root = root.canonicalize()?;
-        let Some(lock) = dir::lock(&root)? else {
-            let by = dir::holder(&root)
-                .map(|pid| format!(" (pid {pid})"))
-                .unwrap_or_default();
-            return Err(Usage(format!("experiments already run in {}{by}", root.display())).into());
-        };
-        clear_up(&root).await;
-        let given = Given::default();
-        let mut needed = given.needed();
-        needed.push(NGINX);
-        install::ensure_installed(&needed, yes, steps).await?;
-        let (port, reserved) = ports::free()?;
         let options = Options {
             faults: true,
             program: program.map(Path::to_owned),
             ..Options::default()
         };
-        // what ends by itself is what experiments are about: nobody needs to be told
-        let (news, _) = mpsc::unbounded_channel();
-        let stack = Stack::prepare(LabDir::open(&root)?, &given, port, options, news).await?;
+        let busy = "experiments already run";
+        let (stack, held) =
+            private::prepare(root, "experiments", busy, options, yes, steps).await?;
         Ok(Self {
             stack: Arc::new(stack),
-            _lock: lock,
-            _port: reserved,
+            _held: held,
         })
     }
 

@@ -11,7 +11,7 @@ use testkit::{Process, Program, wait_until};
 use crate::{
     check::Audit,
     load::post,
-    world::{Linked, World, linked, part, ready},
+    world::{Linked, World, linked, part, reaches, ready},
 };
 
 const LIMIT: Duration = Duration::from_secs(40);
@@ -111,29 +111,10 @@ impl Play {
         };
         self.world.broker.manage(method, &path, body).await.unwrap();
     }
-
-    async fn policy(&self, pattern: &str, definition: serde_json::Value) {
-        let policy = json!({"pattern": pattern, "apply-to": "queues", "definition": definition});
-        let path = ["policies", &self.world.broker.vhost, "test"];
-        self.world
-            .broker
-            .manage(Method::PUT, &path, Some(policy))
-            .await
-            .unwrap();
-    }
 }
 
 async fn metric_reaches(node: &Process, name: &str, least: f64) {
-    wait_until(
-        &format!("{name} to reach {least}"),
-        LIMIT,
-        async || match node.metric(name).await {
-            Ok(now) if now >= least => Ok(()),
-            Ok(now) => Err(now.to_string()),
-            Err(error) => Err(error.to_string()),
-        },
-    )
-    .await;
+    reaches(node, name, least, LIMIT).await;
 }
 
 /// Lost in the unsafe play, and nothing else wrong; all well in the safe one.

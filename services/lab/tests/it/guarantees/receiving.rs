@@ -198,13 +198,15 @@ async fn without_safe_dead_lettering_a_dead_letter_is_lost_while_its_queue_is_aw
         if play.off.is_empty() {
             play.bind("messages.dead", true).await;
             // Any change has the broker look at once, else it does so after three minutes.
-            play.policy("^messages$", json!({"delivery-limit": 900}))
+            play.world
+                .policy("test", "^messages$", json!({"delivery-limit": 900}))
                 .await;
             return play.world.drained(LIMIT).await;
         }
         let audit = play.through(&sender).await;
         play.bind("messages.dead", true).await;
-        play.policy("^messages$", json!({"delivery-limit": 900}))
+        play.world
+            .policy("test", "^messages$", json!({"delivery-limit": 900}))
             .await;
         audit
     })

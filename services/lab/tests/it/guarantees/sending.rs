@@ -137,7 +137,9 @@ async fn without_reject_publish_a_full_queue_throws_its_oldest_messages_out() {
         ready(&sender).await;
         part(&sender, "rabbitmq", "up", LIMIT).await;
         // Without a word on what becomes of the rest: on a quorum queue a policy would have the last.
-        play.policy("^messages$", json!({"max-length": 3})).await;
+        play.world
+            .policy("test", "^messages$", json!({"max-length": 3}))
+            .await;
         offer(&[sender.url()], MESSAGES, 1, Duration::ZERO).await;
         if play.off.is_empty() {
             metric_reaches(&sender, "unacked_messages_refused_total", 1.0).await;

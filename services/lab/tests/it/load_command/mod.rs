@@ -1,187 +1,21 @@
 //! `lab load` against a gateway that answers as a script says: what it records is what it was told.
 
-use std::collections::{BTreeMap, HashMap};
-use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
-use std::sync::{Arc, Mutex};
+mod gateway;
+mod record;
+
+use std::process::Output;
 use std::time::Duration;
 
-use axum::{
-    Router,
-    extract::State,
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
-    response::{IntoResponse, Response},
-    routing::post,
-};
-use lab::run::requests::{self, Answer, Answered, Line, Offered};
+use lab::run::requests::Answer;
 use lab::run::{RunDir, RunId};
 use nix::{sys::signal, unistd::Pid};
-use serde_json::{Value, json};
+use serde_json::Value;
 use testkit::wait_until;
-use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
-use tokio::sync::Semaphore;
 
-use crate::world::lab;
+use self::gateway::{Do, Gateway};
+use self::record::Root;
 
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// What the gateway does with one try.
-#[derive(Debug, Clone, Copy)]
-enum Do {
-    Answer(u16),
-    /// 503 with a problem's code.
-    Away(&'static str),
-    /// The same, as the second of two nodes that were asked.
-    AwayAfterAnother(&'static str),
-    /// The connection is closed without a word.
-    Drop,
-    /// When the gate is opened.
-    Wait,
-}
-
-/// Of a number: what to do at each try; the last stands for all that follow.
-type Script = fn(u64) -> &'static [Do];
-
-#[derive(Debug)]
-struct Try {
-    run: String,
-    body: String,
-}
-
-struct Gateway {
-    script: Script,
-    gate: Semaphore,
-    tries: Mutex<HashMap<String, Vec<Try>>>,
-}
-
-impl Gateway {
-    async fn start(script: Script) -> (Arc<Self>, String) {
-        let gateway = Arc::new(Self {
-            script,
-            gate: Semaphore::new(0),
-            tries: Mutex::default(),
-        });
-        let router = Router::new()
-            .route("/api/messages", post(answer))
-            .with_state(Arc::clone(&gateway));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        (gateway, url)
-    }
-}
-
-async fn answer(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: String) -> Response {
-    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
-    let (key, run) = (header("idempotency-key"), header("x-run"));
-    assert_eq!(headers[CONTENT_TYPE], "application/json");
-    let number = run.parse::<RunId>().unwrap().number_of(&key).unwrap();
-    let nth = {
-        let mut tries = gateway.tries.lock().unwrap();
-        let tries = tries.entry(key).or_default();
-        tries.push(Try { run, body });
-        tries.len() - 1
-    };
-    let script = (gateway.script)(number);
-    match script[nth.min(script.len() - 1)] {
-        Do::Answer(status) => StatusCode::from_u16(status).unwrap().into_response(),
-        Do::Away(code) => away(code, "503"),
-        Do::AwayAfterAnother(code) => away(code, "503, 503"),
-        // ends the connection's task, and says nothing about it
-        Do::Drop => resume_unwind(Box::new(())),
-        Do::Wait => {
-            gateway.gate.acquire().await.unwrap().forget();
-            StatusCode::ACCEPTED.into_response()
-        }
-    }
-}
-
-fn away(code: &str, asked: &'static str) -> Response {
-    let problem = json!({"type": format!("urn:unacked:problem:{code}"), "status": 503});
-    let head = [("x-upstream-status", asked)];
-    (StatusCode::SERVICE_UNAVAILABLE, head, problem.to_string()).into_response()
-}
-
-/// The folder of a stack that is nowhere; goes with the test.
-struct Root(PathBuf);
-
-impl Root {
-    fn new() -> Self {
-        let name = format!("lab-load-{:016x}", rand::random::<u64>());
-        Self(std::env::temp_dir().join(name))
-    }
-
-    fn start(&self, arguments: &[&str]) -> Child {
-        Command::new(lab())
-            .arg("--lab-dir")
-            .arg(&self.0)
-            .arg("load")
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
-    }
-
-    async fn load(&self, arguments: &[&str]) -> Output {
-        let child = self.start(arguments);
-        tokio::time::timeout(LIMIT, child.wait_with_output())
-            .await
-            .unwrap()
-            .unwrap()
-    }
-
-    fn record(&self) -> Record {
-        Record::read(&self.0, "t1")
-    }
-}
-
-impl Drop for Root {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-#[derive(Debug, Default)]
-struct Record {
-    offered: BTreeMap<u64, Offered>,
-    answered: BTreeMap<u64, Answered>,
-}
-
-impl Record {
-    fn read(root: &Path, run: &str) -> Self {
-        let mut record = Self::default();
-        let Ok(run) = RunDir::open(root, &run.parse().unwrap()) else {
-            return record;
-        };
-        let Ok(lines) = requests::read(&run.path(requests::FILE)) else {
-            return record;
-        };
-        for line in lines {
-            match line.unwrap() {
-                Line::Offered(offered) => {
-                    let twice = record.offered.insert(offered.number, offered);
-                    assert_eq!(twice, None);
-                }
-                Line::Answered(answered) => {
-                    assert!(record.offered.contains_key(&answered.number));
-                    let twice = record.answered.insert(answered.number, answered);
-                    assert_eq!(twice, None);
-                }
-            }
-        }
-        record
-    }
-
-    fn answers(&self) -> Vec<(Answer, u32)> {
-        let answers = self.answered.values();
-        answers.map(|one| (one.answer, one.tries)).collect()
-    }
-}
 
 fn summary(output: &Output) -> Value {
     assert!(output.status.success(), "{output:?}");
@@ -210,19 +44,9 @@ async fn what_a_client_was_told_is_what_is_recorded() {
     let (gateway, url) = Gateway::start(every_kind).await;
     let root = Root::new();
     let output = root
-        .load(&[
-            "--gateway",
-            &url,
-            "--run",
-            "t1",
-            "--total",
-            "10",
-            "--rate",
-            "100",
-            "--patience",
-            "1s",
-            "--json",
-        ])
+        .load(&format!(
+            "--gateway {url} --run t1 --total 10 --rate 100 --patience 1s --json"
+        ))
         .await;
     let summary = summary(&output);
     let record = root.record();
@@ -278,19 +102,9 @@ async fn what_a_client_was_told_is_what_is_recorded() {
 async fn the_schedule_does_not_wait_for_answers() {
     let (gateway, url) = Gateway::start(|_| &[Do::Wait]).await;
     let root = Root::new();
-    let child = root.start(&[
-        "--gateway",
-        &url,
-        "--run",
-        "t1",
-        "--total",
-        "40",
-        "--rate",
-        "100",
-        "--connections",
-        "2",
-        "--json",
-    ]);
+    let child = root.start(&format!(
+        "--gateway {url} --run t1 --total 40 --rate 100 --connections 2 --json"
+    ));
     wait_until("all requests to be offered", LIMIT, async || {
         let record = root.record();
         if record.offered.len() == 40 {
@@ -331,17 +145,9 @@ async fn a_load_that_is_stopped_has_an_answer_for_each_request() {
     })
     .await;
     let root = Root::new();
-    let child = root.start(&[
-        "--gateway",
-        &url,
-        "--run",
-        "t1",
-        "--for",
-        "1h",
-        "--rate",
-        "200",
-        "--json",
-    ]);
+    let child = root.start(&format!(
+        "--gateway {url} --run t1 --for 1h --rate 200 --json"
+    ));
     wait_until("some requests to be answered", LIMIT, async || {
         let record = root.record();
         if record.answered.len() > 50 {
@@ -378,22 +184,9 @@ async fn poison_and_batches_are_sent_as_they_are_recorded() {
     let (gateway, url) = Gateway::start(|_| &[Do::Answer(202)]).await;
     let root = Root::new();
     let output = root
-        .load(&[
-            "--gateway",
-            &url,
-            "--run",
-            "t1",
-            "--total",
-            "40",
-            "--rate",
-            "400",
-            "--batch",
-            "3",
-            "--poison",
-            "7",
-            "--seed",
-            "5",
-        ])
+        .load(&format!(
+            "--gateway {url} --run t1 --total 40 --rate 400 --batch 3 --poison 7 --seed 5"
+        ))
         .await;
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(
@@ -422,39 +215,38 @@ async fn what_cannot_be_done_is_one_line_and_nothing_begins() {
     let (gateway, url) = Gateway::start(|_| &[Do::Answer(202)]).await;
     let root = Root::new();
     for (arguments, reason) in [
-        (&["--rate", "0"][..], "--rate"),
-        (&["--rate", "-5"], "--rate"),
-        (&["--rate", "1e9"], "--rate"),
-        (&["--rate", "1000000000"], "too high"),
-        (&["--rate", "5..x"], "--rate"),
-        (&["--for", "0s"], "--for"),
-        (&["--for", "30"], "--for"),
-        (&["--total", "0"], "--total"),
-        (&["--total", "-1"], "--total"),
-        (&["--connections", "0"], "--connections"),
-        (&["--size", "0"], "--size"),
-        (&["--size", "10001"], "--size"),
-        (&["--batch", "0"], "--batch"),
-        (&["--poison", "31", "--total", "30"], "--poison"),
-        (&["--patience", "0s"], "--patience"),
-        (&["--run", "../x"], "--run"),
-        (&["--gateway", "http://127.0.0.1:1"], "no gateway answers"),
-        (&["--gateway", "nonsense"], "gateway"),
+        ("--rate 0", "--rate"),
+        ("--rate -5", "--rate"),
+        ("--rate 1e9", "--rate"),
+        ("--rate 1000000000", "too high"),
+        ("--rate 5..x", "--rate"),
+        ("--for 0s", "--for"),
+        ("--for 30", "--for"),
+        ("--total 0", "--total"),
+        ("--total -1", "--total"),
+        ("--connections 0", "--connections"),
+        ("--size 0", "--size"),
+        ("--size 10001", "--size"),
+        ("--batch 0", "--batch"),
+        ("--poison 31 --total 30", "--poison"),
+        ("--patience 0s", "--patience"),
+        ("--run ../x", "--run"),
+        ("--gateway http://127.0.0.1:1", "no gateway answers"),
+        ("--gateway nonsense", "gateway"),
     ] {
-        let gateway = if arguments.contains(&"--gateway") {
-            vec![]
+        let output = if arguments.contains("--gateway") {
+            root.load(arguments).await
         } else {
-            vec!["--gateway", &*url]
+            root.load(&format!("{arguments} --gateway {url}")).await
         };
-        let output = root.load(&[arguments, &gateway].concat()).await;
         refused(&output, reason);
         assert!(!root.0.exists(), "{arguments:?}");
     }
     // no stack in this folder
-    refused(&root.load(&["--total", "1"]).await, "no stack runs");
+    refused(&root.load("--total 1").await, "no stack runs");
     assert!(gateway.tries.lock().unwrap().is_empty());
 
-    let once = ["--gateway", &url, "--total", "1", "--run", "t1"];
+    let once = format!("--gateway {url} --total 1 --run t1");
     assert!(root.load(&once).await.status.success());
     refused(&root.load(&once).await, "exists");
     assert_eq!(gateway.tries.lock().unwrap().len(), 1);

@@ -1,0 +1,120 @@
+//! RabbitMQ as a part of a process: what [`daemon`] says of what [`messaging`] knows.
+//!
+//! Neither of the two may know the other, and a sender and a receiver say the same of their broker.
+#![warn(missing_docs)]
+
+use daemon::{WrongSetting, parts::Part};
+use futures::future::select_all;
+use messaging::{
+    Error,
+    connection::{Broker, BrokerArgs, Link},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The broker of these settings, for the node of this name.
+///
+/// # Errors
+/// A setting that cannot be used.
+pub fn broker(args: &BrokerArgs, node: &str) -> Result<Broker, WrongSetting> {
+    args.without
+        .check(args.queue_type)
+        .map_err(|why| WrongSetting::because("WITHOUT", why))?;
+    Broker::new(args, node).map_err(|why| WrongSetting::because("AMQP_URL", why))
+}
+
+/// How a role ended: what no new session can mend is a setting that does not fit the broker.
+///
+/// # Errors
+/// That of the role.
+pub fn ended(result: Result<(), Error>) -> anyhow::Result<()> {
+    result.map_err(|error| match error.setting() {
+        Some(setting) => WrongSetting::because(setting.name(), error.to_string()).into(),
+        None => error.into(),
+    })
+}
+
+/// Keeps the part as the worst of these links is, until `stop`: a node that takes messages but cannot
+/// park them is not what it should be.
+///
+/// # Errors
+/// None; the type is what a lifecycle takes.
+pub async fn follow(
+    part: Part,
+    mut links: Vec<watch::Receiver<Link>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let changes = async {
+        loop {
+            let now = links
+                .iter_mut()
+                .map(|link| link.borrow_and_update().clone());
+            if let Some(worst) = now.max_by_key(trouble) {
+                tell(&part, &worst);
+            }
+            let changes = links.iter_mut().map(|link| Box::pin(link.changed()));
+            let (changed, ..) = select_all(changes).await;
+            if changed.is_err() {
+                // A session ended for good; whether that is right is not for us to say.
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    stop.run_until_cancelled(changes).await;
+    Ok(())
+}
+
+fn trouble(link: &Link) -> u8 {
+    match link {
+        Link::Open => 0,
+        Link::Blocked(_) => 1,
+        Link::Connecting => 2,
+        Link::Closed => 3,
+        Link::Away(_) => 4,
+    }
+}
+
+fn tell(part: &Part, link: &Link) {
+    match link {
+        Link::Connecting => part.starting("not connected yet"),
+        Link::Open => part.up(),
+        Link::Blocked(reason) => part.note(format!("publishing is blocked: {reason}")),
+        Link::Away(reason) => part.away(reason),
+        Link::Closed => part.away("stopped"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::parts::{Kind, Parts};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_is_as_the_worst_of_its_links_until_the_stop() {
+        let part = Parts::new().part("rabbitmq");
+        let mut seen = part.subscribe();
+        let [one, other] = [(); 2].map(|()| watch::channel(Link::Connecting).0);
+        let stop = CancellationToken::new();
+        let links = vec![one.subscribe(), other.subscribe()];
+        let followed = follow(part.clone(), links, stop.clone());
+        let play = async {
+            let mut is = async |kind| {
+                seen.wait_for(|now| now.kind == kind).await.unwrap();
+            };
+            one.send_replace(Link::Open);
+            other.send_replace(Link::Open);
+            is(Kind::Up).await;
+            other.send_replace(Link::Away("gone".to_owned()));
+            is(Kind::Away).await;
+            one.send_replace(Link::Blocked("memory".to_owned()));
+            other.send_replace(Link::Open);
+            is(Kind::Blocked).await;
+            stop.cancel();
+        };
+        let (ended, ()) = tokio::join!(followed, play);
+        ended.unwrap();
+        let why = part.state().why.unwrap();
+        assert_eq!(why, "publishing is blocked: memory");
+    }
+}
