@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use messaging::guarantee::Guarantee;
 
-use super::predicted::{self, Harms, Predicted, SHARE};
+use super::predicted::{self, Damage, Predicted, SHARE};
 use super::result::Cell;
 use super::{ROWS, column_name};
 use crate::audit::class::Class;
@@ -102,9 +102,9 @@ impl Plan {
 
     fn of(&self, journal: &Journal, verdict: Verdict, took: Duration) -> Cell {
         let share = share(journal);
-        let mut harms = harms(&journal.audit);
+        let mut damage = damage(&journal.audit);
         if share.is_some_and(|(_, under)| under) {
-            harms.insert(SHARE.to_owned());
+            damage.insert(SHARE.to_owned());
         }
         let count = |class: Class| {
             let count = journal.audit.classes.get(&class);
@@ -117,7 +117,7 @@ impl Plan {
             stuck: count(Class::Stuck),
             given_up_wrongly: count(Class::GivenUpWrongly),
             smallest_share: share.map(|(share, _)| share),
-            harms: harms.into_iter().collect(),
+            damage: damage.into_iter().collect(),
             run: Some(journal.run.clone()),
             ..self.cell(verdict, journal.audit.reasons.clone(), took)
         };
@@ -151,18 +151,18 @@ pub struct Played {
 /// What the cell's own report compares with. A report cannot say "either of these": where chance decides it says pass.
 fn expectation(row: &Expect, predicted: &Predicted) -> Expect {
     let mut expect = row.clone();
-    let Some(harms) = predicted.certain().filter(|harms| !harms.is_empty()) else {
+    let Some(damage) = predicted.certain().filter(|damage| !damage.is_empty()) else {
         return expect;
     };
     expect.class = Class::ALL
         .into_iter()
-        .find(|class| harms.contains(class.word()));
-    expect.figure = harms.contains(SHARE).then_some(Figure::SmallestShare);
+        .find(|class| damage.contains(class.word()));
+    expect.figure = damage.contains(SHARE).then_some(Figure::SmallestShare);
     expect.verdict = Verdict::Fail;
     expect
 }
 
-fn harms(audit: &Report) -> Harms {
+fn damage(audit: &Report) -> Damage {
     let failing = Class::ALL.into_iter().filter(|class| class.fails());
     let found = failing.filter(|class| {
         let count = audit.classes.get(class);

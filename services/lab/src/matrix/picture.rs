@@ -99,13 +99,13 @@ pub fn draw(matrix: &Matrix) -> Result<String> {
 
 fn square(cell: &Cell, x: f64, y: f64) -> Square {
     let chance = if cell.by_chance() { "*" } else { "" };
-    let (class, said) = match cell.harms.first() {
+    let (class, said) = match cell.damage.first() {
         _ if cell.inconclusive() => ("open", vec!["?".to_owned()]),
         None => ("pass", vec![format!("pass{chance}")]),
-        Some(harm) => {
-            let more = if cell.harms.len() > 1 { "+" } else { "" };
-            let amount = format!("{}{more}", cell.amount(harm));
-            ("fail", vec![format!("{}{chance}", short(harm)), amount])
+        Some(damage) => {
+            let more = if cell.damage.len() > 1 { "+" } else { "" };
+            let amount = format!("{}{more}", cell.amount(damage));
+            ("fail", vec![format!("{}{chance}", short(damage)), amount])
         }
     };
     let middle = y + (ROW - GAP) / 2.0;
@@ -143,7 +143,7 @@ fn caption(matrix: &Matrix) -> Vec<String> {
     let mut lines = vec![
         "Row: what is done to the system. Column: the guarantee that is off.".to_owned(),
         "Numbers are messages; dup: with more than one effect; low: share of one".to_owned(),
-        "receiver in the work. *: chance decides whether there is harm.".to_owned(),
+        "receiver in the work. *: chance decides whether there is damage.".to_owned(),
         format!("{}.", summary(matrix)),
         format!(
             "{}, RabbitMQ {broker}, {}, seed {}.",

@@ -1,6 +1,6 @@
 //! What must come of each cell: `predicted.csv`, a line for each, written before anything is run.
 //!
-//! `pass`; or the harms that are found, with `+` between them: a class that fails, or `share`, where one receiver's share
+//! `pass`; or the damage that is found, with `+` between them: a class that fails, or `share`, where one receiver's share
 //! of the effects is under its limit. Where chance decides, the alternatives stand there with `|` between them. Whatever is
 //! not plainly `pass` has its reason behind it.
 
@@ -14,12 +14,12 @@ use crate::audit::class::Class;
 
 /// The file as it is written.
 pub const FILE: &str = include_str!("predicted.csv");
-/// The harm that is no class but a figure.
+/// The kind that is no class but a figure.
 pub const SHARE: &str = "share";
 const HEAD: &str = "fault,without,predicted,why";
 
-/// Harms by their names; empty: pass.
-pub type Harms = BTreeSet<String>;
+/// Kinds of damage by their names; empty: pass.
+pub type Damage = BTreeSet<String>;
 
 /// What is predicted of one cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,21 +29,21 @@ pub struct Predicted {
     /// As it is written.
     pub text: String,
     /// Any of these is right.
-    pub alternatives: Vec<Harms>,
+    pub alternatives: Vec<Damage>,
     /// Empty for a plain pass.
     pub why: String,
 }
 
 impl Predicted {
     /// Whether that was predicted.
-    pub fn allows(&self, harms: &Harms) -> bool {
-        self.alternatives.contains(harms)
+    pub fn allows(&self, damage: &Damage) -> bool {
+        self.alternatives.contains(damage)
     }
 
     /// What must be found; none: chance decides.
-    pub fn certain(&self) -> Option<&Harms> {
+    pub fn certain(&self) -> Option<&Damage> {
         match self.alternatives.as_slice() {
-            [harms] => Some(harms),
+            [damage] => Some(damage),
             _ => None,
         }
     }
@@ -57,8 +57,8 @@ pub fn of(fault: &str, without: Option<Guarantee>) -> Option<&'static Predicted>
         .find(|one| one.fault == fault && one.without == without)
 }
 
-/// Every harm that can be predicted.
-pub fn harms() -> impl Iterator<Item = &'static str> {
+/// Every kind of damage that can be predicted.
+pub fn damage() -> impl Iterator<Item = &'static str> {
     let failing = Class::ALL.into_iter().filter(|class| class.fails());
     failing.map(Class::word).chain([SHARE])
 }
@@ -84,7 +84,7 @@ fn read_line(line: &str) -> Result<Predicted, String> {
     let mut columns = COLUMNS.into_iter();
     let without = columns.find(|column| column_name(*column) == without);
     let without = without.ok_or("there is no such column")?;
-    let alternatives = text.split('|').map(read_harms);
+    let alternatives = text.split('|').map(read_damage);
     Ok(Predicted {
         fault: fault.to_owned(),
         without,
@@ -94,15 +94,15 @@ fn read_line(line: &str) -> Result<Predicted, String> {
     })
 }
 
-fn read_harms(text: &str) -> Result<Harms, String> {
+fn read_damage(text: &str) -> Result<Damage, String> {
     if text == "pass" {
-        return Ok(Harms::new());
+        return Ok(Damage::new());
     }
     let each = text.split('+').map(|name| {
-        let known = harms().any(|harm| harm == name);
+        let known = damage().any(|damage| damage == name);
         known
             .then(|| name.to_owned())
-            .ok_or_else(|| format!("{name:?} is no harm"))
+            .ok_or_else(|| format!("{name:?} is no damage"))
     });
     each.collect()
 }
@@ -136,7 +136,7 @@ mod tests {
             let all = read(FILE).unwrap().into_iter();
             let fails = all
                 .filter(|one| one.without == column)
-                .filter(|one| one.certain().is_some_and(|harms| !harms.is_empty()))
+                .filter(|one| one.certain().is_some_and(|damage| !damage.is_empty()))
                 .count();
             assert_eq!(fails > 0, column.is_some(), "{}", column_name(column));
         }
@@ -146,11 +146,16 @@ mod tests {
     }
 
     #[test]
-    fn alternatives_and_several_harms_at_once_are_read() {
+    fn alternatives_and_several_kinds_of_damage_at_once_are_read() {
         let one = read_line("poison,inbox,pass|lost+share,this, or that").unwrap();
-        let harms = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Harms>();
-        assert_eq!(one.alternatives, [harms(&[]), harms(&["lost", "share"])]);
-        assert!(one.allows(&harms(&[])) && !one.allows(&harms(&["lost"])));
+        let damage = |names: &[&str]| {
+            names
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect::<Damage>()
+        };
+        assert_eq!(one.alternatives, [damage(&[]), damage(&["lost", "share"])]);
+        assert!(one.allows(&damage(&[])) && !one.allows(&damage(&["lost"])));
         assert_eq!((one.certain(), &*one.why), (None, "this, or that"));
     }
 
@@ -159,8 +164,8 @@ mod tests {
         for (line, why) in [
             ("a,inbox,pass", "line 2: it has not four fields"),
             ("a,nothing,pass,", "line 2: there is no such column"),
-            ("a,inbox,maybe,", "line 2: \"maybe\" is no harm"),
-            ("a,inbox,recovered,", "line 2: \"recovered\" is no harm"),
+            ("a,inbox,maybe,", "line 2: \"maybe\" is no damage"),
+            ("a,inbox,recovered,", "line 2: \"recovered\" is no damage"),
         ] {
             assert_eq!(read(&format!("{HEAD}\n{line}\n")).unwrap_err(), why);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::predicted::{self, Harms};
+use super::predicted::{self, Damage};
 use super::{COLUMNS, ROWS, column_name};
 use crate::audit::Verdict;
 use crate::run::RunId;
@@ -44,7 +44,7 @@ pub struct Cell {
     /// In percent, where the row has a limit for it.
     pub smallest_share: Option<f64>,
     /// What the verdict rests on; empty for PASS.
-    pub harms: Vec<String>,
+    pub damage: Vec<String>,
     pub predicted: String,
     pub as_predicted: bool,
     /// Why that is predicted.
@@ -66,7 +66,7 @@ impl Default for Cell {
             stuck: 0,
             given_up_wrongly: 0,
             smallest_share: None,
-            harms: Vec::new(),
+            damage: Vec::new(),
             predicted: String::new(),
             as_predicted: false,
             why: String::new(),
@@ -78,9 +78,9 @@ impl Default for Cell {
 }
 
 impl Cell {
-    /// How much of a harm there is, as text: a count, or a share in percent.
-    pub fn amount(&self, harm: &str) -> String {
-        match harm {
+    /// How much of one kind of damage there is, as text: a count, or a share in percent.
+    pub fn amount(&self, damage: &str) -> String {
+        match damage {
             "lost" => self.lost.to_string(),
             "duplicated" => self.duplicated.to_string(),
             "unexpected" => self.unexpected.to_string(),
@@ -93,9 +93,9 @@ impl Cell {
     /// A verdict, and what it rests on: `FAIL: lost 3, share 0%`.
     pub fn describe(&self) -> String {
         let each = self
-            .harms
+            .damage
             .iter()
-            .map(|harm| format!("{harm} {}", self.amount(harm)));
+            .map(|damage| format!("{damage} {}", self.amount(damage)));
         let each: Vec<String> = each.collect();
         match self.verdict {
             Verdict::Fail => format!("FAIL: {}", each.join(", ")),
@@ -109,8 +109,9 @@ impl Cell {
             .into_iter()
             .find(|one| column_name(*one) == self.without);
         let predicted = column.and_then(|column| predicted::of(&self.fault, column));
-        let harms: Harms = self.harms.iter().cloned().collect();
-        self.as_predicted = !self.inconclusive() && predicted.is_some_and(|one| one.allows(&harms));
+        let damage: Damage = self.damage.iter().cloned().collect();
+        self.as_predicted =
+            !self.inconclusive() && predicted.is_some_and(|one| one.allows(&damage));
         if let Some(predicted) = predicted {
             self.predicted.clone_from(&predicted.text);
             self.why.clone_from(&predicted.why);
@@ -189,14 +190,14 @@ impl Matrix {
     }
 }
 
-/// A harm in a word that fits into a cell.
-pub fn short(harm: &str) -> &str {
-    match harm {
+/// A kind of damage in a word that fits into a cell.
+pub fn short(damage: &str) -> &str {
+    match damage {
         "duplicated" => "dup",
         "unexpected" => "odd",
         "given-up-wrongly" => "bad",
         "share" => "low",
-        harm => harm,
+        damage => damage,
     }
 }
 
@@ -227,7 +228,7 @@ pub(crate) mod tests {
                 Verdict::Pass
             },
             lost,
-            harms: if lost > 0 {
+            damage: if lost > 0 {
                 vec!["lost".to_owned()]
             } else {
                 Vec::new()

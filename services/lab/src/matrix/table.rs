@@ -25,19 +25,19 @@ fn head(column: &str) -> [&'static str; 3] {
     }
 }
 
-/// `lost 3`; with `!` where it was not predicted, else with `+` where there is another harm.
+/// `lost 3`; with `!` where it was not predicted, else with `+` where there is other damage.
 fn inside(cell: &Cell) -> String {
     if cell.inconclusive() {
         return "?".to_owned();
     }
     let mark = match cell.as_predicted {
         false => "!",
-        true if cell.harms.len() > 1 => "+",
+        true if cell.damage.len() > 1 => "+",
         true => "",
     };
-    match cell.harms.first() {
+    match cell.damage.first() {
         None => format!("pass{mark}"),
-        Some(harm) => format!("{} {}{mark}", short(harm), cell.amount(harm)),
+        Some(damage) => format!("{} {}{mark}", short(damage), cell.amount(damage)),
     }
 }
 
@@ -61,7 +61,7 @@ pub fn table(matrix: &Matrix, root: &Path) -> String {
         let _ = writeln!(text, "{}", row.trim_end());
     }
     text += "\nCounts of messages: dup = more than one effect, odd = nobody asked for it, bad = given up\n\
-             wrongly. low = one receiver's share of the effects. ! = not as predicted, + = another harm too,\n\
+             wrongly. low = one receiver's share of the effects. ! = not as predicted, + = other damage too,\n\
              ? = inconclusive.\n";
     for cell in matrix.unpredicted().chain(matrix.open()) {
         text += &named(cell, root);
@@ -114,7 +114,7 @@ mod tests {
     fn full() -> Matrix {
         let cells = ROWS.iter().flat_map(|(row, _)| {
             COLUMNS.map(|column| Cell {
-                harms: vec!["lost".to_owned(), "stuck".to_owned()],
+                damage: vec!["lost".to_owned(), "stuck".to_owned()],
                 ..cell(row, column_name(column), 999, "pass")
             })
         });

@@ -85,11 +85,11 @@ async fn a_fault_passes_with_all_guarantees_and_fails_without_the_one_that_it_ne
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("[  2/2]"), "{told}");
     let matrix: Matrix = serde_json::from_str(&out).unwrap();
-    let (safe, harmed) = (&matrix.cells[0], &matrix.cells[1]);
-    assert_eq!((&*safe.without, &*harmed.without), ("none", "inbox"));
+    let (safe, damaged) = (&matrix.cells[0], &matrix.cells[1]);
+    assert_eq!((&*safe.without, &*damaged.without), ("none", "inbox"));
     assert_eq!(safe.describe(), "PASS", "{safe:?}");
-    assert_eq!(harmed.harms, ["duplicated"], "{harmed:?}");
-    assert!(harmed.duplicated > 0 && harmed.lost == 0, "{harmed:?}");
+    assert_eq!(damaged.damage, ["duplicated"], "{damaged:?}");
+    assert!(damaged.duplicated > 0 && damaged.lost == 0, "{damaged:?}");
     assert_eq!((matrix.seed, matrix.exit_code()), (3, 0));
     assert!(matrix.rabbitmq.is_some());
     assert_eq!(of(&folder.0), [""; 0], "nothing runs any more");
@@ -103,7 +103,7 @@ async fn a_fault_passes_with_all_guarantees_and_fails_without_the_one_that_it_ne
     assert!(out.contains("2 of 2 cells as predicted"), "{out}");
     assert!(fs::read_to_string(&picture).unwrap().contains("<svg"));
     let mut wrong = matrix;
-    wrong.cells[1].harms = vec!["lost".to_owned()];
+    wrong.cells[1].damage = vec!["lost".to_owned()];
     wrong.cells[1].as_predicted = false;
     fs::write(&json, serde_json::to_string(&wrong).unwrap()).unwrap();
     let (code, out, _) = folder.output(&["--from", &json]).await;
