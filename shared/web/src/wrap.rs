@@ -35,11 +35,12 @@ pub fn wrap(routes: Router, site: Site) -> Router {
         .fallback(async || Error::not_found())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(sessions)
+        .layer(from_fn(session::watch_outage))
+        // Its notes on an outage are of one task: outside of them.
         .layer(from_fn(finish))
         // Before the session, which a request that is too large does not cost.
         .layer(from_fn(body::read_whole))
         .layer(from_fn(answer_errors))
-        .layer(from_fn(session::watch_outage))
         .layer(Extension(site));
     with_headers(routes)
 }

@@ -12,7 +12,7 @@ use axum::{
 use daemon::redis::fred::interfaces::{KeysInterface, SortedSetsInterface};
 use futures::future::join_all;
 use testkit::{Direction, Proxy, Servers, wait_until};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::site::{TestSite, cookie, text, value};
@@ -301,7 +301,6 @@ async fn an_answer_stands_though_its_session_cannot_be_saved() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::disallowed_methods, reason = "a test has no Lifecycle")]
 async fn a_session_that_is_gone_when_it_is_saved_does_not_come_back_and_is_no_outage() {
     let url = Servers::shared().at.redis.url;
     let other = TestSite::new().await;
@@ -309,8 +308,8 @@ async fn a_session_that_is_gone_when_it_is_saved_does_not_come_back_and_is_no_ou
     let (gone, pool) = (Arc::clone(&target), other.pool.clone());
     let site = TestSite::with(&url, 1800, move || {
         let (id, pool) = (gone.get().unwrap().clone(), pool.clone());
-        let deleted = tokio::spawn(async move { pool.del::<i64, _>(id).await });
-        futures::executor::block_on(deleted).unwrap().unwrap();
+        let deleted = async { pool.del::<i64, _>(id).await };
+        tokio::task::block_in_place(|| Handle::current().block_on(deleted)).unwrap();
     });
     site.connected().await;
     let id = cookie(&site.get("/", None).await).unwrap();
