@@ -8,6 +8,7 @@ use chaos::{ACTS, FailPoints};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::http::unless_it_died_of_it;
 use super::site::Identity;
 use super::targets::{choose, names};
 use super::work::unarmed;
@@ -144,7 +145,12 @@ impl Fault for FailPoint {
         for name in &active.struck {
             let mut all = armed(&*site.look, name).await?;
             all.insert(point.to_owned(), action.to_owned());
-            site.harm.put_ops(name, POINTS, list(&all)).await?;
+            let told = site.harm.put_ops(name, POINTS, list(&all)).await;
+            if crashes(&active.order) {
+                unless_it_died_of_it(told)?;
+            } else {
+                told?;
+            }
         }
         Ok(())
     }

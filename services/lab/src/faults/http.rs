@@ -84,3 +84,44 @@ pub async fn put_ops(
     }
     Ok(())
 }
+
+/// What a node is told may end it before it can answer. Then no answer is no failure: what became of it, its log tells.
+pub fn unless_it_died_of_it(told: Result<()>) -> Result<()> {
+    match told {
+        Err(error) if is_unanswered(&error) => Ok(()),
+        told => told,
+    }
+}
+
+/// It was asked, and ended the connection instead of an answer.
+fn is_unanswered(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<reqwest::Error>()
+        .is_some_and(|error| error.is_request() && !error.is_connect() && !error.is_timeout())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_who_was_asked_and_did_not_answer_may_have_died_of_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::new();
+        let tell = || put_ops(&client, "receiver-1", &url, "/ops/knobs", String::new());
+        let dies = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 9]).await.unwrap();
+        };
+        let (told, ()) = tokio::join!(tell(), dies);
+        assert!(told.is_err());
+        unless_it_died_of_it(told).unwrap();
+        drop(listener);
+        unless_it_died_of_it(tell().await).unwrap_err();
+        unless_it_died_of_it(Err(anyhow::anyhow!("it says 400"))).unwrap_err();
+    }
+}

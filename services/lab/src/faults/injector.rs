@@ -18,7 +18,8 @@ use crate::stack::strike::Target;
 pub const SEE_LIMIT: Duration = Duration::from_secs(15);
 /// How long a heal may take: a broker that starts again needs the longest.
 pub const HEAL_LIMIT: Duration = Duration::from_mins(2);
-
+/// A node that was just started again answers within this time.
+const START_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A single look that takes longer has seen nothing.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
@@ -205,16 +206,28 @@ impl Injector {
         let parted = parted.with_context(|| format!("{} cannot be healed", active.describe()))?;
         let all_gone = parted.left.struck.is_empty() && !parted.gone.is_empty();
         let before = self.look(active).await;
-        let by_itself = all_gone || matches!(before, Ok(Evidence::HealedBySelf(_)));
+        let mut by_itself = all_gone || matches!(before, Ok(Evidence::HealedBySelf(_)));
         let begun = Instant::now();
-        let healing = entry.fault.heal(&parted.left, &self.site);
-        let healing = timeout(HEAL_LIMIT, healing).await;
-        let healed = healing
-            .map_err(anyhow::Error::from)
-            .and_then(|healed| healed);
-        // one that is over by itself has nothing that could be undone
-        if let (Err(error), false) = (healed, by_itself) {
-            return Err(error.context(format!("{} cannot be healed", active.describe())));
+        loop {
+            let healing = entry.fault.heal(&parted.left, &self.site);
+            let healing = timeout(HEAL_LIMIT, healing).await;
+            let healed = healing
+                .map_err(anyhow::Error::from)
+                .and_then(|healed| healed);
+            match healed {
+                Ok(()) => break,
+                // one that is over by itself has nothing that could be undone
+                Err(_) if by_itself => break,
+                // a node that is just started again will answer
+                Err(error) if begun.elapsed() < START_LIMIT && !error.is::<Usage>() => {
+                    sleep(LOOK_EVERY).await;
+                }
+                Err(error) => {
+                    let why = format!("{} cannot be healed", active.describe());
+                    return Err(error.context(why));
+                }
+            }
+            by_itself = matches!(self.look(active).await, Ok(Evidence::HealedBySelf(_)));
         }
         loop {
             let seen = self.look(active).await;

@@ -24,6 +24,8 @@ struct Told {
     /// Of these the broker lists connections.
     connected: Vec<&'static str>,
     released: Mutex<Vec<String>>,
+    /// So often nobody answers who is to be healed.
+    deaf: Mutex<u32>,
 }
 
 impl Told {
@@ -98,6 +100,13 @@ impl Harm for Told {
     }
     async fn release(&self, target: &Target) -> Result<()> {
         self.identity(target).await?;
+        {
+            let mut deaf = self.deaf.lock().unwrap();
+            if *deaf > 0 {
+                *deaf -= 1;
+                anyhow::bail!("nobody answers");
+            }
+        }
         self.released.lock().unwrap().push(target.to_string());
         Ok(())
     }
@@ -241,5 +250,18 @@ async fn what_is_done_at_once_is_over_even_if_less_was_done_than_ordered() {
     let healed = room.injector.heal_all().await.unwrap();
     let healed = healed[0].1.as_ref().unwrap();
     assert!(healed.by_itself, "{healed:?}");
+    assert_eq!(room.injector.active().unwrap(), []);
+}
+
+#[tokio::test]
+async fn who_does_not_answer_yet_is_healed_a_little_later() {
+    let room = Room::of(Told {
+        receivers: Some(vec!["receiver-a"]),
+        deaf: Mutex::new(3),
+        ..Told::default()
+    });
+    room.note_kill(&["receiver-a"]);
+    let healed = room.injector.heal_all().await.unwrap();
+    healed[0].1.as_ref().unwrap();
     assert_eq!(room.injector.active().unwrap(), []);
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chaos::knobs::CRASHES;
 use serde_json::{Map, Value, json};
 
+use super::http::unless_it_died_of_it;
 use super::site::Identity;
 use super::targets::{choose, names};
 use super::{Active, Aim, Evidence, Fault, Look, Order, Site, last_words};
@@ -98,7 +99,12 @@ impl Fault for Work {
     async fn inject(&self, active: &Active, site: &Site) -> Result<()> {
         let wanted = Value::Object(self.wanted(&active.order)?).to_string();
         for name in &active.struck {
-            site.harm.put_ops(name, KNOBS, wanted.clone()).await?;
+            let told = site.harm.put_ops(name, KNOBS, wanted.clone()).await;
+            if self.deadly(&active.order) {
+                unless_it_died_of_it(told)?;
+            } else {
+                told?;
+            }
         }
         Ok(())
     }
