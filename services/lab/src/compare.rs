@@ -11,12 +11,12 @@ use serde::Serialize;
 use crate::audit::class::Class;
 use crate::audit::figures::Figures;
 use crate::load::length;
-use crate::load::table::{grouped, time};
 use crate::report::charts::{self, Chart, Scale};
 use crate::report::course::{Course, Series};
 use crate::report::{Known, html, put, story};
 use crate::run::{RunDir, RunId};
 use crate::say;
+use crate::say::{grouped, time};
 use crate::stack::dir;
 
 /// Longer words are cut on the terminal; the page has them whole.

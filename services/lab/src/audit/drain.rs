@@ -17,9 +17,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::ledger::Ledger;
 use super::look::{Eyes, Look};
 use super::watch::{SETTLED, Watch};
-use crate::load::table::grouped;
 use crate::run::RunDir;
 use crate::run::sight::Sight;
+use crate::say::grouped;
 
 const EACH: Duration = Duration::from_secs(1);
 

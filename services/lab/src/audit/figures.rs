@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::merge::{EffectRow, Found};
 use super::timeline::{Event, Rates, Timeline};
 use crate::load::Latency;
-use crate::load::table::grouped;
+use crate::say::grouped;
 
 /// More attempts than this are counted as this many.
 const ATTEMPTS_MAX: u32 = 100;

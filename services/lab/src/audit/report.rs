@@ -12,8 +12,8 @@ use super::culprits::Culprit;
 use super::facts::Requests;
 use super::figures::Figures;
 use super::verdict::{Circumstances, Counts, Verdict};
-use crate::load::table::{grouped, time};
 use crate::run::{RunDir, RunId};
+use crate::say::{grouped, time};
 
 /// Its name in the folder of a run.
 pub const FILE: &str = "audit.json";

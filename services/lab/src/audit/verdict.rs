@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::class::{Class, DOMAIN, Rule, rules};
-use crate::load::table::grouped;
 use crate::run::requests::Answer;
+use crate::say::grouped;
 
 /// What the client was told of a message's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,8 +18,8 @@ use super::sheet::{Unit, real};
 use super::stage::{Scene, fast};
 use super::{Course, Scenario, WAIT};
 use crate::load::Latency;
-use crate::load::table::grouped;
 use crate::run::RunId;
+use crate::say::grouped;
 
 const CONNECTIONS: usize = 256;
 

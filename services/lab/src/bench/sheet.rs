@@ -42,7 +42,7 @@ impl Unit {
 /// Three digits at least; no more after the point than say something.
 fn digits(value: f64) -> String {
     if value >= 1_000.0 {
-        crate::load::table::grouped(whole(value))
+        crate::say::grouped(whole(value))
     } else if value >= 100.0 {
         format!("{value:.0}")
     } else if value >= 10.0 {

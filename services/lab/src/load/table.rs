@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::processed::Processed;
 use super::{Latency, Progress, Summary, length};
+use crate::say::{grouped, time};
 
 /// One line while it runs.
 pub fn progress(now: &Progress) -> String {
@@ -97,30 +98,6 @@ fn latency(name: &str, times: Option<&Latency>) -> Option<String> {
     Some(format!("{name:<24}{}", cells.concat()))
 }
 
-/// Three digits at least, in the unit that suits.
-#[expect(clippy::cast_precision_loss, reason = "for people")]
-pub fn time(us: u64) -> String {
-    match us {
-        0..10_000 => format!("{:.2} ms", us as f64 / 1e3),
-        10_000..100_000 => format!("{:.1} ms", us as f64 / 1e3),
-        100_000..1_000_000 => format!("{:.0} ms", us as f64 / 1e3),
-        _ => format!("{:.2} s", us as f64 / 1e6),
-    }
-}
-
-/// `1,234,567`
-pub fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 fn number(rate: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
@@ -205,17 +182,5 @@ due to accepted            1.50 ms   12.0 ms    130 ms    2.00 s    2.50 s";
             ..example
         };
         assert!(summary(&nothing, None).ends_with("nothing was accepted"));
-    }
-
-    #[test]
-    fn large_numbers_can_be_read() {
-        for (count, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(count), text);
-        }
     }
 }

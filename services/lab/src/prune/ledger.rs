@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::many;
 use crate::audit::ledger::IDENTITY;
-use crate::load::table::grouped;
 use crate::run::RunId;
+use crate::say::grouped;
 
 /// Messages of one transaction.
 const BATCH: i64 = 20_000;

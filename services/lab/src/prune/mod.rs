@@ -25,9 +25,8 @@ use daemon::clock;
 use self::going::going;
 use self::place::{Place, is_elsewhere};
 use crate::load::length;
-use crate::load::table::grouped;
 use crate::run::RunDir;
-use crate::say::{self, Usage};
+use crate::say::{self, Usage, grouped};
 
 const INBOX_STAYS: &str = "Rows of the inbox stay: it is not certain that the queues are empty, and a copy of a message may be in one.";
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use askama::Template;
 
 use super::course::{Series, Shade};
-use crate::load::table::grouped;
+use crate::say::grouped;
 
 pub(super) const WIDTHS: [(&str, f64); 2] = [("wide", 1_000.0), ("narrow", 350.0)];
 pub(super) const LEFT: f64 = 52.0;

@@ -12,7 +12,7 @@ use crate::audit::figures::Figures;
 use crate::audit::{self, Verdict};
 use crate::experiment::journal::Outcome;
 use crate::load::Latency;
-use crate::load::table::{grouped, time};
+use crate::say::{grouped, time};
 
 /// More faults than this are folded away.
 const FAULTS: usize = 12;

@@ -6,7 +6,7 @@ use askama::Template;
 use super::charts::{Chart, FOOT, Picture, ROW, TOP, Text, WIDTHS, time_ticks};
 use super::course::Series;
 use crate::load::Latency;
-use crate::load::table::time;
+use crate::say::time;
 
 /// Percentiles on a logarithmic line, a row each.
 pub(super) fn percentiles(rows: &[(&'static str, Latency)]) -> Result<Chart> {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::audit::class::Class;
 use crate::audit::{self, Verdict};
 use crate::experiment::journal::{FaultRecord, Journal, Outcome};
-use crate::load::table::{grouped, time};
 use crate::load::{Plan, Summary, length};
 use crate::run::Facts;
+use crate::say::{grouped, time};
 use crate::stack::dir;
 
 use super::Known;
