@@ -59,7 +59,7 @@ pub struct DatabaseArgs {
     )]
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
-    /// How many connections this node holds
+    /// How many connections this node may hold; it opens all at its start
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8,
           value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
@@ -75,13 +75,13 @@ impl std::fmt::Debug for DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    /// A pool for this node. Does not connect; must be called on a runtime.
+    /// A pool for this node. Does not wait for its connections; must be called on a runtime.
     pub fn open(&self, node: &Node, parts: &Parts) -> Result<Database, WrongSetting> {
         let options = connect_options(&self.database_url, &node.name)?;
         let pool = PgPoolOptions::new()
             // All are opened at the start, one after another and beside the work, and kept. A login gives way to other
-            // tasks 800 times, and under load takes longer than a request waits: a request that opened a connection
-            // for itself would fail, and so would the next.
+            // tasks 800 times, and under load takes longer than a request waits: a request that has to open one for
+            // itself fails, and so does the next. After an outage it is requests that open them again.
             .max_connections(self.database_connections)
             .min_connections(self.database_connections)
             .idle_timeout(None)
@@ -131,7 +131,7 @@ pub(crate) fn connect_options(
 /// The database of this service. Clones share the pool.
 #[derive(Clone)]
 pub struct Database {
-    /// The pool. It connects when it is first used, and again when the server was away.
+    /// The pool. It connects in the background, and again when the server was away.
     pub pool: PgPool,
     options: PgConnectOptions,
     migrated: Arc<watch::Sender<bool>>,

@@ -74,12 +74,14 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
     })
     .await;
     screen.end();
-    let circumstances = Circumstances {
+    let of_experiment = of_experiment(&run);
+    let mut circumstances = Circumstances {
         drained: drain.drained,
         stuck: drain.stuck,
-        doubts: drain.doubts,
-        dead_max: args.dead_max.unwrap_or_else(|| allowed(&run)),
+        dead_max: args.dead_max.unwrap_or(of_experiment.dead_max),
+        ..of_experiment
     };
+    circumstances.doubts.extend(drain.doubts);
     let report = match audit(&ledger, &run, &circumstances).await {
         Ok(report) => report,
         Err(error) => Report::unseen(&run, circumstances, &error)?,
@@ -95,11 +97,20 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(report.verdict.exit_code()))
 }
 
-/// What the experiment of this run allows to be given up on; of a load nothing.
-fn allowed(run: &RunDir) -> u64 {
+/// What stays as it was when the experiment of this run was played: what may be given up on, and which of its faults
+/// nobody saw. Of a load nothing.
+fn of_experiment(run: &RunDir) -> Circumstances {
     let journal = fs::read(run.path(journal::FILE)).ok();
     let journal: Option<Journal> = journal.and_then(|text| serde_json::from_slice(&text).ok());
-    journal.map_or(0, |journal| journal.audit.circumstances.dead_max)
+    let Some(journal) = journal else {
+        return Circumstances::default();
+    };
+    let doubts = journal.faults.into_iter();
+    Circumstances {
+        dead_max: journal.audit.circumstances.dead_max,
+        doubts: doubts.filter_map(|fault| fault.doubt).collect(),
+        ..Circumstances::default()
+    }
 }
 
 /// The run of this name, else all, the newest first.
@@ -190,5 +201,30 @@ impl Screen {
         if std::mem::take(&mut self.dirty) {
             let _ = write!(stderr(), "\r\x1b[K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::journal::FaultRecord;
+    use crate::report::made::passed;
+    use crate::run::tests::Root;
+
+    #[test]
+    fn a_fault_that_nobody_saw_is_a_doubt_in_every_audit_of_its_experiment() {
+        let root = Root::new();
+        let run = root.run("r1");
+        assert_eq!(of_experiment(&run), Circumstances::default());
+        let mut journal = passed();
+        let doubt = "receiver-kill: it was not seen".to_owned();
+        journal.audit.circumstances.dead_max = 3;
+        journal.faults.push(FaultRecord {
+            doubt: Some(doubt.clone()),
+            ..FaultRecord::default()
+        });
+        journal.write(&run).unwrap();
+        let known = of_experiment(&run);
+        assert_eq!((known.dead_max, known.doubts), (3, vec![doubt]));
     }
 }

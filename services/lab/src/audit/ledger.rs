@@ -19,10 +19,10 @@ use crate::load::Latency;
 use crate::run::RunId;
 use crate::say::Usage;
 
-/// Whatever is asked but a stream.
 /// The SQL that says which ledger it is: this database, of this cluster.
 pub const IDENTITY: &str =
     "select system_identifier || '/' || current_database() from pg_control_system()";
+/// Whatever is asked but a stream.
 const LIMIT: Duration = Duration::from_secs(30);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Most causes that are told.

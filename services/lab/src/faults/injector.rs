@@ -206,7 +206,8 @@ impl Injector {
         let parted = parted.with_context(|| format!("{} cannot be healed", active.describe()))?;
         let all_gone = parted.left.struck.is_empty() && !parted.gone.is_empty();
         let before = self.look(active).await;
-        let mut by_itself = all_gone || matches!(before, Ok(Evidence::HealedBySelf(_)));
+        let by_itself = all_gone || matches!(before, Ok(Evidence::HealedBySelf(_)));
+        let mut over = by_itself;
         let begun = Instant::now();
         loop {
             let healing = entry.fault.heal(&parted.left, &self.site);
@@ -216,8 +217,8 @@ impl Injector {
                 .and_then(|healed| healed);
             match healed {
                 Ok(()) => break,
-                // one that is over by itself has nothing that could be undone
-                Err(_) if by_itself => break,
+                // one that is over has nothing that could be undone
+                Err(_) if over => break,
                 // a node that is just started again will answer
                 Err(error) if begun.elapsed() < START_LIMIT && !error.is::<Usage>() => {
                     sleep(LOOK_EVERY).await;
@@ -227,7 +228,7 @@ impl Injector {
                     return Err(error.context(why));
                 }
             }
-            by_itself = matches!(self.look(active).await, Ok(Evidence::HealedBySelf(_)));
+            over = matches!(self.look(active).await, Ok(Evidence::HealedBySelf(_)));
         }
         loop {
             let seen = self.look(active).await;

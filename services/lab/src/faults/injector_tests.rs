@@ -262,6 +262,7 @@ async fn who_does_not_answer_yet_is_healed_a_little_later() {
     });
     room.note_kill(&["receiver-a"]);
     let healed = room.injector.heal_all().await.unwrap();
-    healed[0].1.as_ref().unwrap();
+    let healed = healed[0].1.as_ref().unwrap();
+    assert!(!healed.by_itself, "{healed:?}");
     assert_eq!(room.injector.active().unwrap(), []);
 }

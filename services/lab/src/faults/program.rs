@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use async_trait::async_trait;
-use futures::future::try_join_all;
+use futures::future::join_all;
 
 use super::targets::Targets;
 use super::{Active, Aim, Evidence, Fault, Look, Means, Order, Site};
@@ -46,7 +46,8 @@ impl Fault for Program {
                 Deed::Pause => site.harm.pause(&target).await,
             }
         });
-        try_join_all(each).await.map(drop)
+        // all to their end: one that is dropped half way may still strike after the heal
+        join_all(each).await.into_iter().collect()
     }
 
     /// After a restart only needed when whoever did it died on the way.

@@ -44,6 +44,7 @@ pub struct Cell {
     /// In percent, where the row has a limit for it.
     pub smallest_share: Option<f64>,
     /// What the verdict rests on; empty for PASS.
+    #[serde(alias = "harms")]
     pub damage: Vec<String>,
     pub predicted: String,
     pub as_predicted: bool,

@@ -109,6 +109,13 @@ fn a_later_audit_of_an_experiment_counts() {
         let known = Known::read(&run).unwrap();
         assert_eq!(known.verdict(), Some(verdict), "{at_ms}");
     }
+    // one that could not read the run says nothing of it
+    let mut unseen = later.clone();
+    (unseen.audited_at, unseen.requests) = (at(40_000), Requests::default());
+    unseen.verdict = Verdict::Inconclusive;
+    put(audit::report::FILE, serde_json::to_vec(&unseen).unwrap());
+    assert_eq!(Known::read(&run).unwrap().verdict(), Some(Verdict::Pass));
+    put(audit::report::FILE, serde_json::to_vec(&later).unwrap());
     let known = Known::read(&run).unwrap();
     assert_eq!(
         known.journal.as_ref().unwrap().outcome,

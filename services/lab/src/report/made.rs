@@ -144,7 +144,7 @@ pub(super) fn journal(audit: audit::Report, outcome: Outcome) -> Journal {
     }
 }
 
-pub(super) fn passed() -> Journal {
+pub(crate) fn passed() -> Journal {
     journal(
         report(&[(Class::Ok, 1_498), (Class::Recovered, 2)], &[]),
         Outcome::AsExpected,

@@ -16,7 +16,7 @@ mod timeline;
 #[cfg(test)]
 mod known_tests;
 #[cfg(test)]
-mod made;
+pub(crate) mod made;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
+use crate::audit::facts::Requests;
 use crate::audit::{self, Verdict};
 use crate::experiment::journal::{self, Journal};
 use crate::load::{self, Summary};
@@ -130,10 +131,13 @@ pub fn put(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The journal with the audit that came since, if one did.
+/// The journal with the audit that came since, if one did and could read the run.
 fn newest(mut journal: Journal, run: &RunDir) -> Result<Journal> {
     let audit: Option<audit::Report> = read_json(&run.path(audit::report::FILE))?;
-    if let Some(audit) = audit.filter(|audit| audit.audited_at > journal.audit.audited_at) {
+    let counts = |audit: &audit::Report| {
+        audit.audited_at > journal.audit.audited_at && audit.requests != Requests::default()
+    };
+    if let Some(audit) = audit.filter(counts) {
         journal.judge_again(audit);
     }
     Ok(journal)

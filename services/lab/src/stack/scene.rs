@@ -96,8 +96,10 @@ impl Stack {
     /// Kills the nodes and removes the vhost and the database of the scene, if there is one.
     pub async fn clear(&self, steps: &Steps<'_>) -> Result<()> {
         let _changing = self.changing.lock().await;
-        self.end_scene(steps).await?;
-        self.route().await
+        let ended = self.end_scene(steps).await;
+        // its nodes are gone either way
+        let routed = self.route().await;
+        ended.and(routed)
     }
 
     async fn end_scene(&self, steps: &Steps<'_>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The lock of a folder: who has it may run there what only one may.
 
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -33,9 +33,13 @@ pub fn lock(root: &Path) -> Result<Option<Lock>> {
     }
 }
 
-/// Whether a process holds the lock, wherever it runs: in another container its number means nothing here.
+/// Whether a process holds the lock, wherever it runs: in another container its number means nothing here. Where that
+/// cannot be asked, it may be held.
 pub fn is_held(root: &Path) -> bool {
-    root.join("lock").is_file() && matches!(lock(root), Ok(None))
+    match File::open(root.join("lock")) {
+        Ok(file) => file.try_lock_shared().is_err(),
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
 }
 
 /// The process that holds the lock, if one does.
