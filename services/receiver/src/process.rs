@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use chaos::{
     Knobs,
-    knobs::{CRASHES, DELAY_MAX_MS, FailureAction, Settings},
+    knobs::{self, DELAY_MAX_MS, FailureAction, Settings},
 };
 use daemon::{WrongSetting, tally::Tally};
 use messaging::{
@@ -116,10 +116,7 @@ impl Work {
             FailureAction::Nack => Failure::Retry(reason),
             FailureAction::Reject => Failure::RetryBy(Settle::RequeueByReject, reason),
             FailureAction::Drop => Failure::RetryBy(Settle::DropConnection, reason),
-            FailureAction::Crash => {
-                tracing::warn!(reason, "{CRASHES}");
-                std::process::abort()
-            }
+            FailureAction::Crash => knobs::crash(&reason),
             FailureAction::Ack => Failure::Swallow(reason),
             FailureAction::Park => Failure::Reject(reason),
             FailureAction::Hang => {

@@ -14,14 +14,17 @@ use std::{
 };
 
 use tokio::sync::watch;
+use tracing::Level;
 
 use crate::{
-    Action, FAIL_POINTS, Plan, WrongFailPoint,
+    Action, FAIL_POINTS, Plan, TARGET, WrongFailPoint,
     plan::{index_of, parse_list},
 };
 
-/// What the log says when a fail point does what it is armed with; the field `fail_point` names it. Of a
-/// process that crashed there, nothing else tells.
+/// What the log says when a fail point does what it is armed with.
+///
+/// The fields `fail_point`, `action` and `pid` say which, how and whose. Nothing else tells of a process that
+/// crashed there, so a crash is an error.
 pub const ACTS: &str = "a fail point acts";
 
 /// The error of a passage at a point armed with `error`.
@@ -76,6 +79,9 @@ pub struct FailPointStatus {
     pub acted: u64,
     /// How many stand there now.
     pub parked: usize,
+    /// The least grave of what the log of this process would say of it: `warn`, `error` (of a crash only), or
+    /// `off`.
+    pub log: &'static str,
 }
 
 impl Default for FailPoints {
@@ -118,7 +124,12 @@ impl FailPoints {
             return Ok(());
         };
         point.acted.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(fail_point = name, ?action, "{ACTS}");
+        let pid = std::process::id();
+        if action == Action::Crash {
+            tracing::error!(target: TARGET, fail_point = name, ?action, pid, "{ACTS}");
+        } else {
+            tracing::warn!(target: TARGET, fail_point = name, ?action, pid, "{ACTS}");
+        }
         match action {
             Action::Crash => abort(),
             Action::Delay(time) => tokio::time::sleep(time).await,
@@ -172,6 +183,7 @@ impl FailPoints {
 
     /// All points as they are now, in the order of the road.
     pub fn status(&self) -> Vec<FailPointStatus> {
+        let log = logged();
         let status = |(point, &(name, what)): (&Point, &(&'static str, &'static str))| {
             let armed = point
                 .arming()
@@ -184,6 +196,7 @@ impl FailPoints {
                 passages: point.passages.load(Ordering::Relaxed),
                 acted: point.acted.load(Ordering::Relaxed),
                 parked: point.parked.load(Ordering::Relaxed),
+                log,
             }
         };
         self.inner
@@ -230,6 +243,16 @@ impl FailPoints {
             // The sender lives in `self`, so this never errs.
             let _ = changed.changed().await;
         }
+    }
+}
+
+fn logged() -> &'static str {
+    if tracing::enabled!(target: TARGET, Level::WARN) {
+        "warn"
+    } else if tracing::enabled!(target: TARGET, Level::ERROR) {
+        "error"
+    } else {
+        "off"
     }
 }
 

@@ -8,7 +8,10 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::watch;
 
-/// What the log says before [`FailureAction::Crash`] ends the process: nothing else tells of it.
+use crate::TARGET;
+
+/// What the log says before [`FailureAction::Crash`] ends the process: nothing else tells of it. The field
+/// `pid` says whose.
 pub const CRASHES: &str = "the work crashes its process";
 /// Longest delay.
 pub const DELAY_MAX_MS: u64 = 600_000;
@@ -75,6 +78,13 @@ impl FromStr for FailureAction {
             WrongKnob(format!("right is one of {names}"))
         })
     }
+}
+
+/// Ends the process, as [`FailureAction::Crash`] does.
+pub fn crash(reason: &str) -> ! {
+    let pid = std::process::id();
+    tracing::error!(target: TARGET, reason, pid, "{CRASHES}");
+    std::process::abort()
 }
 
 /// Settings that do not fit together, or are none.

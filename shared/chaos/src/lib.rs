@@ -18,6 +18,9 @@ pub use fail_points::{ACTS, FailPointStatus, FailPoints, Injected};
 pub use knobs::Knobs;
 pub use plan::{Action, Plan, WrongFailPoint};
 
+/// What log lines of deliberate harm have for a target: one filter decides about all of them.
+const TARGET: &str = "chaos";
+
 /// Every fail point there is, with the moment it stands for.
 ///
 /// This is the last column of the table of the road in `ARCHITECTURE.md`; a name that is not here
