@@ -3,6 +3,7 @@
 //! Neither of the two may know the other, and a sender and a receiver say the same of their broker.
 #![warn(missing_docs)]
 
+use anyhow::ensure;
 use daemon::{WrongSetting, parts::Part};
 use futures::future::select_all;
 use messaging::{
@@ -38,12 +39,16 @@ pub fn ended(result: Result<(), Error>) -> anyhow::Result<()> {
 /// park them is not what it should be.
 ///
 /// # Errors
-/// None; the type is what a lifecycle takes.
+/// There is no link to follow.
 pub async fn follow(
     part: Part,
     mut links: Vec<watch::Receiver<Link>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    ensure!(
+        !links.is_empty(),
+        "there is no link with the broker to follow"
+    );
     let changes = async {
         loop {
             let now = links
@@ -86,18 +91,20 @@ fn tell(part: &Part, link: &Link) {
 
 #[cfg(test)]
 mod tests {
+    use std::{pin::pin, task::Poll};
+
     use daemon::parts::{Kind, Parts};
+    use futures::poll;
 
     use super::*;
 
     #[tokio::test]
-    async fn a_part_is_as_the_worst_of_its_links_until_the_stop() {
+    async fn a_part_is_as_the_worst_of_its_links() {
         let part = Parts::new().part("rabbitmq");
         let mut seen = part.subscribe();
         let [one, other] = [(); 2].map(|()| watch::channel(Link::Connecting).0);
-        let stop = CancellationToken::new();
         let links = vec![one.subscribe(), other.subscribe()];
-        let followed = follow(part.clone(), links, stop.clone());
+        let followed = follow(part.clone(), links, CancellationToken::new());
         let play = async {
             let mut is = async |kind| {
                 seen.wait_for(|now| now.kind == kind).await.unwrap();
@@ -110,11 +117,37 @@ mod tests {
             one.send_replace(Link::Blocked("memory".to_owned()));
             other.send_replace(Link::Open);
             is(Kind::Blocked).await;
-            stop.cancel();
         };
-        let (ended, ()) = tokio::join!(followed, play);
-        ended.unwrap();
+        tokio::select! {
+            ended = followed => panic!("nobody stopped it: {ended:?}"),
+            () = play => {}
+        }
         let why = part.state().why.unwrap();
         assert_eq!(why, "publishing is blocked: memory");
+    }
+
+    #[tokio::test]
+    async fn links_are_followed_until_the_stop_also_when_one_has_ended() {
+        let part = Parts::new().part("rabbitmq");
+        let link = watch::channel(Link::Open).0;
+        let stop = CancellationToken::new();
+        let followed = follow(part.clone(), vec![link.subscribe()], stop.clone());
+        let mut followed = pin!(followed);
+        assert!(poll!(&mut followed).is_pending());
+        drop(link);
+        assert!(poll!(&mut followed).is_pending(), "nobody stopped it");
+        stop.cancel();
+        let Poll::Ready(ended) = poll!(&mut followed) else {
+            panic!("it goes on after the stop");
+        };
+        ended.unwrap();
+        assert_eq!(part.state().kind, Kind::Up);
+    }
+
+    #[tokio::test]
+    async fn without_links_there_is_nothing_to_follow() {
+        let part = Parts::new().part("rabbitmq");
+        let followed = follow(part, Vec::new(), CancellationToken::new());
+        followed.await.unwrap_err();
     }
 }
