@@ -2,6 +2,10 @@
 //!
 //! It is also each service: the stack starts `lab sender` and `lab receiver`, so that one build and one file are enough.
 
+// a file of tests that both kinds of tests use names it so
+#[cfg(test)]
+extern crate self as lab;
+
 pub mod audit;
 pub mod bench;
 pub mod cli;

@@ -24,9 +24,12 @@ pub async fn run(arguments: &[&str], environment: &[(String, Option<String>)]) -
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What a container has written since then, on both its streams: Docker gives each on its own.
-pub async fn logs(id: &str, since: &str) -> Result<String> {
-    let output = output(&["logs", "--since", since, id], &[]).await?;
+/// What a container has written since then, or in between, on both its streams: Docker gives each on its own.
+pub async fn logs(id: &str, since: &str, until: Option<&str>) -> Result<String> {
+    let mut arguments = vec!["logs", "--since", since];
+    arguments.extend(until.iter().flat_map(|until| ["--until", until]));
+    arguments.push(id);
+    let output = output(&arguments, &[]).await?;
     let streams = [output.stdout, output.stderr];
     Ok(streams
         .map(|text| String::from_utf8_lossy(&text).into_owned())

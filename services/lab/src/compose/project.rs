@@ -259,6 +259,7 @@ impl Project {
                 service,
                 ops: format!("http://{}", self.door(&one.id, second).await?),
                 address: format!("http://{}", self.door(&one.id, first).await?),
+                place: None,
             });
         }
         Ok(nodes)

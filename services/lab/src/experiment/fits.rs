@@ -3,13 +3,14 @@
 //! What cannot is said with its line and column, as all else that is wrong with a file; and where other settings would do,
 //! with the line that starts the stack so.
 
-use serde_saphyr::Location;
+use serde_saphyr::{Location, Spanned};
 
 use super::file::{Experiment, Setup};
 use super::harm::Harm;
-use super::raw::{self, RawFile, RawTwin, Wrong};
+use super::raw::{self, RawFault, RawFile, RawStorm, RawTwin, Wrong};
 use super::stage::told::{KNOBS, Told, names};
-use crate::faults::{Ground, find};
+use crate::faults::fail_point::untold;
+use crate::faults::{Ground, Order, find};
 use crate::say::Usage;
 
 /// A stack that is there.
@@ -46,6 +47,7 @@ pub fn check(path: &str, experiment: &Experiment, twin: bool, place: &Place) -> 
         twin: raw.twin.as_ref().map(|twin| &twin.value).filter(|_| twin),
     };
     file.faults(place.ground()).map_err(wrong)?;
+    file.told(setup, place.ground()).map_err(wrong)?;
     match place {
         Place::Native | Place::Compose => Ok(()),
         Place::Inside(told) => file.nodes(setup, told).map_err(wrong),
@@ -58,19 +60,52 @@ struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    fn faults(&self, ground: Ground) -> Result<(), Wrong> {
-        let (faults, storm) = match self.twin {
+    /// The faults that are played, one after the other or drawn.
+    fn harm(&self) -> (&Option<Spanned<Vec<RawFault>>>, &Option<Spanned<RawStorm>>) {
+        match self.twin {
             Some(twin) if twin.faults.is_some() || twin.storm.is_some() => {
                 (&twin.faults, &twin.storm)
             }
             _ => (&self.raw.faults, &self.raw.storm),
-        };
+        }
+    }
+
+    fn faults(&self, ground: Ground) -> Result<(), Wrong> {
+        let (faults, storm) = self.harm();
         let timed = faults.iter().flat_map(|faults| &faults.value);
         let drawn = storm.iter().flat_map(|storm| &storm.value.faults.value);
         for name in timed.map(|fault| &fault.fault).chain(drawn) {
             let entry = find(&name.value).map_err(|why| Wrong::at(name.referenced, why.0))?;
             if let Some(why) = entry.not_from(ground) {
                 return Err(Wrong::at(name.referenced, format!("{}: {why}", entry.name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What would be a doubt for sure.
+    fn told(&self, setup: &Setup, ground: Ground) -> Result<(), Wrong> {
+        let (faults, storm) = self.harm();
+        let orders: Vec<Order> = match &setup.harm {
+            Harm::Faults(faults) => faults.iter().map(|timed| timed.order.clone()).collect(),
+            Harm::Storm(storm) => {
+                let usual = storm.faults.iter().map(|name| {
+                    let order = Order::new(name);
+                    find(name)
+                        .and_then(|entry| entry.check(&order))
+                        .unwrap_or(order)
+                });
+                usual.collect()
+            }
+        };
+        let timed = faults.iter().flat_map(|faults| &faults.value);
+        let drawn = storm.iter().flat_map(|storm| &storm.value.faults.value);
+        for (name, order) in timed.map(|fault| &fault.fault).chain(drawn).zip(&orders) {
+            if let Some(why) = untold(order, ground) {
+                return Err(Wrong::at(
+                    name.referenced,
+                    format!("{}: {why}", order.fault),
+                ));
             }
         }
         Ok(())
@@ -186,7 +221,7 @@ mod tests {
             Ok(())
         );
         // but not for nodes that come back as they were
-        let crash = FILE.replace("FAULT", "fail-point");
+        let crash = FILE.replace("FAULT", "work-crash");
         let said = fits(&crash, &told()).unwrap_err();
         assert_eq!(
             said,
@@ -233,6 +268,15 @@ mod tests {
             said.starts_with("x.yaml:9:22: receiver-kill: only Docker"),
             "{said}"
         );
+        let armed = experiment("fail-point");
+        check("x.yaml", &armed, false, &Place::Compose).unwrap();
+        let said = check("x.yaml", &armed, false, &inside).unwrap_err().0;
+        assert!(
+            said.starts_with("x.yaml:9:22: fail-point: whether a node died of it cannot be told"),
+            "{said}"
+        );
+        let parks = experiment("fail-point, set: { action: park }");
+        check("x.yaml", &parks, false, &inside).unwrap();
         let link = experiment("redis-link-slow");
         let said = check("x.yaml", &link, false, &Place::Compose)
             .unwrap_err()

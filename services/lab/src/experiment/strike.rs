@@ -10,10 +10,10 @@ use tokio::time::{sleep, sleep_until};
 use super::journal::FaultRecord;
 use super::schedule::Planned;
 use super::stage::Stage;
-use crate::faults::injector::SEE_LIMIT;
+use crate::faults::injector::{NotUndone, SEE_LIMIT};
 use crate::faults::{Acted, Active, Evidence, Healed, find};
 use crate::run::sight::NodeSight;
-use crate::say::{Steps, Usage};
+use crate::say::Steps;
 
 /// What cannot be done now may be possible a little later: a node that was struck is not back yet.
 const TRY_LIMIT: Duration = Duration::from_secs(15);
@@ -126,13 +126,7 @@ impl Striker<'_> {
                 Err(error) if first.elapsed() > TRY_LIMIT => {
                     return Err(format!("it could not be injected: {error:#}"));
                 }
-                // it was undone, but who knows
-                Err(error)
-                    if !error.is::<Usage>()
-                        && error.to_string().contains("could not be undone") =>
-                {
-                    return Err(format!("{error:#}"));
-                }
+                Err(error) if error.is::<NotUndone>() => return Err(format!("{error:#}")),
                 Err(_) => sleep(EACH).await,
             }
         }
@@ -173,15 +167,11 @@ impl Striker<'_> {
                 Err(_) => sleep(EACH).await,
             }
         };
-        match acted {
-            Acted::Yes(how) | Acted::CannotTell(how) => {
-                self.steps.note(&how);
-                let evidence = record.evidence.get_or_insert_default();
-                *evidence = format!("{evidence}; then {how}");
-                Ok(())
-            }
-            Acted::No(how) => Err(format!("armed and seen, but it did nothing ({how})")),
-        }
+        let how = sure(acted)?;
+        self.steps.note(&how);
+        let evidence = record.evidence.get_or_insert_default();
+        *evidence = format!("{evidence}; then {how}");
+        Ok(())
     }
 
     async fn heal(&self, active: &Active) -> Result<Healed, String> {
@@ -198,9 +188,35 @@ impl Striker<'_> {
     }
 }
 
+/// How it acted; else the doubt.
+fn sure(acted: Acted) -> Result<String, String> {
+    match acted {
+        Acted::Yes(how) => Ok(how),
+        Acted::No(how) => Err(format!("armed and seen, but it did nothing ({how})")),
+        Acted::CannotTell(how) => Err(format!(
+            "armed and seen, but whether it acted cannot be told ({how})"
+        )),
+    }
+}
+
 /// What was injected, and how it was when that began: some faults take a while.
 struct Struck {
     active: Active,
     begun: Instant,
     load_over: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_to_have_acted_is_no_doubt() {
+        let how = || "the log says so".to_owned();
+        assert_eq!(sure(Acted::Yes(how())), Ok(how()));
+        for acted in [Acted::No(how()), Acted::CannotTell(how())] {
+            let doubt = sure(acted).unwrap_err();
+            assert!(doubt.ends_with("(the log says so)"), "{doubt}");
+        }
+    }
 }

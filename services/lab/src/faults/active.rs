@@ -3,6 +3,7 @@
 //! Written before the harm is done and removed after the heal was seen, so that whoever dies in between leaves a note of
 //! what to undo.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ pub struct Active {
     pub order: Order,
     /// Names of what is struck.
     pub struck: Vec<String>,
+    /// Behind which hosts nodes were found, where they were asked for by their hosts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, String>,
     /// When it was begun.
     pub at: DateTime<Utc>,
     /// What was there before.
@@ -38,6 +42,7 @@ impl Active {
             id: format!("{}-{:04x}", order.fault, rand::random::<u16>()),
             order,
             struck: aim.struck,
+            places: BTreeMap::new(),
             at: clock::now(),
             before: aim.before,
             seen: None,

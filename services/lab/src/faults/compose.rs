@@ -97,7 +97,7 @@ impl Look for Compose {
         self.project.nodes().await
     }
 
-    async fn listed(&self, target: &Target) -> Result<bool> {
+    async fn listed(&self, target: &Target, _place: Option<&str>) -> Result<bool> {
         let all = self.project.look().await?;
         ensure!(!all.is_empty(), "the project has no containers at all");
         Ok(all.iter().any(|one| match target {
@@ -153,10 +153,17 @@ impl Look for Compose {
         http::ops(&self.client, node, &self.ops_of(node).await?, path).await
     }
 
-    async fn log(&self, node: &str, since: DateTime<Utc>) -> Result<Option<String>> {
-        let id = self.project.of_node(node).await?.id;
+    async fn log(
+        &self,
+        node: &str,
+        process: &Identity,
+        since: DateTime<Utc>,
+    ) -> Result<Option<String>> {
+        let container = self.project.of_node(node).await?;
         let since = since.to_rfc3339_opts(SecondsFormat::Nanos, true);
-        match docker::logs(&id, &since).await {
+        // a container has one log for all that ran in it: what runs now wrote the rest of it
+        let until = (container.started != process.started).then_some(&*container.started);
+        match docker::logs(&container.id, &since, until).await {
             // this engine sends logs elsewhere
             Err(error) if error.to_string().contains("does not support reading") => Ok(None),
             log => log.map(Some),

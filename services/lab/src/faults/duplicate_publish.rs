@@ -4,9 +4,12 @@
 //! uses the broker's management API, so that no client library is tempted to do it well. Only a message whose effect is
 //! committed is copied, so that what must come of it is known: a delivery that changes nothing.
 //!
-//! Over at once. Evidence: the database knows one more delivery of that message.
+//! Over at once. Evidence: the database knows a first delivery of that message that began later than the look at it, and ended
+//! well. The broker says of a message that comes back that it does, so redeliveries of the original are not counted; the copy's
+//! own are not either, so that one whose receiver dies at the wrong moment is a doubt. What would look the same is a publish
+//! that the sender repeated for want of a confirm and that is still on its way though the sender is done with it.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use reqwest::Method;
@@ -14,6 +17,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
+use super::http::Refused;
 use super::{Active, Aim, Evidence, Fault, Look, Order, Site};
 use crate::say::Usage;
 
@@ -33,6 +37,8 @@ struct Accepted {
     accepted_at: DateTime<Utc>,
     node: String,
     run: Option<String>,
+    /// The database's time when it was looked at.
+    now: DateTime<Utc>,
 }
 
 impl Accepted {
@@ -62,14 +68,23 @@ impl Accepted {
     }
 }
 
-/// The last one whose effect is committed, of a run if that is named.
+/// The last one of which the ledger has all: its effect, the delivery that made it, and a sender that is done with it. So
+/// neither a row that comes late nor another publish of the sender's is taken for a copy.
 async fn last_processed(look: &dyn Look, run: &str) -> Result<Accepted> {
     let mut database = PgConnection::connect(&look.auditor_url()?).await?;
     let found = sqlx::query_as(
-        "select m.message_id, m.number, m.text, m.accepted_at, m.node, m.run
-           from receiver.processed p
+        "select m.message_id, m.number, m.text, m.accepted_at, m.node, m.run, clock_timestamp() as now
+           from (select message_id, processed_id
+                   from receiver.processed
+                  where $1 = '' or run = $1
+                  order by processed_id desc
+                  limit 1000) p
            join sender.message m using (message_id)
-          where $1 = '' or p.run = $1
+          where exists (select from receiver.delivery d
+                         where d.message_id = m.message_id and d.outcome = 'processed')
+            and not exists (select from sender.outbox o where o.message_id = m.message_id)
+            and not exists (select from sender.publication t
+                             where t.message_id = m.message_id and t.try > 1)
           order by p.processed_id desc
           limit 1",
     )
@@ -84,19 +99,24 @@ async fn last_processed(look: &dyn Look, run: &str) -> Result<Accepted> {
             format!(" of the run {run}")
         };
         Usage(format!(
-            "no message{of} was processed yet: there is none to copy"
+            "no message{of} was processed yet, with its delivery on record: there is none to copy"
         ))
         .into()
     })
 }
 
-/// How many deliveries of a message have ended.
-async fn deliveries(look: &dyn Look, message: Uuid) -> Result<i64> {
+/// How many publishes of a message came to a receiver that was done with them, since then by the database's clock. The first
+/// delivery of a publish is the one that the broker does not call a redelivery, and that no failure came before: so it is
+/// none of the original's, which was delivered before.
+async fn new_ones(look: &dyn Look, message: Uuid, since: DateTime<Utc>) -> Result<i64> {
     let mut database = PgConnection::connect(&look.auditor_url()?).await?;
-    let sql =
-        "select count(*) from receiver.delivery where message_id = $1 and ended_at is not null";
+    let sql = "select count(*) from receiver.delivery
+                where message_id = $1 and started_at >= $2
+                  and not redelivered and attempt = 1
+                  and outcome in ('processed', 'duplicate')";
     let count = sqlx::query_scalar(sql)
         .bind(message)
+        .bind(since)
         .fetch_one(&mut database)
         .await?;
     database.close().await?;
@@ -107,18 +127,12 @@ async fn deliveries(look: &dyn Look, message: Uuid) -> Result<i64> {
 impl Fault for DuplicatePublish {
     async fn aim(&self, order: &Order, look: &dyn Look) -> Result<Aim> {
         let message = last_processed(look, order.text("run")).await?;
-        let before = deliveries(look, message.message_id).await?;
-        ensure!(
-            before > 0,
-            "the delivery of {} is not on record, so no second one could be seen",
-            message.message_id
-        );
         Ok(Aim {
             struck: vec![format!("message {}", message.message_id)],
             before: json!({
                 "vhost": look.vhost(),
                 "message": message.message_id,
-                "deliveries": before,
+                "since": message.now,
                 "copy": message.copy(),
             }),
         })
@@ -127,9 +141,17 @@ impl Fault for DuplicatePublish {
     async fn inject(&self, active: &Active, site: &Site) -> Result<()> {
         let vhost: String = active.noted("vhost")?;
         let path = ["exchanges", &vhost, MESSAGES, "publish"];
-        for _ in 0..active.order.number("copies")? {
+        for nth in 1..=active.order.number("copies")? {
             let copy = active.noted("copy")?;
-            site.harm.manage(Method::POST, &path, Some(copy)).await?;
+            match site.harm.manage(Method::POST, &path, Some(copy)).await {
+                Ok(()) => {}
+                // before anything was published
+                Err(error) if nth == 1 && error.is::<Refused>() => return Err(error),
+                Err(error) if error.is::<Refused>() => {
+                    bail!("copy {nth} was not published: {error:#}")
+                }
+                Err(error) => bail!("whether copy {nth} was published is not known: {error:#}"),
+            }
         }
         Ok(())
     }
@@ -140,13 +162,14 @@ impl Fault for DuplicatePublish {
 
     async fn evidence(&self, active: &Active, look: &dyn Look) -> Result<Evidence> {
         let message: Uuid = active.noted("message")?;
-        let before: i64 = active.noted("deliveries")?;
+        // older notes lack it
+        let since: Option<DateTime<Utc>> = active.noted("since")?;
         let copies = i64::try_from(active.order.number("copies")?).context("too many copies")?;
-        let more = deliveries(look, message).await? - before;
-        let text = format!("message {message}: {more} more deliveries of {copies}");
-        Ok(match more {
+        let came = new_ones(look, message, since.unwrap_or(active.at)).await?;
+        let text = format!("message {message}: {came} of {copies} copies came to a receiver");
+        Ok(match came {
             ..=0 => Evidence::NotSeen(text),
-            more if more < copies => Evidence::Partly(text),
+            came if came < copies => Evidence::Partly(text),
             _ => Evidence::HealedBySelf(text),
         })
     }
@@ -166,6 +189,7 @@ mod tests {
             accepted_at,
             node: "sender-1".to_owned(),
             run: Some("r1".to_owned()),
+            now: accepted_at,
         };
         let copy = message.copy();
         let properties = &copy["properties"];

@@ -11,13 +11,15 @@ use serde_json::{Map, Value};
 use super::http::unless_it_died_of_it;
 use super::site::Identity;
 use super::targets::{choose, names};
-use super::work::unarmed;
-use super::{Acted, Active, Aim, Evidence, Fault, Look, Order, Site, last_words};
+use super::work::{Died, unarmed};
+use super::{Acted, Active, Aim, Evidence, Fault, Ground, Look, Order, Site, last_words};
 use crate::say::Usage;
 use crate::stack::node::Service;
 use crate::stack::strike::Target;
 
 const POINTS: &str = "/ops/fail-points";
+/// What the log calls the action of which a process dies.
+const CRASH: &str = "Crash";
 
 /// An armed fail point.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ struct Point {
     passages: u64,
     acted: u64,
     parked: u64,
+    log: Option<String>,
 }
 
 /// What was there before.
@@ -44,6 +47,8 @@ struct Before {
     passages: u64,
     #[serde(default)]
     acted: u64,
+    /// What its log takes.
+    log: Option<String>,
 }
 
 async fn points(look: &dyn Look, node: &str) -> Result<Vec<Point>> {
@@ -55,6 +60,12 @@ async fn point(look: &dyn Look, node: &str, name: &str) -> Result<Point> {
     let mut all = points(look, node).await?.into_iter();
     let found = all.find(|point| point.name == name);
     found.with_context(|| format!("{node} has no fail point {name}"))
+}
+
+/// What a node's log takes of deliberate harm, see [`last_words::mute`].
+pub async fn log(look: &dyn Look, node: &str) -> Result<Option<String>> {
+    let mut all = points(look, node).await?.into_iter();
+    Ok(all.next().and_then(|point| point.log))
 }
 
 /// What each point of a node is armed with.
@@ -131,6 +142,7 @@ impl Fault for FailPoint {
                 identity,
                 passages: now.passages,
                 acted: now.acted,
+                log: now.log,
             };
             before.insert(name.clone(), serde_json::to_value(noted)?);
         }
@@ -174,8 +186,11 @@ impl Fault for FailPoint {
                 each.push(Evidence::Seen(text));
                 continue;
             }
-            let (how, words) = (format!("{point} is not armed"), [ACTS, point]);
-            let died = crashes(&active.order).then_some(&words[..]);
+            let (how, words) = (format!("{point} is not armed"), [ACTS, point, CRASH]);
+            let died = crashes(&active.order).then_some(Died {
+                words: &words,
+                log: before.log.as_deref(),
+            });
             each.push(unarmed(name, &before.identity, active, look, &how, died).await?);
         }
         Ok(Evidence::of_all(&each))
@@ -193,18 +208,10 @@ impl Fault for FailPoint {
                 each.push(counted(name, &before, &now));
                 continue;
             }
-            let was = &was.name;
-            let said = last_words::said(look, name, active.at, &[ACTS, point]).await?;
-            each.push(match said {
-                Some(true) => Acted::Yes(format!("{name}: the log of {was} says that {point} acted")),
-                Some(false) => Acted::No(format!(
-                    "{name}: {was} is gone, and its log does not say that {point} acted"
-                )),
-                None if crashes(&active.order) => Acted::CannotTell(format!(
-                    "{name}: {was} is gone that had {point} armed; of what it died cannot be told from here"
-                )),
-                None => Acted::No(format!("{name}: {was} is gone, and its counts with it")),
-            });
+            let crash = crashes(&active.order);
+            let words = [ACTS, point, if crash { CRASH } else { "" }];
+            let said = last_words::said(look, name, was, active.at, &words).await?;
+            each.push(told(name, point, &before, crash, said));
         }
         Ok(Some(Acted::of_all(&each)))
     }
@@ -212,6 +219,33 @@ impl Fault for FailPoint {
 
 fn crashes(order: &Order) -> bool {
     order.text("action").starts_with("crash")
+}
+
+/// Why nobody there could tell whether it acted: a crash takes its counts with it, and from inside no log can be read.
+pub fn untold(order: &Order, ground: Ground) -> Option<&'static str> {
+    (order.fault == "fail-point" && crashes(order) && ground == Ground::Inside).then_some(
+        "whether a node died of it cannot be told from inside the network; play it from the host with --compose, or by the \
+         service lab-docker",
+    )
+}
+
+/// What is known of a process that is gone, by its log: whether that said that the point acted.
+fn told(node: &str, point: &str, before: &Before, crash: bool, said: Option<bool>) -> Acted {
+    let was = &before.identity.name;
+    let mute = last_words::mute(before.log.as_deref(), crash);
+    match (said, mute) {
+        (Some(true), _) => Acted::Yes(format!("{node}: the log of {was} says that {point} acted")),
+        (Some(false), None) => Acted::No(format!(
+            "{node}: {was} is gone, and its log does not say that {point} acted"
+        )),
+        (Some(false), Some(mute)) => Acted::CannotTell(format!(
+            "{node}: {was} is gone that had {point} armed, and {mute}"
+        )),
+        (None, _) if crash => Acted::CannotTell(format!(
+            "{node}: {was} is gone that had {point} armed; of what it died cannot be told from here"
+        )),
+        (None, _) => Acted::No(format!("{node}: {was} is gone, and its counts with it")),
+    }
 }
 
 #[cfg(test)]
@@ -262,6 +296,27 @@ mod tests {
         assert_eq!(in_vain, Acted::No(text.to_owned()));
         let done = counted("receiver-1", &before, &now(6, 2));
         assert!(matches!(done, Acted::Yes(_)), "{done:?}");
+    }
+
+    #[test]
+    fn what_a_log_cannot_carry_is_not_taken_for_what_did_not_happen() {
+        let before = |log: Value| -> Before {
+            serde_json::from_value(json!({"name": "pid 1", "started": "7", "log": log})).unwrap()
+        };
+        let crashed = |log, said| told("receiver-1", "settle.before_ack", &before(log), true, said);
+        let no = crashed(json!("error"), Some(false));
+        assert!(matches!(no, Acted::No(_)), "{no:?}");
+        let Acted::CannotTell(why) = crashed(json!("off"), Some(false)) else {
+            panic!("nobody can tell");
+        };
+        assert!(
+            why.contains("pid 1 is gone") && why.contains("LOG"),
+            "{why}"
+        );
+        let yes = crashed(json!("off"), Some(true));
+        assert!(matches!(yes, Acted::Yes(_)), "{yes:?}");
+        let unread = crashed(Value::Null, None);
+        assert!(matches!(unread, Acted::CannotTell(_)), "{unread:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What faults ask over HTTP on any stack: the broker's management API, and nodes' second ports.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -10,6 +11,18 @@ use crate::stack::scene::api;
 
 const LIMIT: Duration = Duration::from_secs(5);
 const MANAGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Nobody took what was asked for: it was not done.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// Asks the management API. `None`: there is no such thing.
 pub async fn broker(client: &Client, management: &str, path: &[&str]) -> Result<Option<Value>> {
@@ -30,7 +43,8 @@ pub async fn broker(client: &Client, management: &str, path: &[&str]) -> Result<
     ))
 }
 
-/// Changes something through the management API; what is absent already counts as removed.
+/// Changes something through the management API; what is absent already counts as removed. An error is [`Refused`], or it is
+/// not known whether it was done.
 pub async fn manage(
     client: &Client,
     management: &str,
@@ -43,16 +57,25 @@ pub async fn manage(
         request = request.json(&body);
     }
     let answer = request.timeout(MANAGE_LIMIT).send().await;
-    let answer = answer.map_err(reqwest::Error::without_url)?;
+    let answer = match answer.map_err(reqwest::Error::without_url) {
+        Err(error) if error.is_connect() => {
+            let why = format!("nobody listens at the management API: {error:#}");
+            return Err(Refused(why).into());
+        }
+        answer => answer?,
+    };
     let status = answer.status();
     let gone = method == Method::DELETE && status == StatusCode::NOT_FOUND;
+    if status.is_success() || gone {
+        return Ok(());
+    }
     let said = answer.text().await.unwrap_or_default();
-    ensure!(
-        status.is_success() || gone,
-        "the management API says {status} to {method} {}: {said}",
-        path.join("/")
-    );
-    Ok(())
+    let path = path.join("/");
+    let why = format!("the management API says {status} to {method} {path}: {said}");
+    if status.is_client_error() {
+        return Err(Refused(why).into());
+    }
+    bail!(why)
 }
 
 /// Asks a node at the URL of its second port.
@@ -102,10 +125,39 @@ fn is_unanswered(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_was_answered_with_no_or_met_nobody_was_refused_and_nothing_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::new();
+        let ask = || manage(&client, &url, Method::POST, &["exchanges"], None);
+        let answers = async |line: &str| {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 9]).await.unwrap();
+            stream.write_all(line.as_bytes()).await.unwrap();
+        };
+        for (line, refused) in [
+            (
+                "HTTP/1.1 404 no\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                true,
+            ),
+            (
+                "HTTP/1.1 500 no\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                false,
+            ),
+            ("", false),
+        ] {
+            let (told, ()) = tokio::join!(ask(), answers(line));
+            assert_eq!(told.unwrap_err().is::<Refused>(), refused, "{line}");
+        }
+        drop(listener);
+        assert!(ask().await.unwrap_err().is::<Refused>());
+    }
 
     #[tokio::test]
     async fn only_who_was_asked_and_did_not_answer_may_have_died_of_it() {

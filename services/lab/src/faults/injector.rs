@@ -1,5 +1,6 @@
 //! Does what is ordered, step by step, and looks at what came of it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::active::{Active, Notes};
 use super::catalogue::Strikes;
+use super::http::Refused;
 use super::{Acted, Entry, Evidence, Ground, Order, Site, find};
 use crate::run::sight::Elsewhere;
 use crate::say::Usage;
@@ -32,6 +34,18 @@ pub struct Healed {
     /// It was over before it was healed.
     pub by_itself: bool,
 }
+
+/// A harm failed, and what was done of it is still there: it must not be tried once more.
+#[derive(Debug)]
+pub struct NotUndone(String);
+
+impl fmt::Display for NotUndone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotUndone {}
 
 /// Injects, looks and heals, on one stack. What is active it knows from the disk only, so that it may come and go.
 #[derive(Clone)]
@@ -89,7 +103,14 @@ impl Injector {
         }
         let aim = entry.fault.aim(&order, &*self.site.look).await;
         let aim = aim.with_context(|| format!("{} cannot be injected", order.fault));
-        let active = Active::new(order, aim.map_err(usage_first)?);
+        let mut active = Active::new(order, aim.map_err(usage_first)?);
+        if self.ground == Ground::Inside {
+            let nodes = self.site.look.nodes().await?.into_iter();
+            active.places = nodes
+                .filter(|node| active.struck.contains(&node.name))
+                .filter_map(|node| Some((node.name, node.place?)))
+                .collect();
+        }
         for other in self.notes.all()? {
             let same = other.struck.iter().any(|name| active.struck.contains(name));
             if same && find(&other.order.fault)?.in_the_way(entry) {
@@ -100,15 +121,19 @@ impl Injector {
         }
         self.notes.write(&active)?;
         if let Err(error) = entry.fault.inject(&active, &self.site).await {
-            let undone = self.heal(&active).await;
-            let undone = match undone {
+            let failed = format!("{} failed: {error:#}", active.describe());
+            if entry.publishes() && error.is::<Refused>() {
+                self.notes.remove(&active.id)?;
+                bail!("{failed}; nothing was published");
+            }
+            let left = match self.heal(&active).await {
                 Ok(seen) if entry.publishes() => {
-                    format!("what was published could not be undone: {}", seen.how)
+                    format!("what was published cannot be undone: {}", seen.how)
                 }
-                Ok(_) => "it was undone".to_owned(),
+                Ok(_) => bail!("{failed}; it was undone"),
                 Err(error) => format!("and could not be undone: {error:#}"),
             };
-            bail!("{} failed: {error:#}; {undone}", active.describe());
+            return Err(NotUndone(format!("{failed}; {left}")).into());
         }
         Ok(active)
     }
@@ -160,7 +185,8 @@ impl Injector {
                     continue;
                 }
             };
-            let listed = self.site.look.listed(&target).await;
+            let place = active.places.get(name).map(String::as_str);
+            let listed = self.site.look.listed(&target, place).await;
             if listed.with_context(|| format!("whether {name} still is there is unknown"))? {
                 left.struck.push(name.clone());
             } else {

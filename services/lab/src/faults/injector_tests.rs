@@ -1,21 +1,26 @@
 //! Notes of what is no more, and of what was done in part.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::faults::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look};
+use crate::faults::inside::Inside;
+use crate::faults::site::{Identity, Life, LinkSight, Look};
 use crate::faults::{Aim, Which};
-use crate::run::sight::NodeSight;
+use crate::run::sight::{NodeSight, Sight};
 use crate::stack::node::Service;
 use crate::stack::servers::Which as Server;
-use crate::stack::strike::End;
+
+#[path = "../../tests/it/faults/nothing.rs"]
+mod nothing;
+
+use nothing::Nothing;
 
 /// A stack of containers as it is told of: these receivers run, or nobody answers.
 #[derive(Default)]
@@ -34,6 +39,22 @@ impl Told {
             .as_deref()
             .context("no Docker engine answers")
     }
+
+    fn is_listed(&self, target: &Target) -> Result<bool> {
+        let all = self.receivers()?;
+        Ok(all.iter().any(|name| *name == target.to_string()))
+    }
+
+    fn release(&self, target: &Target) -> Result<()> {
+        anyhow::ensure!(self.is_listed(target)?, "there is no node {target}");
+        let mut deaf = self.deaf.lock().unwrap();
+        if *deaf > 0 {
+            *deaf -= 1;
+            anyhow::bail!("nobody answers");
+        }
+        self.released.lock().unwrap().push(target.to_string());
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -44,16 +65,15 @@ impl Look for Told {
             service: Service::Receiver,
             ops: String::new(),
             address: String::new(),
+            place: None,
         });
         Ok(nodes.collect())
     }
-    async fn listed(&self, target: &Target) -> Result<bool> {
-        let all = self.receivers()?;
-        Ok(all.iter().any(|name| *name == target.to_string()))
+    async fn listed(&self, target: &Target, _: Option<&str>) -> Result<bool> {
+        self.is_listed(target)
     }
     async fn identity(&self, target: &Target) -> Result<Option<Identity>> {
-        let there = self.listed(target).await?;
-        anyhow::ensure!(there, "there is no node {target}");
+        anyhow::ensure!(self.is_listed(target)?, "there is no node {target}");
         Ok(Some(Identity {
             name: "container a".to_owned(),
             started: "later".to_owned(),
@@ -85,51 +105,11 @@ impl Look for Told {
     async fn ops(&self, _: &str, _: &str) -> Result<Value> {
         anyhow::bail!("nobody answers")
     }
-    async fn log(&self, _: &str, _: DateTime<Utc>) -> Result<Option<String>> {
+    async fn log(&self, _: &str, _: &Identity, _: DateTime<Utc>) -> Result<Option<String>> {
         Ok(None)
     }
     async fn link(&self, _: &str, _: Server) -> Result<LinkSight> {
         anyhow::bail!("no proxies")
-    }
-}
-
-#[async_trait]
-impl Harm for Told {
-    async fn hold(&self, _: &Target, _: End) -> Result<()> {
-        Ok(())
-    }
-    async fn release(&self, target: &Target) -> Result<()> {
-        self.identity(target).await?;
-        {
-            let mut deaf = self.deaf.lock().unwrap();
-            if *deaf > 0 {
-                *deaf -= 1;
-                anyhow::bail!("nobody answers");
-            }
-        }
-        self.released.lock().unwrap().push(target.to_string());
-        Ok(())
-    }
-    async fn restart(&self, _: &Target) -> Result<()> {
-        Ok(())
-    }
-    async fn pause(&self, _: &Target) -> Result<()> {
-        Ok(())
-    }
-    async fn resume(&self, _: &Target) -> Result<()> {
-        Ok(())
-    }
-    async fn manage(&self, _: Method, _: &[&str], _: Option<Value>) -> Result<()> {
-        Ok(())
-    }
-    async fn memory_alarm(&self, _: bool) -> Result<()> {
-        Ok(())
-    }
-    async fn put_ops(&self, _: &str, _: &str, _: String) -> Result<()> {
-        Ok(())
-    }
-    async fn link(&self, _: &str, _: Server, _: LinkHarm) -> Result<()> {
-        Ok(())
     }
 }
 
@@ -145,9 +125,13 @@ impl Room {
         let root =
             std::env::temp_dir().join(format!("lab-injector-{:016x}", rand::random::<u64>()));
         let told = Arc::new(told);
+        let heard = Arc::clone(&told);
+        let harm = Nothing {
+            on_release: Some(Box::new(move |target| heard.release(target))),
+        };
         let site = Site {
             look: Arc::<Told>::clone(&told),
-            harm: Arc::<Told>::clone(&told),
+            harm: Arc::new(harm),
         };
         Self {
             injector: Injector::new(site, &root),
@@ -265,4 +249,54 @@ async fn who_does_not_answer_yet_is_healed_a_little_later() {
     let healed = healed[0].1.as_ref().unwrap();
     assert!(!healed.by_itself, "{healed:?}");
     assert_eq!(room.injector.active().unwrap(), []);
+}
+
+/// From inside, where these nodes were named, each with its host.
+fn inside(root: &Path, nodes: &[(&str, &str)]) -> Injector {
+    let nodes = nodes.iter().map(|(name, place)| NodeSight {
+        name: (*name).to_owned(),
+        service: Service::Receiver,
+        ops: "http://127.0.0.1:1".to_owned(),
+        address: String::new(),
+        place: Some((*place).to_owned()),
+    });
+    let sight = Sight {
+        nodes: nodes.collect(),
+        ..Sight::default()
+    };
+    Injector::new(Inside::site(&sight), root).of(&Elsewhere::default(), root)
+}
+
+#[tokio::test]
+async fn a_note_of_a_node_that_was_not_asked_for_stays() {
+    let room = Room::of(Told::default());
+    let order = Order::new("work-hang").on(Which::One("receiver-a".to_owned()));
+    let order = find("work-hang").unwrap().check(&order).unwrap();
+    let aim = Aim {
+        struck: vec!["receiver-a".to_owned()],
+        before: Value::Null,
+    };
+    let mut active = Active::new(order, aim);
+    active.seen = Some("its knobs stand".to_owned());
+    active.places = BTreeMap::from([("receiver-a".to_owned(), "a:9082:8082".to_owned())]);
+    room.injector.notes.write(&active).unwrap();
+
+    let others = inside(&room.root, &[("receiver-b", "b:9082:8082")]);
+    let healed = others.heal_all().await.unwrap();
+    let why = format!("{:#}", healed[0].1.as_ref().unwrap_err());
+    assert!(
+        why.contains("not among --nodes") && why.contains("--nodes a:9082:8082"),
+        "{why}"
+    );
+    assert_eq!(others.active().unwrap().len(), 1);
+
+    // whoever is behind that host by now, it is another
+    let anew = inside(&room.root, &[("receiver-c", "a:9082:8082")]);
+    let healed = anew.heal_all().await.unwrap();
+    let healed = healed[0].1.as_ref().unwrap();
+    assert!(
+        healed.by_itself && healed.how.contains("is no more"),
+        "{healed:?}"
+    );
+    assert_eq!(anew.active().unwrap(), []);
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use reqwest::{Client, Method};
@@ -74,23 +74,12 @@ impl Look for Inside {
         Ok(self.sight.nodes.clone())
     }
 
-    /// A node that no address leads to any more had its settings in a process that is gone. Where none of its service was
-    /// asked for, nobody knows.
-    async fn listed(&self, target: &Target) -> Result<bool> {
+    /// A node that its host does not lead to any more had its settings in a process that is gone.
+    async fn listed(&self, target: &Target, place: Option<&str>) -> Result<bool> {
         let Target::Node(name) = target else {
             return no_hands();
         };
-        let nodes = &self.sight.nodes;
-        if nodes.iter().any(|node| node.name == *name) {
-            return Ok(true);
-        }
-        if !nodes
-            .iter()
-            .any(|node| name.starts_with(node.service.name()))
-        {
-            bail!("nobody knows whether there still is a node {name}; say where it is: --nodes");
-        }
-        Ok(false)
+        Ok(NodeSight::is_listed(&self.sight.nodes, name, place)?)
     }
 
     async fn identity(&self, target: &Target) -> Result<Option<Identity>> {
@@ -139,7 +128,12 @@ impl Look for Inside {
         http::ops(&self.client, node, &self.node(node)?.ops, path).await
     }
 
-    async fn log(&self, _node: &str, _since: DateTime<Utc>) -> Result<Option<String>> {
+    async fn log(
+        &self,
+        _node: &str,
+        _process: &Identity,
+        _since: DateTime<Utc>,
+    ) -> Result<Option<String>> {
         Ok(None)
     }
 

@@ -10,6 +10,7 @@
 //! Then the file says what to undo, and `lab up` or `lab fault heal --all` does it.
 
 pub mod active;
+pub mod appended;
 pub mod beside;
 pub mod catalogue;
 pub mod cli;

@@ -1,9 +1,9 @@
 //! The native stack, as faults see and strike it.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::appended::Appended;
 use super::http;
 use super::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look, Site};
 use crate::run::sight::{NodeSight, vhost_of};
@@ -31,6 +32,8 @@ const ASK_LIMIT: Duration = Duration::from_secs(5);
 pub struct Native {
     stack: Arc<Stack>,
     client: Client,
+    /// What nodes said of themselves, as far as it was read.
+    logs: Arc<Mutex<BTreeMap<String, Appended>>>,
 }
 
 impl Native {
@@ -39,6 +42,7 @@ impl Native {
         let native = Arc::new(Self {
             stack: Arc::clone(stack),
             client: Client::new(),
+            logs: Arc::default(),
         });
         Site {
             look: Arc::<Self>::clone(&native),
@@ -59,6 +63,7 @@ impl Native {
             service,
             ops: format!("http://127.0.0.1:{}", place.ops),
             address: format!("http://127.0.0.1:{}", place.port),
+            place: None,
         });
         seen.collect()
     }
@@ -79,13 +84,19 @@ impl Native {
     }
 }
 
+fn pid(identity: &Identity) -> Result<i32> {
+    let pid = identity.name.strip_prefix("pid ");
+    let pid = pid.and_then(|pid| pid.parse().ok());
+    pid.context("no pid was noted")
+}
+
 #[async_trait]
 impl Look for Native {
     async fn nodes(&self) -> Result<Vec<NodeSight>> {
         Ok(self.all_nodes())
     }
 
-    async fn listed(&self, target: &Target) -> Result<bool> {
+    async fn listed(&self, target: &Target, _place: Option<&str>) -> Result<bool> {
         Ok(match target {
             Target::Node(name) => self.node(name).is_ok(),
             Target::Server(_) => true,
@@ -101,11 +112,7 @@ impl Look for Native {
     }
 
     async fn life(&self, _target: &Target, identity: &Identity) -> Result<Life> {
-        let pid = identity
-            .name
-            .strip_prefix("pid ")
-            .and_then(|pid| pid.parse().ok());
-        let pid = pid.context("no pid was noted")?;
+        let pid = pid(identity)?;
         let started = process::look(pid).map(|process| process.started.to_string());
         if started.as_deref() != Some(&identity.started) {
             return Ok(Life::Gone);
@@ -144,20 +151,19 @@ impl Look for Native {
         http::ops(&self.client, node, &self.node(node)?.ops, path).await
     }
 
-    async fn log(&self, node: &str, _since: DateTime<Utc>) -> Result<Option<String>> {
-        let path = self.stack.dir().log(node);
-        let mut log = String::new();
+    async fn log(
+        &self,
+        node: &str,
+        process: &Identity,
+        _since: DateTime<Utc>,
+    ) -> Result<Option<String>> {
+        let pid = pid(process)?.to_string();
+        let log = self.stack.dir().log(node);
         // a long one is put aside when a node starts again
-        for path in [path.with_extension("log.1"), path] {
-            match tokio::fs::read(&path).await {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                text => {
-                    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-                    log.push_str(&String::from_utf8_lossy(&text));
-                }
-            }
-        }
-        Ok(Some(log))
+        let aside = log.with_extension("log.1");
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let appended = logs.entry(node.to_owned()).or_default();
+        appended.lines_of(&pid, &[&aside, &log]).map(Some)
     }
 
     async fn link(&self, node: &str, server: Server) -> Result<LinkSight> {

@@ -55,8 +55,9 @@ pub trait Look: Send + Sync {
     /// All nodes, in an order that is the same each time.
     async fn nodes(&self) -> Result<Vec<NodeSight>>;
 
-    /// Whether there still is such a target, dead or alive. What cannot be asked is an error: unknown is not gone.
-    async fn listed(&self, target: &Target) -> Result<bool>;
+    /// Whether there still is such a target, dead or alive; a node was found behind this place. What cannot be asked is an
+    /// error: unknown is not gone.
+    async fn listed(&self, target: &Target, place: Option<&str>) -> Result<bool>;
 
     /// The process that a target is now; none while it does not run.
     async fn identity(&self, target: &Target) -> Result<Option<Identity>>;
@@ -79,8 +80,14 @@ pub trait Look: Send + Sync {
     /// Asks a node's second port.
     async fn ops(&self, node: &str, path: &str) -> Result<Value>;
 
-    /// What a node has written to its log since then, perhaps with what is older. `None`: it cannot be read from here.
-    async fn log(&self, node: &str, since: DateTime<Utc>) -> Result<Option<String>>;
+    /// What this very process of a node has written to its log since then, perhaps with what is older. `None`: it cannot be
+    /// read from here.
+    async fn log(
+        &self,
+        node: &str,
+        process: &Identity,
+        since: DateTime<Utc>,
+    ) -> Result<Option<String>>;
 
     /// A node's link to a server. Without proxies this is wrong usage.
     async fn link(&self, node: &str, server: Server) -> Result<LinkSight>;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::http::unless_it_died_of_it;
 use super::site::Identity;
 use super::targets::{choose, names};
-use super::{Active, Aim, Evidence, Fault, Look, Order, Site, last_words};
+use super::{Active, Aim, Evidence, Fault, Look, Order, Site, fail_point, last_words};
 use crate::say::Usage;
 use crate::stack::node::Service;
 use crate::stack::strike::Target;
@@ -88,7 +88,9 @@ impl Fault for Work {
             }
             let identity = look.identity(&Target::Node(name.clone())).await?;
             let identity = identity.ok_or_else(|| Usage(format!("{name} does not run")))?;
-            before.insert(name.clone(), json!({"knobs": knobs, "identity": identity}));
+            let log = fail_point::log(look, name).await?;
+            let noted = json!({"knobs": knobs, "identity": identity, "log": log});
+            before.insert(name.clone(), noted);
         }
         Ok(Aim {
             struck,
@@ -130,7 +132,10 @@ impl Fault for Work {
             } else {
                 let was: Identity = serde_json::from_value(before["identity"].clone())?;
                 let how = format!("its knobs stand at {knobs}");
-                let died = self.deadly(&active.order).then_some(&[CRASHES][..]);
+                let died = self.deadly(&active.order).then(|| Died {
+                    words: &[CRASHES],
+                    log: before["log"].as_str(),
+                });
                 unarmed(name, &was, active, look, &how, died).await?
             });
         }
@@ -138,38 +143,45 @@ impl Fault for Work {
     }
 }
 
+/// How a node's log says that it died of what was set in it.
+pub struct Died<'a> {
+    /// All of them in one line.
+    pub words: &'a [&'a str],
+    /// What its log takes, see [`last_words::mute`].
+    pub log: Option<&'a str>,
+}
+
 /// A node that has nothing of what was set in it: nobody set it, or it was started again since.
 ///
-/// Whether it died of what was set, only its log tells, by a line with the words `died`; none: one does not die of it. (What
-/// was seen before is over with the process that had it.)
+/// Whether it died of what was set, only its log tells; none: one does not die of it. (What was seen before is over with the
+/// process that had it.)
 pub async fn unarmed(
     name: &str,
     was: &Identity,
     active: &Active,
     look: &dyn Look,
     how: &str,
-    died: Option<&[&str]>,
+    died: Option<Died<'_>>,
 ) -> Result<Evidence> {
     let now = look.identity(&Target::Node(name.to_owned())).await?;
     let Some(now) = now.filter(|now| now != was) else {
         return Ok(Evidence::NotSeen(format!("{name}: {how}")));
     };
-    let (was, now) = (&was.name, &now.name);
-    let text = format!("{name}: {was} is gone, {now} runs; {how}");
-    let Some(words) = died else {
+    let text = format!("{name}: {} is gone, {} runs; {how}", was.name, now.name);
+    let Some(Died { words, log }) = died else {
         return Ok(Evidence::NotSeen(text));
     };
-    Ok(
-        match last_words::said(look, name, active.at, words).await? {
-            Some(true) => {
-                Evidence::HealedBySelf(format!("{text}; its log says that it died of this"))
-            }
-            Some(false) => {
-                Evidence::NotSeen(format!("{text}; its log does not say that it died of this"))
-            }
-            None => Evidence::NotSeen(format!("{text}; of what it died cannot be told from here")),
-        },
-    )
+    let said = last_words::said(look, name, was, active.at, words).await?;
+    let why = match (said, last_words::mute(log, true)) {
+        (Some(true), _) => {
+            let text = format!("{text}; its log says that it died of this");
+            return Ok(Evidence::HealedBySelf(text));
+        }
+        (Some(false), None) => "its log does not say that it died of this".to_owned(),
+        (Some(false), Some(mute)) => format!("of what it died cannot be told: {mute}"),
+        (None, _) => "of what it died cannot be told from here".to_owned(),
+    };
+    Ok(Evidence::NotSeen(format!("{text}; {why}")))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(3);
 const MESSAGES: &str = "messages";
 
 /// Where the parts of a stack are. It holds passwords.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sight {
     pub gateway: String,
     /// The database, as the role that reads both schemas and writes nothing. Empty: not known.
@@ -48,6 +48,9 @@ pub struct NodeSight {
     pub ops: String,
     /// URL of its first port.
     pub address: String,
+    /// The host behind which it was found, as `--nodes` has it.
+    #[serde(default)]
+    pub place: Option<String>,
 }
 
 /// A stack that this program did not start.
@@ -136,6 +139,24 @@ impl Elsewhere {
     }
 }
 
+impl NodeSight {
+    /// Whether a node that was found behind this place is one of these. It is not, if all who are behind that place now are
+    /// among these; else nobody knows.
+    pub fn is_listed(all: &[Self], name: &str, place: Option<&str>) -> Result<bool, Usage> {
+        if all.iter().any(|node| node.name == name) {
+            return Ok(true);
+        }
+        let say = match place {
+            Some(place) if all.iter().any(|node| node.place.as_deref() == Some(place)) => {
+                return Ok(false);
+            }
+            Some(place) => format!("say where it was, too: --nodes {place}"),
+            None => "say where it is, too: --nodes HOST:OPS:PORT".to_owned(),
+        };
+        Err(Usage(format!("{name} is not among --nodes; {say}")))
+    }
+}
+
 impl Sight {
     /// Of a stack whose state is known.
     pub fn of(status: &Status, secrets: &Secrets) -> Result<Self> {
@@ -144,6 +165,7 @@ impl Sight {
             service: node.service,
             ops: node.ops.clone(),
             address: node.address.clone(),
+            place: None,
         });
         Ok(Self {
             gateway: status.gateway.clone(),
@@ -288,6 +310,7 @@ async fn nodes_behind(place: &str) -> Result<Vec<NodeSight>> {
                 .map_err(|_| Usage(format!("{ops} is neither a sender nor a receiver")))?,
             ops,
             address: format!("http://{address}"),
+            place: Some(place.to_owned()),
         });
     }
     ensure!(!nodes.is_empty(), "{place}: the name has no address");
@@ -322,6 +345,27 @@ mod tests {
         ] {
             assert_eq!(vhost_of(url).unwrap(), vhost, "{url}");
         }
+    }
+
+    #[test]
+    fn a_node_is_no_more_only_where_its_host_leads_to_others() {
+        let node = |name: &str, place: &str| NodeSight {
+            name: name.to_owned(),
+            service: Service::Receiver,
+            ops: String::new(),
+            address: String::new(),
+            place: Some(place.to_owned()),
+        };
+        let all = [node("receiver-a", "one:2:1"), node("receiver-b", "two:2:1")];
+        let listed = |name, place| NodeSight::is_listed(&all, name, place);
+        assert_eq!(listed("receiver-a", Some("three:2:1")), Ok(true));
+        assert_eq!(listed("receiver-c", Some("two:2:1")), Ok(false));
+        let elsewhere = listed("receiver-c", Some("three:2:1")).unwrap_err().0;
+        assert!(elsewhere.contains("not among --nodes"), "{elsewhere}");
+        assert!(elsewhere.ends_with("--nodes three:2:1"), "{elsewhere}");
+        // of before places were noted
+        listed("receiver-c", None).unwrap_err();
+        NodeSight::is_listed(&[], "receiver-c", Some("two:2:1")).unwrap_err();
     }
 
     #[test]

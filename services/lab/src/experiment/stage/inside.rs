@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use reqwest::Client;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Scenery;
@@ -26,8 +27,32 @@ use crate::stack::node::Service;
 const PATH: &str = "/ops/knobs";
 const FILE: &str = "knobs.json";
 
-/// What the knobs of each receiver were.
-type Knobs = BTreeMap<String, Value>;
+/// What the knobs of each receiver were, by its name.
+type Knobs = BTreeMap<String, Before>;
+
+/// Of one.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Before {
+    knobs: Value,
+    /// Behind which host it was found.
+    place: Option<String>,
+}
+
+/// As it stands on disk. Older versions noted the knobs alone.
+fn read(text: &[u8]) -> serde_json::Result<Knobs> {
+    let all: BTreeMap<String, Value> = serde_json::from_slice(text)?;
+    let each = all.into_iter().map(|(name, noted)| {
+        let before = match noted.get("knobs") {
+            Some(_) => serde_json::from_value(noted)?,
+            None => Before {
+                knobs: noted,
+                place: None,
+            },
+        };
+        Ok((name, before))
+    });
+    each.collect()
+}
 
 /// The stack, while it is the experiments'.
 pub(super) struct Inside {
@@ -70,7 +95,8 @@ impl Inside {
         let mut before = Knobs::new();
         for node in self.receivers() {
             let knobs = http::ops(&self.client, &node.name, &node.ops, PATH).await?;
-            before.insert(node.name.clone(), knobs);
+            let place = node.place.clone();
+            before.insert(node.name.clone(), Before { knobs, place });
         }
         write_secret(&self.root.join(FILE), &serde_json::to_string(&before)?)?;
         let wanted = Value::Object(wanted(setup)?);
@@ -85,11 +111,13 @@ impl Inside {
         let Ok(text) = fs::read(&path) else {
             return Ok(());
         };
-        let before: Knobs = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is damaged", path.display()))?;
-        for node in self.receivers() {
+        let before = read(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        for (name, Before { knobs, place }) in &before {
             // a node that was made anew since has its own
-            if let Some(knobs) = before.get(&node.name) {
+            let listed = NodeSight::is_listed(&self.sight.nodes, name, place.as_deref());
+            if listed.with_context(|| format!("the knobs of {name} cannot be put back"))?
+                && let Some(node) = self.receivers().find(|node| node.name == *name)
+            {
                 self.turn(node, knobs).await?;
             }
         }
@@ -162,5 +190,44 @@ impl Scenery for Inside {
     fn left_over(&self) -> String {
         let heal = self.elsewhere.command(&self.root, "fault heal --all");
         format!("`{heal}` tries it again")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_note_of_an_older_version_is_understood() {
+        let knobs = json!({"delay_max_ms": 7});
+        let old = read(json!({"receiver-a": knobs}).to_string().as_bytes()).unwrap();
+        let place = Some("receiver:9082:8082".to_owned());
+        let before = Before {
+            knobs: knobs.clone(),
+            place,
+        };
+        let new = Knobs::from([("receiver-a".to_owned(), before)]);
+        let again = read(serde_json::to_string(&new).unwrap().as_bytes()).unwrap();
+        assert_eq!(again, new);
+        assert_eq!(
+            (&old["receiver-a"].knobs, &old["receiver-a"].place),
+            (&knobs, &None)
+        );
+    }
+
+    #[tokio::test]
+    async fn knobs_of_a_node_that_nobody_asked_for_stay_noted() {
+        let root = std::env::temp_dir().join(format!("lab-knobs-{:016x}", rand::random::<u64>()));
+        let stage = Inside::prepare(&root, &Elsewhere::default(), Sight::default()).unwrap();
+        let note = json!({"receiver-a": {"knobs": {}, "place": "receiver:9082:8082"}});
+        fs::write(root.join(FILE), note.to_string()).unwrap();
+        let error = stage.put_back().await.unwrap_err();
+        assert!(error.is::<Usage>(), "{error:#}");
+        let why = format!("{error:#}");
+        assert!(why.ends_with("--nodes receiver:9082:8082"), "{why}");
+        assert!(root.join(FILE).exists());
+        fs::remove_dir_all(root).unwrap();
     }
 }

@@ -268,6 +268,7 @@ mod tests {
             service,
             ops: String::new(),
             address: String::new(),
+            place: None,
         };
         let cast = Cast {
             run: Some("mine".parse().unwrap()),

@@ -109,6 +109,7 @@ impl Run {
                 service,
                 ops: node.ops_url(),
                 address: node.url(),
+                place: None,
             });
         Sight {
             gateway: self.nodes[0].url(),

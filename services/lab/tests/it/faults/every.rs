@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use lab::faults::injector::NotUndone;
 use lab::faults::native::Native;
 use lab::faults::{Acted, Evidence, Injector, Order, Site, Which, catalogue};
 use lab::say::{Steps, Usage};
@@ -15,7 +16,8 @@ use reqwest::Method;
 use sqlx::{Connection, PgConnection};
 use testkit::wait_until;
 
-use super::harms::{Nothing, Once};
+use super::harms::{Deed, Manages};
+use super::nothing::Nothing;
 use super::own::Own;
 use super::{LIMIT, NOT_SEEN};
 
@@ -28,7 +30,7 @@ async fn what_is_injected_is_seen_what_is_healed_is_over_and_what_is_neither_is_
     let site = Native::site(&own.stack);
 
     let nothing = Site {
-        harm: Arc::new(Nothing),
+        harm: Arc::new(Nothing::default()),
         ..site.clone()
     };
     // not among the notes of the stack: each would be in the way of the others
@@ -78,8 +80,11 @@ async fn what_is_injected_is_seen_what_is_healed_is_over_and_what_is_neither_is_
     heals_by_itself(&own, &injector).await;
     what_lies_in_wait_must_have_met_somebody(&own, &injector).await;
     what_was_published_too_seldom_is_said_and_over(&own).await;
-    own.fresh("faults-2").await;
+    what_was_refused_was_not_published(&own).await;
+    only_a_first_delivery_is_taken_for_a_copy(&own).await;
+    own.fresh_with("faults-2", &[("LOG", "off")]).await;
     own.process_one().await;
+    a_log_that_is_off_tells_nothing(&own, &injector).await;
     own.stack.clear(&Steps::new(&|_| {})).await.unwrap();
     assert!(Box::pin(own.stack.status()).await.nodes.is_empty());
     what_a_killed_lab_left_can_be_removed(&own.stack).await;
@@ -167,18 +172,20 @@ async fn what_lies_in_wait_must_have_met_somebody(own: &Own, injector: &Injector
     own.process_one().await;
 }
 
-async fn what_was_published_too_seldom_is_said_and_over(own: &Own) {
+/// An injector whose orders to the broker are obeyed so.
+fn managing(own: &Own, deeds: &[Deed]) -> Injector {
     let site = Native::site(&own.stack);
-    let once = Site {
-        harm: Arc::new(Once::of(&site.harm)),
-        ..site
-    };
-    let injector = Injector::new(once, &own.root);
+    let harm = Arc::new(Manages::of(&site.harm, deeds));
+    Injector::new(Site { harm, ..site }, &own.root)
+}
+
+async fn what_was_published_too_seldom_is_said_and_over(own: &Own) {
+    let injector = managing(own, &[Deed::Do, Deed::Feign]);
     let twice = Order::new("duplicate-publish").with("copies", "2");
     let mut twice = injector.inject(&twice).await.unwrap();
     wait_until("the one copy to be delivered", LIMIT, async || {
         let seen = injector.look(&twice).await.unwrap();
-        matches!(seen, Evidence::Partly(text) if text.ends_with("1 more deliveries of 2"))
+        matches!(seen, Evidence::Partly(text) if text.ends_with("1 of 2 copies came to a receiver"))
     })
     .await;
     let seen = injector.see(&mut twice, Duration::ZERO).await.unwrap();
@@ -186,6 +193,74 @@ async fn what_was_published_too_seldom_is_said_and_over(own: &Own) {
     let healed = injector.heal(&twice).await.unwrap();
     assert_eq!(healed.how, seen.text());
     assert_eq!(injector.active().unwrap(), []);
+}
+
+/// Whoever was refused has published nothing and may try again; of any other failure that is not known.
+async fn what_was_refused_was_not_published(own: &Own) {
+    let injector = managing(own, &[Deed::Refuse, Deed::Do, Deed::BreakOff]);
+    let again = Order::new("duplicate-publish");
+    let refused = injector.inject(&again).await.unwrap_err();
+    assert!(!refused.is::<NotUndone>(), "{refused:#}");
+    let why = refused.to_string();
+    assert!(why.ends_with("says no; nothing was published"), "{why}");
+    assert_eq!(injector.active().unwrap(), []);
+
+    let mut copy = injector.inject(&again).await.unwrap();
+    let seen = injector.see(&mut copy, LIMIT).await.unwrap();
+    assert!(seen.happened(), "{seen:?}");
+    injector.heal(&copy).await.unwrap();
+
+    let unknown = injector.inject(&again).await.unwrap_err();
+    assert!(unknown.is::<NotUndone>(), "{unknown:#}");
+    assert_eq!(injector.active().unwrap(), []);
+}
+
+/// A row that comes late, a redelivery of the original, and a delivery that came to nothing.
+async fn only_a_first_delivery_is_taken_for_a_copy(own: &Own) {
+    let injector = managing(own, &[Deed::Feign]);
+    let copy = injector.inject(&Order::new("duplicate-publish")).await;
+    let copy = copy.unwrap();
+    let message = copy.struck[0].strip_prefix("message ").unwrap();
+    let database = own.stack.addresses().unwrap().database;
+    let mut database = PgConnection::connect(&database).await.unwrap();
+    for (age_s, attempt, redelivered, outcome) in [
+        (60, 1, false, "processed"),
+        (0, 2, true, "duplicate"),
+        (0, 1, true, "duplicate"),
+        (0, 2, false, "duplicate"),
+        (0, 1, false, "returned"),
+    ] {
+        let sql =
+            "insert into receiver.delivery (delivery_id, message_id, node, attempt, redelivered,
+                                                  started_at, ended_at, outcome)
+                   values (gen_random_uuid(), $1::uuid, 'receiver-1', $2, $3,
+                           clock_timestamp() - $4 * interval '1 s', clock_timestamp(), $5)";
+        let insert = sqlx::query(sql)
+            .bind(message)
+            .bind(attempt)
+            .bind(redelivered)
+            .bind(age_s)
+            .bind(outcome);
+        insert.execute(&mut database).await.unwrap();
+    }
+    let seen = injector.look(&copy).await.unwrap();
+    assert!(matches!(seen, Evidence::NotSeen(_)), "{seen:?}");
+    injector.heal(&copy).await.unwrap();
+}
+
+/// With errors kept out of the log, of a death nobody can tell.
+async fn a_log_that_is_off_tells_nothing(own: &Own, injector: &Injector) {
+    let crash = Order::new("fail-point").with("action", "crash@1");
+    let crash = injector.inject(&crash.on(Which::All)).await.unwrap();
+    own.process_one().await;
+    wait_until("the crashed receivers to be back", LIMIT, async || {
+        let looked = injector.look(&crash).await;
+        looked.is_ok_and(|evidence| evidence.text().contains("is gone"))
+    })
+    .await;
+    injector.heal(&crash).await.unwrap();
+    let acted = injector.acted(&crash).await.unwrap().unwrap();
+    assert!(text(acted).contains("its LOG keeps errors out of its log"));
 }
 
 async fn what_a_killed_lab_left_can_be_removed(stack: &Arc<Stack>) {

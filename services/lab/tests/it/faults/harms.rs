@@ -1,68 +1,48 @@
 //! Injectors that do less than they are told.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use async_trait::async_trait;
 use lab::faults::Harm;
+use lab::faults::http::Refused;
 use lab::faults::site::LinkHarm;
 use lab::stack::servers::Which as Server;
 use lab::stack::strike::{End, Target};
 use reqwest::Method;
 use serde_json::Value;
 
-/// An injector that does nothing.
-pub(super) struct Nothing;
-
-#[async_trait]
-impl Harm for Nothing {
-    async fn hold(&self, _: &Target, _: End) -> Result<()> {
-        Ok(())
-    }
-    async fn release(&self, _: &Target) -> Result<()> {
-        Ok(())
-    }
-    async fn restart(&self, _: &Target) -> Result<()> {
-        Ok(())
-    }
-    async fn pause(&self, _: &Target) -> Result<()> {
-        Ok(())
-    }
-    async fn resume(&self, _: &Target) -> Result<()> {
-        Ok(())
-    }
-    async fn manage(&self, _: Method, _: &[&str], _: Option<Value>) -> Result<()> {
-        Ok(())
-    }
-    async fn memory_alarm(&self, _: bool) -> Result<()> {
-        Ok(())
-    }
-    async fn put_ops(&self, _: &str, _: &str, _: String) -> Result<()> {
-        Ok(())
-    }
-    async fn link(&self, _: &str, _: Server, _: LinkHarm) -> Result<()> {
-        Ok(())
-    }
+/// What comes of an order to the management API.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Deed {
+    /// What was ordered.
+    Do,
+    /// Nothing, but it says that it was done.
+    Feign,
+    /// Nothing, and it says so.
+    Refuse,
+    /// It is done, and no answer comes.
+    BreakOff,
 }
 
-/// One that asks the management API once, and says that it has done so each time.
-pub(super) struct Once {
+/// One that obeys the first orders to the management API so, and all else as it should.
+pub(super) struct Manages {
     harm: Arc<dyn Harm>,
-    done: AtomicBool,
+    deeds: Mutex<VecDeque<Deed>>,
 }
 
-impl Once {
-    pub(super) fn of(harm: &Arc<dyn Harm>) -> Self {
+impl Manages {
+    pub(super) fn of(harm: &Arc<dyn Harm>, deeds: &[Deed]) -> Self {
         Self {
             harm: Arc::clone(harm),
-            done: AtomicBool::new(false),
+            deeds: Mutex::new(deeds.iter().copied().collect()),
         }
     }
 }
 
 #[async_trait]
-impl Harm for Once {
+impl Harm for Manages {
     async fn hold(&self, target: &Target, end: End) -> Result<()> {
         self.harm.hold(target, end).await
     }
@@ -79,10 +59,16 @@ impl Harm for Once {
         self.harm.resume(target).await
     }
     async fn manage(&self, method: Method, path: &[&str], body: Option<Value>) -> Result<()> {
-        if self.done.swap(true, Ordering::SeqCst) {
-            return Ok(());
+        let deed = self.deeds.lock().unwrap().pop_front();
+        match deed.unwrap_or(Deed::Do) {
+            Deed::Do => self.harm.manage(method, path, body).await,
+            Deed::Feign => Ok(()),
+            Deed::Refuse => Err(Refused("the management API says no".to_owned()).into()),
+            Deed::BreakOff => {
+                self.harm.manage(method, path, body).await?;
+                bail!("no answer came")
+            }
         }
-        self.harm.manage(method, path, body).await
     }
     async fn memory_alarm(&self, on: bool) -> Result<()> {
         self.harm.memory_alarm(on).await

@@ -8,6 +8,7 @@ use std::time::Duration;
 mod commands;
 mod every;
 mod harms;
+mod nothing;
 mod own;
 mod scene;
 mod undone;

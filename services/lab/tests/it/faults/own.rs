@@ -32,6 +32,8 @@ impl Own {
             ("WORK_DELAY_MAX_MS", "50"),
             ("WORK_FAIL_ONE_IN", "0"),
             ("HEARTBEAT_SECS", "2"),
+            // also then a crash is told of
+            ("LOG", "error"),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let options = Options {
@@ -54,10 +56,16 @@ impl Own {
     }
 
     pub(super) async fn fresh(&self, name: &str) {
+        self.fresh_with(name, &[]).await;
+    }
+
+    pub(super) async fn fresh_with(&self, name: &str, settings: &[(&str, &str)]) {
+        let settings = settings.iter();
+        let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let scene = Scene {
             vhost: name.to_owned(),
             database: name.to_owned(),
-            settings: BTreeMap::new(),
+            settings: settings.collect(),
             nodes: Plan::from([(Service::Sender, 1), (Service::Receiver, 2)]),
         };
         self.stack.fresh(scene, &Steps::new(&|_| {})).await.unwrap();

@@ -14,7 +14,7 @@ use lab::say::Steps;
 use lab::stack::postgres;
 
 use super::folder;
-use super::harms::Nothing;
+use super::nothing::Nothing;
 use crate::world::lab;
 
 /// An experiment with every fault of the catalogue at once, and none of them done.
@@ -49,7 +49,7 @@ async fn an_experiment_whose_faults_are_not_done_is_inconclusive_for_each_of_the
     let stage = Stage::prepare(&root, Some(lab()), true, &steps)
         .await
         .unwrap();
-    let stage = stage.struck_by(Arc::new(Nothing));
+    let stage = stage.struck_by(Arc::new(Nothing::default()));
     stage.start(&steps).await.unwrap();
     let play = Play {
         experiment: &experiment,
