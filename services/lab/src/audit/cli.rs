@@ -1,17 +1,16 @@
 //! `lab audit`: one verdict, from the command line.
 
-use std::fs;
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use super::drain::{self, Bounds};
 use super::ledger::Ledger;
-use super::report::{self, Paint};
+use super::report::Paint;
 use super::verdict::Circumstances;
 use super::{Report, audit};
 use crate::experiment::journal::{self, Journal};
@@ -86,13 +85,28 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
         Ok(report) => report,
         Err(error) => Report::unseen(&run, circumstances, &error)?,
     };
-    let json = serde_json::to_string_pretty(&report)?;
-    let path = run.path(report::FILE);
-    fs::write(&path, &json).with_context(|| format!("cannot write {}", path.display()))?;
+    let earlier = report.write(&run)?;
+    // what was found stands on file all the same
+    if let Err(error) = crate::report::renew(&run) {
+        say::complain(format!("the page of the run is not up to date: {error:#}"));
+    }
     if args.json {
-        say::line(json);
-    } else {
-        say::line(report.text(Paint(stdout().is_terminal())));
+        say::line(serde_json::to_string_pretty(&report)?);
+        return Ok(ExitCode::from(report.verdict.exit_code()));
+    }
+    say::line(report.text(Paint(stdout().is_terminal())));
+    if let Some(earlier) = earlier {
+        let (verdict, at) = (earlier.verdict, earlier.audited_at);
+        let at = at.format("%H:%M:%S UTC on %-d %B %Y");
+        say::line(format!(
+            "  {verdict}, found at {at}, stays on record: this audit saw nothing"
+        ));
+    }
+    if let Ok(Some(journal)) = journal::read(&run) {
+        let (verdict, outcome) = (journal.verdict(), journal.outcome);
+        say::line(format!(
+            "\nThe experiment, with all that was expected of it: {verdict}, {outcome}"
+        ));
     }
     Ok(ExitCode::from(report.verdict.exit_code()))
 }
@@ -100,9 +114,7 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
 /// What stays as it was when the experiment of this run was played: what may be given up on, and which of its faults
 /// nobody saw. Of a load nothing.
 fn of_experiment(run: &RunDir) -> Circumstances {
-    let journal = fs::read(run.path(journal::FILE)).ok();
-    let journal: Option<Journal> = journal.and_then(|text| serde_json::from_slice(&text).ok());
-    let Some(journal) = journal else {
+    let Ok(Some(journal)) = run.read::<Journal>(journal::FILE) else {
         return Circumstances::default();
     };
     let doubts = journal.faults.into_iter();
