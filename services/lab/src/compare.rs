@@ -8,6 +8,7 @@ use askama::Template;
 use clap::Args;
 use serde::Serialize;
 
+use crate::audit;
 use crate::audit::class::Class;
 use crate::audit::figures::Figures;
 use crate::load::length;
@@ -15,8 +16,7 @@ use crate::report::charts::{self, Chart, Scale};
 use crate::report::course::{Course, Series};
 use crate::report::{Known, html, put, story};
 use crate::run::{RunDir, RunId};
-use crate::say;
-use crate::say::{grouped, time};
+use crate::say::{self, Usage, grouped, time};
 use crate::stack::dir;
 
 /// Longer words are cut on the terminal; the page has them whole.
@@ -28,7 +28,7 @@ pub struct CompareArgs {
     #[arg(value_name = "RUN")]
     pub one: String,
     /// The other run
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "OTHER")]
     pub other: String,
     /// For scripts: the same as JSON
     #[arg(long)]
@@ -72,6 +72,10 @@ struct Page<'a> {
 /// Compares what is on file of both; no server is asked.
 pub fn run(root: &Path, args: &CompareArgs) -> Result<()> {
     let ids: [RunId; 2] = [args.one.parse()?, args.other.parse()?];
+    if ids[0] == ids[1] {
+        let why = format!("{} is one run; name another one to compare it with", ids[0]);
+        return Err(Usage(why).into());
+    }
     let dirs = [RunDir::open(root, &ids[0])?, RunDir::open(root, &ids[1])?];
     let known = [Known::read(&dirs[0])?, Known::read(&dirs[1])?];
     let page = dirs[1].path(&format!("compare-{}.html", ids[0]));
@@ -109,6 +113,14 @@ pub fn rows(runs: [&Known; 2]) -> Vec<Row> {
             .map_or(rows.len(), |place| place + 1);
         rows.insert(place, Row::new(part, what, [None, Some(value)]));
     }
+    for row in rows.iter_mut().filter(|row| row.is_count()) {
+        for (value, known) in row.values.iter_mut().zip(runs) {
+            // it was judged, and there was none
+            if value.is_none() && known.audit.as_ref().is_some_and(audit::Report::saw) {
+                *value = Some("0".to_owned());
+            }
+        }
+    }
     rows
 }
 
@@ -122,6 +134,11 @@ impl Row {
             values,
             differs,
         }
+    }
+
+    /// What is counted where there is any.
+    fn is_count(&self) -> bool {
+        self.part == "classes" || self.what.starts_with(html::WITHOUT_AN_EFFECT)
     }
 
     /// The value of one run as it is shown.
@@ -314,108 +331,5 @@ fn drawn(course: &Course, both: [&Course; 2]) -> Result<Vec<Chart>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::audit;
-    use crate::audit::Circumstances;
-    use crate::run::tests::Root;
-
-    fn pair() -> (Root, [RunDir; 2]) {
-        let root = Root::new();
-        let dirs = ["r1", "r2"].map(|id| root.run(id));
-        for (nth, dir) in dirs.iter().enumerate() {
-            let mut meta = dir.meta().unwrap();
-            meta.load = Some(crate::load::Plan {
-                size: 100 + nth,
-                ..Default::default()
-            });
-            meta.stack.queue_type = Some(["quorum", "classic"][nth].to_owned());
-            meta.stack.broker_version = Some("<3.10.8>".to_owned());
-            dir.write_meta(&meta).unwrap();
-            fs::write(dir.path("requests.log"), "o 0 0 1 0\na 0 accepted 1 4000\n").unwrap();
-        }
-        (root, dirs)
-    }
-
-    fn row<'a>(rows: &'a [Row], what: &str) -> &'a Row {
-        rows.iter().find(|row| row.what == what).unwrap()
-    }
-
-    #[test]
-    fn what_differs_is_marked_and_nothing_else() {
-        let (_root, dirs) = pair();
-        let known = dirs.each_ref().map(|dir| Known::read(dir).unwrap());
-        let rows = rows([&known[0], &known[1]]);
-        for (what, values, differs) in [
-            ("Queue", ["quorum", "classic"], true),
-            ("bytes", ["100", "101"], true),
-            ("RabbitMQ", ["<3.10.8>"; 2], false),
-            ("rate", ["50"; 2], false),
-        ] {
-            let row = row(&rows, what);
-            assert_eq!(row.values, values.map(|value| Some(value.to_owned())));
-            assert_eq!(row.differs, differs, "{what}");
-        }
-        let page = page([&known[0], &known[1]], &rows).unwrap();
-        assert!(
-            page.contains("&#60;3.10.8&#62;") && !page.contains("://"),
-            "{page}"
-        );
-        // both pictures of the flow, for wide and for narrow screens
-        assert_eq!(page.matches("aria-label=\"Flow").count(), 4);
-        let comparison = Comparison {
-            runs: ["r1", "r2"].map(|id| id.parse().unwrap()),
-            rows,
-            page: PathBuf::from("x.html"),
-        };
-        let text = comparison.text();
-        let line = |what: &str| {
-            text.lines()
-                .find(|line| line.starts_with(what))
-                .unwrap()
-                .to_owned()
-        };
-        assert!(
-            line("Queue ").contains("≠ quorum") && line("Queue ").ends_with("classic"),
-            "{text}"
-        );
-        assert!(!line("RabbitMQ").contains('≠'), "{text}");
-    }
-
-    #[test]
-    fn what_only_one_of_them_has_stands_beside_its_part() {
-        let (root, dirs) = pair();
-        let report =
-            audit::Report::unseen(&dirs[1], Circumstances::default(), &anyhow::anyhow!("x"))
-                .unwrap();
-        fs::write(
-            dirs[1].path(audit::report::FILE),
-            serde_json::to_vec(&report).unwrap(),
-        )
-        .unwrap();
-        let known = dirs.each_ref().map(|dir| Known::read(dir).unwrap());
-        let rows = rows([&known[0], &known[1]]);
-        assert_eq!(
-            row(&rows, "verdict").values,
-            ["not judged", "INCONCLUSIVE"].map(|word| Some(word.to_owned()))
-        );
-        let figure = row(&rows, "Failures of the work");
-        assert_eq!(figure.values, [None, Some("0".to_owned())]);
-        let parts: Vec<&str> = rows.iter().map(|row| row.part).collect();
-        let mut distinct = parts.clone();
-        distinct.dedup();
-        assert_eq!(
-            distinct,
-            ["run", "stack", "load", "figures"],
-            "each part in one piece"
-        );
-        let args = CompareArgs {
-            one: "r1".to_owned(),
-            other: "r3".to_owned(),
-            json: false,
-        };
-        assert!(run(&root.0, &args).unwrap_err().is::<say::Usage>());
-    }
-}
+#[path = "compare_tests.rs"]
+mod tests;

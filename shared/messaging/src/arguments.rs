@@ -4,6 +4,7 @@ use lapin::types::AMQPValue;
 
 use crate::{
     connection::QueueType,
+    error::Setting,
     guarantee::{Guarantee, Without},
     topology::{DEAD, MESSAGES, Rung},
 };
@@ -76,6 +77,74 @@ impl Topology {
     pub fn with_ladder(mut self, rungs: &[Rung]) -> Self {
         self.ladder = rungs.to_vec();
         self
+    }
+
+    /// What would make a queue fit that is there with other properties, as far as the broker says which: of those that
+    /// differ it names one, with the value that the queue has.
+    pub(crate) fn blamed(&self, queue: &str, said: &str) -> Setting {
+        let arguments = match queue {
+            MESSAGES => messages_arguments,
+            DEAD => dead_arguments,
+            _ => return Setting::Ladder,
+        };
+        let (property, there) = difference(said);
+        let fits = |topology: &Self| {
+            let ours = arguments(topology);
+            let ours = ours.into_iter().find(|(name, _)| *name == property);
+            ours.map(|(_, value)| shown(&value)).as_deref() == there
+        };
+        let of_type = |queue_type| Self {
+            queue_type,
+            ..self.clone()
+        };
+        let types = [QueueType::Quorum, QueueType::Classic].map(of_type);
+        if types.iter().any(fits) {
+            Setting::QueueType
+        } else if self.others().iter().any(fits) {
+            Setting::Without
+        } else if types.iter().flat_map(Self::others).any(|one| fits(&one)) {
+            Setting::QueueType
+        } else {
+            Setting::VhostOfQueue
+        }
+    }
+
+    /// With every choice of guarantees.
+    fn others(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        for given_up in [GivenUp::ToTheDeadLetters, GivenUp::Dropped] {
+            for handing_on in [
+                HandingOn::AfterItsTargetHasIt,
+                HandingOn::BeforeItsTargetHasIt,
+            ] {
+                for when_full in [WhenFull::RefusesTheNewest, WhenFull::DropsTheOldest] {
+                    all.push(Self {
+                        given_up,
+                        handing_on,
+                        when_full,
+                        ..self.clone()
+                    });
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The property that the broker names, and the value that is there: `inequivalent arg 'x-overflow' for queue 'messages' in
+/// vhost '/': received the value 'reject-publish' of type 'longstr' but current is none`.
+fn difference(said: &str) -> (&str, Option<&str>) {
+    let property = said.split('\'').nth(1).unwrap_or_default();
+    let there = said.rsplit("but current is ").next().unwrap_or_default();
+    (property, there.split('\'').nth(1))
+}
+
+/// As the broker shows it.
+fn shown(value: &AMQPValue) -> String {
+    match value {
+        AMQPValue::LongString(text) => text.to_string(),
+        AMQPValue::LongLongInt(number) => number.to_string(),
+        other => format!("{other:?}"),
     }
 }
 
@@ -160,4 +229,132 @@ pub(crate) fn dead_arguments(topology: &Topology) -> Vec<(&'static str, AMQPValu
 
 fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blamed_is_what_would_make_it_fit() {
+        use QueueType::{Classic, Quorum};
+        let inequivalent = |property: &str, there: &str| {
+            format!(
+                "inequivalent arg '{property}' for queue 'messages' in vhost '/': received the value 'x' of type 'longstr' but current is {there}"
+            )
+        };
+        let value = |text: &str| format!("the value '{text}' of type 'longstr'");
+        let none = "none".to_owned();
+        for (ours, without, queue, property, there, blamed) in [
+            (
+                Classic,
+                "",
+                MESSAGES,
+                "x-queue-type",
+                value("quorum"),
+                Setting::QueueType,
+            ),
+            (
+                Quorum,
+                "",
+                MESSAGES,
+                "x-dead-letter-strategy",
+                none.clone(),
+                Setting::QueueType,
+            ),
+            (
+                Classic,
+                "",
+                MESSAGES,
+                "x-dead-letter-strategy",
+                value("at-least-once"),
+                Setting::QueueType,
+            ),
+            (
+                Classic,
+                "dead-lettering",
+                MESSAGES,
+                "x-dead-letter-strategy",
+                value("at-least-once"),
+                Setting::QueueType,
+            ),
+            (
+                Quorum,
+                "",
+                MESSAGES,
+                "x-delivery-limit",
+                none.clone(),
+                Setting::QueueType,
+            ),
+            (
+                Quorum,
+                "",
+                MESSAGES,
+                "x-delivery-limit",
+                value("20"),
+                Setting::VhostOfQueue,
+            ),
+            (
+                Quorum,
+                "safe-dead-lettering",
+                MESSAGES,
+                "x-dead-letter-strategy",
+                value("at-least-once"),
+                Setting::Without,
+            ),
+            (
+                Quorum,
+                "",
+                MESSAGES,
+                "x-dead-letter-exchange",
+                none.clone(),
+                Setting::Without,
+            ),
+            (
+                Quorum,
+                "",
+                MESSAGES,
+                "x-dead-letter-exchange",
+                value("theirs"),
+                Setting::VhostOfQueue,
+            ),
+            (
+                Quorum,
+                "",
+                DEAD,
+                "x-overflow",
+                value("drop-head"),
+                Setting::Without,
+            ),
+            (Quorum, "", DEAD, "x-overflow", none, Setting::VhostOfQueue),
+            (
+                Quorum,
+                "",
+                DEAD,
+                "x-queue-type",
+                value("classic"),
+                Setting::VhostOfQueue,
+            ),
+            (
+                Quorum,
+                "",
+                MESSAGES,
+                "durable",
+                "'false'".to_owned(),
+                Setting::VhostOfQueue,
+            ),
+            (
+                Quorum,
+                "",
+                "messages.retry.1000",
+                "x-overflow",
+                value("drop-head"),
+                Setting::Ladder,
+            ),
+        ] {
+            let topology = Topology::new(ours, &without.parse().unwrap());
+            let said = inequivalent(property, &there);
+            assert_eq!(topology.blamed(queue, &said), blamed, "{ours:?}: {said}");
+        }
+    }
 }

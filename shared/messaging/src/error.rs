@@ -46,8 +46,7 @@ pub enum Error {
     Injected(&'static str),
     /// Something else declared an exchange or queue of ours differently. Trying again cannot help.
     #[error(
-        "{what} exists on the broker with other properties ({difference}). \
-         Delete it, use another vhost in AMQP_URL, or set {}", setting.right()
+        "{what} exists on the broker with other properties ({difference}). {}", setting.remedy()
     )]
     Incompatible {
         /// The exchange or queue.
@@ -59,15 +58,19 @@ pub enum Error {
     },
 }
 
-/// What decides on the properties of an exchange or a queue.
+/// What may have to be set otherwise, where an exchange or a queue is not as we declare it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
-    /// Of `messages`.
+    /// The type of the queue `messages`.
     QueueType,
-    /// Of `messages.dead`.
+    /// Guarantees that can be off: what becomes of dead letters, and of what is too much.
     Without,
     /// Of a rung.
     Ladder,
+    /// No setting decides on this property of a queue: somebody else declared it.
+    VhostOfQueue,
+    /// No setting decides on an exchange.
+    VhostOfExchange,
 }
 
 impl Setting {
@@ -77,16 +80,27 @@ impl Setting {
             Self::QueueType => "QUEUE_TYPE",
             Self::Without => "WITHOUT",
             Self::Ladder => "RETRY_LADDER_MS",
+            Self::VhostOfQueue | Self::VhostOfExchange => "AMQP_URL",
         }
     }
 
-    /// What to set instead.
-    fn right(self) -> &'static str {
+    /// What to do.
+    fn remedy(self) -> &'static str {
         match self {
-            Self::QueueType => "QUEUE_TYPE and WITHOUT to what it was declared with",
-            Self::Without => "WITHOUT to what it was declared with",
+            Self::QueueType => {
+                "Set QUEUE_TYPE and WITHOUT to what it was declared with, use another vhost in AMQP_URL, or delete it, with what still waits in it"
+            }
+            Self::Without => {
+                "Set WITHOUT to what it was declared with, use another vhost in AMQP_URL, or delete it, with what still waits in it"
+            }
             Self::Ladder => {
-                "other times in RETRY_LADDER_MS: each has a queue of its own, and what waits in this one still comes back"
+                "Set other times in RETRY_LADDER_MS: each has a queue of its own, and what waits in this one still comes back. Or use another vhost in AMQP_URL, or delete it, with what still waits in it"
+            }
+            Self::VhostOfQueue => {
+                "No setting makes it fit: use another vhost in AMQP_URL, or delete it, with what still waits in it"
+            }
+            Self::VhostOfExchange => {
+                "No setting makes it fit: use another vhost in AMQP_URL, or delete it; queues and what waits in them stay, and the next start makes it anew"
             }
         }
     }

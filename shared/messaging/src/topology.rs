@@ -97,13 +97,13 @@ pub async fn declare(connection: &Connection, topology: &Topology) -> Result<(),
     // Where dead letters go comes first: a queue whose dead-letter target is absent drops them.
     exchange(&channel, DEAD).await?;
     let arguments = dead_arguments(topology);
-    queue(&channel, DEAD, &arguments, Setting::Without).await?;
+    queue(&channel, DEAD, &arguments, topology).await?;
     bind(&channel, DEAD).await?;
     let arguments = messages_arguments(topology);
-    queue(&channel, MESSAGES, &arguments, Setting::QueueType).await?;
+    queue(&channel, MESSAGES, &arguments, topology).await?;
     for rung in &topology.ladder {
         let arguments = rung_arguments(topology, *rung);
-        queue(&channel, &rung.name(), &arguments, Setting::Ladder).await?;
+        queue(&channel, &rung.name(), &arguments, topology).await?;
     }
     if creates {
         tokio::time::sleep(SETTLE).await;
@@ -198,14 +198,16 @@ async fn exchange(channel: &Channel, name: &'static str) -> Result<(), Error> {
         FieldTable::default(),
     );
     let declared = within("declare an exchange", declared).await;
-    explain(declared, &format!("exchange {name:?}"), Setting::QueueType)
+    explain(declared, &format!("exchange {name:?}"), |_| {
+        Setting::VhostOfExchange
+    })
 }
 
 async fn queue(
     channel: &Channel,
     name: &str,
     arguments: &[(&'static str, AMQPValue)],
-    setting: Setting,
+    topology: &Topology,
 ) -> Result<(), Error> {
     let mut table = FieldTable::default();
     for (key, value) in arguments {
@@ -217,7 +219,9 @@ async fn queue(
     };
     let declared = channel.queue_declare(name.into(), options, table);
     let declared = within("declare a queue", declared).await.map(drop);
-    explain(declared, &format!("queue {name:?}"), setting)
+    explain(declared, &format!("queue {name:?}"), |said| {
+        topology.blamed(name, said)
+    })
 }
 
 async fn bind(channel: &Channel, name: &'static str) -> Result<(), Error> {
@@ -232,7 +236,11 @@ async fn bind(channel: &Channel, name: &'static str) -> Result<(), Error> {
 }
 
 /// Turns the broker's 406 into an error that says what to do.
-fn explain(result: Result<(), Error>, what: &str, setting: Setting) -> Result<(), Error> {
+fn explain(
+    result: Result<(), Error>,
+    what: &str,
+    setting: impl Fn(&str) -> Setting,
+) -> Result<(), Error> {
     match result {
         Err(error) if code(&error) == Some(406) => {
             let said = error.to_string();
@@ -243,8 +251,8 @@ fn explain(result: Result<(), Error>, what: &str, setting: Setting) -> Result<()
                 .to_owned();
             Err(Error::Incompatible {
                 what: what.to_owned(),
+                setting: setting(&difference),
                 difference,
-                setting,
             })
         }
         result => result,

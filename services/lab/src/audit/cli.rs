@@ -1,17 +1,16 @@
 //! `lab audit`: one verdict, from the command line.
 
-use std::fs;
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use super::drain::{self, Bounds};
 use super::ledger::Ledger;
-use super::report::{self, Paint};
+use super::report::Paint;
 use super::verdict::Circumstances;
 use super::{Report, audit};
 use crate::experiment::journal::{self, Journal};
@@ -54,7 +53,13 @@ pub struct AuditArgs {
 /// Watches, judges, and says it. The exit code is the verdict's.
 pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
     let runs = candidates(root, args.run.as_deref())?;
-    let sight = sight(root, args).await?;
+    let sight = match sight(root, args).await {
+        Ok(sight) => sight,
+        Err(error) if error.is::<Usage>() => {
+            return Err(elsewhere(root, args, &runs).map_or(error, Into::into));
+        }
+        Err(error) => return Err(error),
+    };
     if sight.auditor_url.is_empty() {
         return Err(
             Usage("say where the ledger is: --auditor-url or --database-url".to_owned()).into(),
@@ -86,23 +91,49 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
         Ok(report) => report,
         Err(error) => Report::unseen(&run, circumstances, &error)?,
     };
-    let json = serde_json::to_string_pretty(&report)?;
-    let path = run.path(report::FILE);
-    fs::write(&path, &json).with_context(|| format!("cannot write {}", path.display()))?;
+    let earlier = report.write(&run)?;
+    // what was found stands on file all the same
+    if let Err(error) = crate::report::renew(&run) {
+        say::complain(format!("the page of the run is not up to date: {error:#}"));
+    }
     if args.json {
-        say::line(json);
-    } else {
-        say::line(report.text(Paint(stdout().is_terminal())));
+        say::line(serde_json::to_string_pretty(&report)?);
+        return Ok(ExitCode::from(report.verdict.exit_code()));
+    }
+    say::line(report.text(Paint(stdout().is_terminal())));
+    if let Some(earlier) = earlier {
+        let (verdict, at) = (earlier.verdict, earlier.audited_at);
+        let at = at.format("%H:%M:%S UTC on %-d %B %Y");
+        say::line(format!(
+            "  {verdict}, found at {at}, stays on record: this audit saw nothing"
+        ));
+    }
+    if let Ok(Some(journal)) = journal::read(&run) {
+        let (verdict, outcome) = (journal.verdict(), journal.outcome);
+        say::line(format!(
+            "\nThe experiment, with all that was expected of it: {verdict}, {outcome}"
+        ));
     }
     Ok(ExitCode::from(report.verdict.exit_code()))
+}
+
+/// The run was made on a stack that has to be named, and was not.
+fn elsewhere(root: &Path, args: &AuditArgs, runs: &[RunDir]) -> Option<Usage> {
+    let meta = runs.first()?.meta().ok()?;
+    let (run, flags) = (&meta.run, &meta.elsewhere);
+    let named = args.elsewhere.compose.is_some() || args.elsewhere.gateway.is_some();
+    (!named && !flags.is_empty()).then(|| {
+        let audit = dir::command(root, &format!("audit --run {run}"));
+        Usage(format!(
+            "no stack runs here, and the run {run} was made on another one: `{audit}{flags}`"
+        ))
+    })
 }
 
 /// What stays as it was when the experiment of this run was played: what may be given up on, and which of its faults
 /// nobody saw. Of a load nothing.
 fn of_experiment(run: &RunDir) -> Circumstances {
-    let journal = fs::read(run.path(journal::FILE)).ok();
-    let journal: Option<Journal> = journal.and_then(|text| serde_json::from_slice(&text).ok());
-    let Some(journal) = journal else {
+    let Ok(Some(journal)) = run.read::<Journal>(journal::FILE) else {
         return Circumstances::default();
     };
     let doubts = journal.faults.into_iter();
@@ -210,6 +241,27 @@ mod tests {
     use crate::experiment::journal::FaultRecord;
     use crate::report::made::passed;
     use crate::run::tests::Root;
+
+    #[tokio::test]
+    async fn a_run_of_a_stack_that_has_to_be_named_is_told_with_its_name() {
+        let root = Root::new();
+        let made = root.run("r1");
+        let mut meta = made.meta().unwrap();
+        meta.elsewhere = " --compose=mine".to_owned();
+        made.write_meta(&meta).unwrap();
+        let args = AuditArgs {
+            run: None,
+            json: false,
+            dead_max: None,
+            wait: 0,
+            database_url: None,
+            elsewhere: Elsewhere::default(),
+        };
+        let error = run(&root.0, &args).await.unwrap_err();
+        assert!(error.is::<Usage>());
+        let said = error.to_string();
+        assert!(said.ends_with("audit --run r1 --compose=mine`"), "{said}");
+    }
 
     #[test]
     fn a_fault_that_nobody_saw_is_a_doubt_in_every_audit_of_its_experiment() {

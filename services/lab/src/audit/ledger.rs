@@ -5,7 +5,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use chrono::{DateTime, Utc};
 use daemon::database::within;
 use futures::stream::{Stream, StreamExt};
@@ -47,17 +47,23 @@ pub struct Progress {
     pub newest: i64,
 }
 
+/// What a URL of a ledger says; another one is wrong usage.
+pub fn options(url: &str) -> Result<PgConnectOptions, Usage> {
+    let shape = "the database's URL is not postgres://ROLE:PASSWORD@HOST:PORT/DATABASE";
+    // never repeated: it holds a password
+    let options = PgConnectOptions::from_str(url).map_err(|_| Usage(shape.to_owned()))?;
+    let scheme = ["postgres://", "postgresql://"];
+    if scheme.iter().any(|scheme| url.starts_with(scheme)) {
+        Ok(options)
+    } else {
+        Err(Usage(shape.to_owned()))
+    }
+}
+
 impl Ledger {
     /// Does not connect.
     pub fn new(url: &str) -> Result<Self, Usage> {
-        let shape = "the database's URL is not postgres://ROLE:PASSWORD@HOST:PORT/DATABASE";
-        // never repeated: it holds a password
-        let options = PgConnectOptions::from_str(url).map_err(|_| Usage(shape.to_owned()))?;
-        let scheme = ["postgres://", "postgresql://"];
-        if !scheme.iter().any(|scheme| url.starts_with(scheme)) {
-            return Err(Usage(shape.to_owned()));
-        }
-        let options = options.application_name("lab audit").options([
+        let options = options(url)?.application_name("lab audit").options([
             ("default_transaction_read_only", "on"),
             ("statement_timeout", "10min"),
             ("idle_in_transaction_session_timeout", "10min"),
@@ -73,9 +79,9 @@ impl Ledger {
     /// A connection of its own.
     pub async fn connect(&self) -> Result<PgConnection> {
         let connecting = PgConnection::connect_with(&self.options);
-        within(CONNECT_LIMIT, connecting)
-            .await
-            .context("the ledger cannot be reached")
+        // sqlx says all of it in one line
+        let connected = within(CONNECT_LIMIT, connecting).await;
+        connected.map_err(|error| anyhow!("the ledger cannot be reached: {error}"))
     }
 
     /// Which ledger this is, for as long as it exists: this database, of this cluster. A run is judged by the one that it was

@@ -14,6 +14,7 @@ use super::figures::Figures;
 use super::verdict::{Circumstances, Counts, Verdict};
 use crate::run::{RunDir, RunId};
 use crate::say::{grouped, time};
+use crate::stack::dir::write_secret;
 
 /// Its name in the folder of a run.
 pub const FILE: &str = "audit.json";
@@ -73,9 +74,11 @@ impl Report {
     /// Of a run whose records could not be read.
     pub fn unseen(run: &RunDir, mut circumstances: Circumstances, error: &Error) -> Result<Self> {
         let meta = run.meta()?;
-        circumstances
-            .doubts
-            .push(format!("the audit could not be made: {error:#}"));
+        let why = format!("{error:#}");
+        if !circumstances.doubts.contains(&why) {
+            let why = format!("the audit could not be made: {why}");
+            circumstances.doubts.push(why);
+        }
         Ok(Self {
             run: run.id().clone(),
             verdict: Verdict::Inconclusive,
@@ -92,6 +95,24 @@ impl Report {
         })
     }
 
+    /// Whether it could read anything of the run.
+    pub fn saw(&self) -> bool {
+        self.requests != Requests::default()
+    }
+
+    /// Puts it into the folder of its run. One that saw nothing does not take the place of one that did, which is returned.
+    pub fn write(&self, run: &RunDir) -> Result<Option<Self>> {
+        if !self.saw() {
+            let there: Option<Self> = run.read(FILE).ok().flatten();
+            if let Some(there) = there.filter(Self::saw) {
+                return Ok(Some(there));
+            }
+        }
+        // as a whole: others read it meanwhile
+        write_secret(&run.path(FILE), &serde_json::to_string_pretty(self)?)?;
+        Ok(None)
+    }
+
     /// The verdict in one line, then why, then everything else.
     pub fn text(&self, paint: Paint) -> String {
         let mut text = format!("{}  {}\n", paint.verdict(self.verdict), self.headline());
@@ -100,6 +121,10 @@ impl Report {
         }
         if !self.without.is_empty() {
             let _ = writeln!(text, "  Switched off: {}", self.without.join(", "));
+        }
+        if !self.saw() && self.classes.is_empty() {
+            // no table of nothing
+            return text.trim_end().to_owned();
         }
         text += "\n";
         text += &self.table(paint);
@@ -153,6 +178,9 @@ impl Report {
             Verdict::Fail => format!(
                 "run {run}: of {messages} offered messages not all were dealt with exactly once"
             ),
+            Verdict::Inconclusive if !self.saw() => {
+                format!("run {run}: what became of its messages could not be seen")
+            }
             Verdict::Inconclusive => {
                 format!("run {run}: nothing wrong was found, but it cannot be said for sure")
             }
@@ -253,6 +281,7 @@ impl Report {
 mod tests {
     use super::*;
     use crate::audit::verdict::{Count, verdict};
+    use crate::run::tests::Root;
 
     fn report(classes: &[(Class, u64)]) -> Report {
         let counts: Counts = classes
@@ -332,6 +361,29 @@ Effects of redelivered messages: 0. Failures of the work: 0";
             "{coloured}"
         );
         assert!(coloured.contains("\x1b[31mlost  "), "{coloured}");
+    }
+
+    #[test]
+    fn an_audit_that_saw_nothing_says_so_and_replaces_none_that_did() {
+        let root = Root::new();
+        let run = root.run("r1");
+        let error = Error::msg("refused").context("the ledger cannot be reached");
+        let seen_by_the_watch = Circumstances {
+            doubts: vec!["the ledger cannot be reached: refused".to_owned()],
+            ..Circumstances::default()
+        };
+        let unseen = Report::unseen(&run, seen_by_the_watch, &error).unwrap();
+        assert_eq!(
+            unseen.text(Paint(false)),
+            "INCONCLUSIVE  run r1: what became of its messages could not be seen\n  - the ledger cannot be reached: refused"
+        );
+        let on_file = || run.read::<Report>(FILE).unwrap().unwrap();
+        assert_eq!(unseen.write(&run).unwrap(), None);
+        assert_eq!(on_file(), unseen);
+        let seen = report(&[(Class::Ok, 1)]);
+        assert_eq!(seen.write(&run).unwrap(), None);
+        assert_eq!(unseen.write(&run).unwrap(), Some(seen.clone()));
+        assert_eq!(on_file(), seen);
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::up::Ends;
 
 /// As a shell says of a program that was interrupted.
 pub(crate) const INTERRUPTED: u8 = 130;
+/// The most nodes that an experiment may ask for, unless more are allowed.
+pub(crate) const NODES_MAX: usize = 16;
 
 #[derive(Debug, Subcommand)]
 pub enum ExperimentCommand {
@@ -33,7 +35,7 @@ pub enum ExperimentCommand {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
         /// The most nodes that an experiment may ask for
-        #[arg(long, value_name = "N", default_value_t = 16)]
+        #[arg(long, value_name = "N", default_value_t = NODES_MAX)]
         max: usize,
     },
     /// Run experiments on a stack of their own and say whether each ended as expected
@@ -69,7 +71,7 @@ pub struct Run {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// The most nodes that an experiment may ask for
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = NODES_MAX)]
     pub max: usize,
     /// Install missing server programs without asking
     #[arg(long)]

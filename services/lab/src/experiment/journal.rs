@@ -121,7 +121,28 @@ pub fn verdict(expectations: &[Expectation]) -> Option<Verdict> {
     serde_json::from_value(first.found.clone().into()).ok()
 }
 
+/// The journal of a run as it counts now; none: it is no experiment, or did not come to its end.
+///
+/// That is with the audit that came since, if one did and could read the run. Whoever shows what an experiment came to has
+/// it from here.
+pub fn read(run: &RunDir) -> Result<Option<Journal>> {
+    let Some(mut journal) = run.read::<Journal>(FILE)? else {
+        return Ok(None);
+    };
+    let audit: Option<audit::Report> = run.read(audit::report::FILE)?;
+    let counts = |audit: &audit::Report| audit.audited_at > journal.audit.audited_at && audit.saw();
+    if let Some(audit) = audit.filter(counts) {
+        journal.judge_again(audit);
+    }
+    Ok(Some(journal))
+}
+
 impl Journal {
+    /// Its own, which knows its limits too; that of the messages alone where it has none.
+    pub fn verdict(&self) -> Verdict {
+        verdict(&self.expectations).unwrap_or(self.audit.verdict)
+    }
+
     /// Puts it into the folder of its run.
     pub fn write(&self, run: &RunDir) -> Result<()> {
         // as a whole: others read it meanwhile

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use daemon::clock;
 use futures::future::join_all;
 
@@ -87,6 +87,7 @@ impl Play<'_> {
         let mut meta = Meta::new(id.clone(), &self.kind(), self.seed, &sight.gateway);
         meta.stack = sight.facts().await;
         meta.ledger = Ledger::identity_at(&sight.auditor_url).await;
+        meta.elsewhere = stage.elsewhere_flags().to_owned();
         meta.stack.settings.extend(self.setup.named.clone());
         let run = RunDir::create(root, id, &meta)?;
         let (load, faults, samples, mut circumstances) =
@@ -99,9 +100,7 @@ impl Play<'_> {
             Ok(report) => report,
             Err(error) => Report::unseen(&run, circumstances, &error)?,
         };
-        let path = run.path(audit::report::FILE);
-        std::fs::write(&path, serde_json::to_vec_pretty(&audit)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        audit.write(&run)?;
         let receivers: Vec<String> = sight
             .nodes
             .iter()

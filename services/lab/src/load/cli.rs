@@ -148,6 +148,7 @@ pub async fn run(root: &Path, args: &LoadArgs) -> Result<()> {
     reachable(&sight.gateway).await?;
     let mut meta = Meta::new(id.clone(), "load", plan.seed, &sight.gateway);
     meta.load = Some(plan.clone());
+    meta.elsewhere = args.elsewhere.flags();
     meta.stack = sight.facts().await;
     meta.ledger = Ledger::identity_at(&sight.auditor_url).await;
     let mut ends = Ends::new()?;

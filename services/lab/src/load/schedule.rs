@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::say::Usage;
 
 const RATE_MAX: f64 = 100_000.0;
+/// One in a quarter of an hour, about.
+const LOWEST: f64 = 0.001;
 /// Of the seconds of a burst's turn, those before the burst.
 const QUIET: f64 = 4.0;
 
@@ -61,9 +63,9 @@ impl FromStr for Rate {
             )));
         }
         let too_low = match rate {
-            Self::Constant(rate) => rate < 0.001,
-            Self::Ramp { .. } => rate.peak() < 0.001,
-            Self::Burst { base, factor } => base < 0.001 || factor < 0.001,
+            Self::Constant(rate) => rate < LOWEST,
+            Self::Ramp { .. } => rate.peak() < LOWEST,
+            Self::Burst { base, factor } => base < LOWEST || factor < LOWEST,
         };
         if too_low {
             return Err(Usage(format!(
@@ -105,6 +107,16 @@ impl Rate {
             Self::Ramp { from, to } => from.max(to),
             Self::Burst { base, factor } => base.max(base * factor),
         }
+    }
+
+    /// About the longest time between two requests, where the rate is lowest.
+    pub fn longest_gap(self) -> Duration {
+        let lowest = match self {
+            Self::Constant(rate) => rate,
+            Self::Ramp { from, to } => from.min(to),
+            Self::Burst { base, factor } => base.min(base * factor),
+        };
+        Duration::from_secs_f64(1.0 / lowest.max(LOWEST))
     }
 
     /// How many requests are due before this second; a ramp ends at `length`.

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use chrono::{DateTime, Utc};
 use daemon::database::within;
 use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
 use super::many;
-use crate::audit::ledger::IDENTITY;
+use crate::audit::ledger::{IDENTITY, options};
 use crate::run::RunId;
-use crate::say::grouped;
+use crate::say::{Usage, grouped};
 
 /// Messages of one transaction.
 const BATCH: i64 = 20_000;
@@ -20,10 +20,11 @@ const ASK_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection of its own.
 pub async fn connect(url: &str) -> Result<PgConnection> {
-    let connecting = PgConnection::connect(url);
-    within(ASK_LIMIT, connecting)
-        .await
-        .context("the ledger cannot be reached")
+    let options = options(url)?;
+    let connecting = PgConnection::connect_with(&options);
+    // sqlx says all of it in one line
+    let connected = within(ASK_LIMIT, connecting).await;
+    connected.map_err(|error| Usage(format!("the ledger cannot be reached: {error}")).into())
 }
 
 /// Messages of a run.

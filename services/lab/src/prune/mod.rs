@@ -22,11 +22,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use daemon::clock;
 
-use self::going::going;
+use self::going::Busy;
 use self::place::{Place, is_elsewhere};
 use crate::load::length;
 use crate::run::RunDir;
 use crate::say::{self, Usage, grouped};
+use crate::stack::control;
 
 const INBOX_STAYS: &str = "Rows of the inbox stay: it is not certain that the queues are empty, and a copy of a message may be in one.";
 
@@ -58,10 +59,7 @@ pub async fn run(root: &Path, args: &PruneArgs) -> Result<()> {
         say::line("No run is old enough: there is nothing to remove.");
         return Ok(());
     }
-    if let Some(run) = runs.iter().find(|run| going(root, run)) {
-        let id = run.id();
-        return Err(Usage(format!("the run {id} is still going; nothing was removed")).into());
-    }
+    nobody_at_work(root, &runs).await?;
     let mut place = Place::find(root, args.database_url.as_deref()).await?;
     let mut ledger = None;
     if let Some(place) = &mut place {
@@ -83,7 +81,7 @@ pub async fn run(root: &Path, args: &PruneArgs) -> Result<()> {
         say::line("There is nothing to remove.");
         return Ok(());
     }
-    say::line("This would be removed:");
+    say::line("To be removed:");
     for run in &runs {
         let rows = match &mut ledger {
             Some(ledger) => ledger::count(ledger, run.id()).await?.text(),
@@ -116,10 +114,12 @@ pub async fn run(root: &Path, args: &PruneArgs) -> Result<()> {
             return Ok(());
         }
     }
+    // it took its time to answer
+    nobody_at_work(root, &runs).await?;
     let (mut rows, mut folders) = (0, 0);
     let mut until = None;
     if let (Some(ledger), Some(place), true) = (&mut ledger, &place, quiet) {
-        // it took its time to answer: what the broker says now counts, for what was done before it was asked
+        // what the broker says now counts, for what was done before it was asked
         let now = ledger::now(ledger).await?;
         quiet = place.is_quiet().await;
         until = quiet.then_some(now);
@@ -151,6 +151,18 @@ pub async fn run(root: &Path, args: &PruneArgs) -> Result<()> {
         many(rows, "row")
     ));
     Ok(())
+}
+
+/// Removes nothing as long as somebody may be at work on any of these.
+async fn nobody_at_work(root: &Path, runs: &[RunDir]) -> Result<(), Usage> {
+    let busy = Busy::look(root, control::connect(root).await.is_some());
+    let may_go = |run: &RunDir| Some((run.id().clone(), busy.with(run)?));
+    match runs.iter().find_map(may_go) {
+        None => Ok(()),
+        Some((id, why)) => Err(Usage(format!(
+            "the run {id} may still be going: {why}; nothing was removed. Wait for its end, or spare it by --keep or --older-than"
+        ))),
+    }
 }
 
 fn choose(root: &Path, args: &PruneArgs) -> Result<Vec<RunDir>> {

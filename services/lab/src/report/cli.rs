@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::Args;
 
-use super::{JUNIT, Known, write_known};
+use super::{JUNIT, Known, story, write_known};
 use crate::experiment::journal;
 use crate::run::{RunDir, RunId};
 use crate::say::{self, Usage};
@@ -31,6 +31,10 @@ pub fn run(root: &Path, args: &ReportArgs) -> Result<()> {
         say::line(page.display());
         return Ok(());
     }
+    let verdict = known.verdict();
+    let verdict = verdict.map_or_else(String::new, |verdict| format!("{verdict}: "));
+    say::line(format!("run      {}, {}", run.id(), story::title(&known)));
+    say::line(format!("verdict  {verdict}{}", story::headline(&known)));
     let journal = run.path(journal::FILE);
     say::line(format!("page     {}", page.display()));
     if journal.is_file() {

@@ -5,7 +5,7 @@ use askama::Template;
 use chrono::{DateTime, Utc};
 
 use super::charts::{self, Chart, Scale};
-use super::{Known, percentiles, story, timeline};
+use super::{Known, again, percentiles, story, timeline};
 use crate::audit::class::Class;
 use crate::audit::culprits::Culprit;
 use crate::audit::figures::Figures;
@@ -16,6 +16,8 @@ use crate::say::{grouped, time};
 
 /// More faults than this are folded away.
 const FAULTS: usize = 12;
+/// What is told of deliveries by what became of them.
+pub const WITHOUT_AN_EFFECT: &str = "Deliveries without an effect";
 /// So many culprits are unfolded.
 const UNFOLDED: usize = 3;
 
@@ -122,7 +124,7 @@ pub fn page(known: &Known) -> Result<String> {
         culprits_of: audit.and_then(culprits_of),
         figures: audit.map_or_else(Vec::new, |audit| figures(&audit.figures)),
         setup: setup(known),
-        again: story::again(known),
+        again: again::again(known),
     };
     Ok(page.render()?)
 }
@@ -363,7 +365,7 @@ pub fn figures(figures: &Figures) -> Vec<(String, String)> {
             .as_ref()
             .map_or_else(String::new, |why| format!(": {why}"));
         row(
-            &format!("Deliveries without an effect, {}{why}", cause.outcome),
+            &format!("{WITHOUT_AN_EFFECT}, {}{why}", cause.outcome),
             grouped(cause.deliveries),
         );
     }

@@ -5,6 +5,7 @@ use std::fs;
 use super::made::{at, failed, passed};
 use super::tests::{cases, stands_alone};
 use super::*;
+use crate::audit::facts::Requests;
 use crate::experiment::journal::Outcome;
 use crate::load::Plan;
 use crate::run::tests::Root;
@@ -114,6 +115,10 @@ fn a_later_audit_of_an_experiment_counts() {
     (unseen.audited_at, unseen.requests) = (at(40_000), Requests::default());
     unseen.verdict = Verdict::Inconclusive;
     put(audit::report::FILE, serde_json::to_vec(&unseen).unwrap());
+    let load = root.run("r2");
+    unseen.write(&load).unwrap();
+    let headline = story::headline(&Known::read(&load).unwrap());
+    assert_eq!(headline, "What became of the messages could not be seen.");
     assert_eq!(Known::read(&run).unwrap().verdict(), Some(Verdict::Pass));
     put(audit::report::FILE, serde_json::to_vec(&later).unwrap());
     let known = Known::read(&run).unwrap();
@@ -131,6 +136,15 @@ fn a_later_audit_of_an_experiment_counts() {
     ] {
         assert!(page.contains(part), "{part} in {page}");
     }
+
+    // the page is written anew where there is one, and only there
+    fs::write(run.path(PAGE), "old").unwrap();
+    renew(&run).unwrap();
+    let page = fs::read_to_string(run.path(PAGE)).unwrap();
+    assert!(page.contains("FAIL</p>"), "{page}");
+    fs::remove_file(run.path(PAGE)).unwrap();
+    renew(&run).unwrap();
+    assert!(!run.path(PAGE).exists());
 
     // what was beyond its limit is so whatever a later audit finds
     journal.expectations[0].beyond = true;

@@ -3,6 +3,7 @@
 //! All of it is written from the run's own folder; no server is asked. A run without a journal, a plain load, is told
 //! as far as its files go: `run.json`, `load.json`, `audit.json`, `requests.log`.
 
+pub mod again;
 pub mod charts;
 pub mod cli;
 pub mod course;
@@ -20,19 +21,16 @@ pub(crate) mod made;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
 
-use crate::audit::facts::Requests;
 use crate::audit::{self, Verdict};
 use crate::experiment::journal::{self, Journal};
 use crate::load::{self, Summary};
 use crate::run::requests;
 use crate::run::{Meta, RunDir};
+use crate::stack::dir::write_whole;
 use course::Course;
 use recorded::Recorded;
 
@@ -57,19 +55,20 @@ pub struct Known {
 impl Known {
     /// Of an experiment its own, which knows its limits too; of a load that of the audit. None: not judged.
     pub fn verdict(&self) -> Option<Verdict> {
-        let journal = self.journal.as_ref();
-        let own = journal.and_then(|journal| journal::verdict(&journal.expectations));
-        own.or_else(|| self.audit.as_ref().map(|audit| audit.verdict))
+        match &self.journal {
+            Some(journal) => Some(journal.verdict()),
+            None => self.audit.as_ref().map(|audit| audit.verdict),
+        }
     }
 
     /// Reads the folder of a run.
     pub fn read(run: &RunDir) -> Result<Self> {
-        match read_json(&run.path(journal::FILE))? {
-            Some(journal) => Self::of(newest(journal, run)?, run),
+        match journal::read(run)? {
+            Some(journal) => Self::of(journal, run),
             None => Self::gather(
                 run,
-                read_json(&run.path(load::SUMMARY))?,
-                read_json(&run.path(audit::report::FILE))?,
+                run.read(load::SUMMARY)?,
+                run.read(audit::report::FILE)?,
                 None,
             ),
         }
@@ -126,29 +125,15 @@ pub fn write_known(known: &Known, run: &RunDir) -> Result<PathBuf> {
     Ok(page)
 }
 
-/// Replaces a file of a report.
+/// Replaces a file of a report, as a whole: it may be read meanwhile.
 pub fn put(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    write_whole(path, text, 0o644)
 }
 
-/// The journal with the audit that came since, if one did and could read the run.
-fn newest(mut journal: Journal, run: &RunDir) -> Result<Journal> {
-    let audit: Option<audit::Report> = read_json(&run.path(audit::report::FILE))?;
-    let counts = |audit: &audit::Report| {
-        audit.audited_at > journal.audit.audited_at && audit.requests != Requests::default()
-    };
-    if let Some(audit) = audit.filter(counts) {
-        journal.judge_again(audit);
+/// Writes anew what is there to be read of a run, after another audit: a page tells the verdict that counts.
+pub fn renew(run: &RunDir) -> Result<()> {
+    if run.path(PAGE).is_file() {
+        write_known(&Known::read(run)?, run)?;
     }
-    Ok(journal)
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .with_context(|| format!("{} is damaged, or of another version", path.display()))
-            .map(Some),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
+    Ok(())
 }

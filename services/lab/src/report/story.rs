@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::audit::class::Class;
 use crate::audit::{self, Verdict};
 use crate::experiment::journal::{FaultRecord, Journal, Outcome};
-use crate::load::{Plan, Summary, length};
+use crate::load::{Summary, length};
 use crate::run::Facts;
 use crate::say::{grouped, time};
-use crate::stack::dir;
 
 use super::Known;
+use super::again::command;
 
 /// The name of the run for people.
 pub fn title(known: &Known) -> String {
@@ -33,7 +33,7 @@ fn rate(known: &Known) -> String {
 /// The verdict in one sentence.
 pub fn headline(known: &Known) -> String {
     let Some(audit) = &known.audit else {
-        let audit = dir::command(&known.root, &format!("audit --run {}", known.meta.run));
+        let audit = command(known, &format!("audit --run {}", known.meta.run));
         return format!("Not judged yet: `{audit}` says what became of the messages.");
     };
     match known.verdict().unwrap_or(audit.verdict) {
@@ -68,6 +68,9 @@ pub fn headline(known: &Known) -> String {
                 plural(audit.requests.messages, "offered message"),
                 wrong.join(", ")
             )
+        }
+        Verdict::Inconclusive if !audit.saw() => {
+            "What became of the messages could not be seen.".to_owned()
         }
         Verdict::Inconclusive => {
             "Nothing wrong was found, but it cannot be said for sure.".to_owned()
@@ -315,70 +318,6 @@ pub fn fault(record: &FaultRecord) -> String {
 pub fn experiment(known: &Known) -> &str {
     let kind = &known.meta.kind;
     kind.strip_suffix(" (twin)").unwrap_or(kind)
-}
-
-/// How to do it again.
-pub fn again(known: &Known) -> Vec<String> {
-    let seed = known.meta.seed;
-    match &known.journal {
-        // a cell is of no file
-        Some(_) if experiment(known).starts_with("matrix: ") => {
-            let cell = experiment(known).trim_start_matches("matrix: ");
-            let (fault, without) = cell.split_once(" without ").unwrap_or((cell, "none"));
-            let rest = format!("matrix --only {fault} --without {without} --seed {seed}");
-            vec![dir::command(&known.root, &rest)]
-        }
-        Some(journal) => {
-            let twin = if journal.twin { " --twin" } else { "" };
-            let what = match &journal.path {
-                Some(path) => dir::quoted(&path.to_string_lossy()),
-                None => experiment(known).to_owned(),
-            };
-            let rest = format!("experiment run {what} --seed {seed}{twin}");
-            vec![dir::command(&known.root, &rest)]
-        }
-        None => known
-            .meta
-            .load
-            .iter()
-            .map(|plan| dir::command(&known.root, &load(plan)))
-            .collect(),
-    }
-}
-
-fn load(plan: &Plan) -> String {
-    let default = Plan::default();
-    let mut words = vec![format!("load --rate {}", plan.rate)];
-    if let Some(long) = plan.length {
-        words.push(format!("--for {}", length::show(long)));
-    }
-    if let Some(total) = plan.total {
-        words.push(format!("--total {total}"));
-    }
-    let mut more = |flag: &str, value: String, usual: String| {
-        if value != usual {
-            words.push(format!("{flag} {value}"));
-        }
-    };
-    more(
-        "--connections",
-        plan.connections.to_string(),
-        default.connections.to_string(),
-    );
-    more("--size", plan.size.to_string(), default.size.to_string());
-    more("--batch", plan.batch.to_string(), default.batch.to_string());
-    more(
-        "--poison",
-        plan.poison.to_string(),
-        default.poison.to_string(),
-    );
-    more(
-        "--patience",
-        length::show(plan.patience),
-        length::show(default.patience),
-    );
-    words.push(format!("--seed {}", plan.seed));
-    words.join(" ")
 }
 
 /// A time after the run's start.

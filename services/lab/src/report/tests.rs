@@ -272,6 +272,50 @@ fn an_experiment_of_a_file_is_played_again_from_that_file() {
 }
 
 #[test]
+fn what_is_played_again_is_played_on_the_same_stack() {
+    let root = Root::new();
+    let run = root.run("r1");
+    let mut meta = run.meta().unwrap();
+    let mut said = |kind: &str, elsewhere: &str, journal: Journal| {
+        meta.kind = kind.to_owned();
+        meta.elsewhere = elsewhere.to_owned();
+        run.write_meta(&meta).unwrap();
+        let known = Known::of(journal, &run).unwrap();
+        again::again(&known).concat()
+    };
+    let end = |said: &str, right: &str| assert!(said.ends_with(right), "{right} in {said}");
+    let own = said("receiver-dies", "", passed());
+    end(&own, " experiment run receiver-dies --seed 42");
+    let containers = said("receiver-dies", " --compose=mine", passed());
+    end(
+        &containers,
+        " experiment run receiver-dies --seed 42 --compose=mine",
+    );
+    let cell = said("matrix: poison without inbox", "", passed());
+    end(&cell, " matrix --only poison --without inbox --seed 42");
+    let cell = said("matrix: poison", "", passed());
+    end(&cell, " matrix --only poison --without none --seed 42");
+    let mut crowd = passed();
+    crowd.stack.counts.insert("receiver".to_owned(), 30);
+    let crowd = said("receiver-dies", "", crowd);
+    end(&crowd, " --seed 42 --max 32");
+    // a load, and a load that is not judged yet
+    meta.elsewhere = " --compose".to_owned();
+    meta.load = Some(load::Plan::default());
+    run.write_meta(&meta).unwrap();
+    let known = Known::read(&run).unwrap();
+    end(
+        &again::again(&known).concat(),
+        " load --rate 50 --seed 1 --compose",
+    );
+    let headline = story::headline(&known);
+    assert!(
+        headline.contains(" audit --run r1 --compose`"),
+        "{headline}"
+    );
+}
+
+#[test]
 fn what_was_only_allowed_is_not_told_as_what_had_to_be() {
     let told = |poison: u64, dead_max: u64| {
         let mut journal = journal(

@@ -3,6 +3,7 @@
 //! The folder (`<lab root>/runs/ID/`) holds what the run's own side knows, never what a server knows: the run may break
 //! every server. `run.json` says what was asked for, `requests.log` what each client was told.
 
+pub mod elsewhere;
 pub mod requests;
 pub mod sight;
 
@@ -16,6 +17,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use daemon::clock;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::load::Plan;
@@ -130,6 +132,9 @@ pub struct Meta {
     /// Where its messages are stored; none: that could not be found out.
     #[serde(default)]
     pub ledger: Option<String>,
+    /// The flags by which a command reaches its stack; empty: it is that of this folder.
+    #[serde(default)]
+    pub elsewhere: String,
     #[serde(default)]
     pub stack: Facts,
 }
@@ -147,6 +152,7 @@ impl Meta {
             load: None,
             gateway: gateway.to_owned(),
             ledger: None,
+            elsewhere: String::new(),
             stack: Facts::default(),
         }
     }
@@ -195,12 +201,13 @@ impl RunDir {
 
     /// A run that exists; any other is wrong usage.
     pub fn open(root: &Path, id: &RunId) -> Result<Self> {
+        Self::find(root, id)
+            .ok_or_else(|| Usage(format!("there is no run {id} in {}", absent(root))).into())
+    }
+
+    fn find(root: &Path, id: &RunId) -> Option<Self> {
         let folder = root.join("runs").join(id.as_str());
-        if !folder.join(META).is_file() {
-            let root = root.display();
-            return Err(Usage(format!("there is no run {id} in {root}")).into());
-        }
-        Ok(Self {
+        folder.join(META).is_file().then(|| Self {
             id: id.clone(),
             folder,
         })
@@ -218,7 +225,7 @@ impl RunDir {
             let Some(Ok(id)) = name.to_str().map(str::parse) else {
                 continue;
             };
-            if let Ok(dir) = Self::open(root, &id) {
+            if let Some(dir) = Self::find(root, &id) {
                 // one that cannot be read counts as the oldest
                 let created = dir.meta().ok().map(|meta| meta.created_at);
                 found.push((created, id, dir));
@@ -250,10 +257,36 @@ impl RunDir {
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
     }
 
+    /// One of its files; none: it is not there.
+    pub fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let path = self.path(name);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .with_context(|| format!("{} is damaged, or of another version", path.display()))
+                .map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
     /// Replaces `run.json` as a whole.
     pub fn write_meta(&self, meta: &Meta) -> Result<()> {
         write_secret(&self.path(META), &serde_json::to_string_pretty(meta)?)
     }
+}
+
+/// What is there instead of a run that is not.
+fn absent(root: &Path) -> String {
+    const NAMED: usize = 5;
+    let all = RunDir::all(root).unwrap_or_default();
+    let names = all.iter().rev().take(NAMED).map(|run| run.id().as_str());
+    let names: Vec<&str> = names.collect();
+    let there = match (all.len(), names.join(", ")) {
+        (0, _) => "there is none at all".to_owned(),
+        (1..=NAMED, names) => format!("there are: {names}"),
+        (_, names) => format!("the newest are: {names}"),
+    };
+    format!("{}; {there}", root.display())
 }
 
 #[cfg(test)]

@@ -3,12 +3,11 @@
 //! Where its gateway, its ledger, its broker and its nodes are: the native stack tells it over its control socket; any other is described by flags or the environment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use futures::future::join_all;
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
@@ -16,10 +15,10 @@ use serde_json::Value;
 use tokio::net::lookup_host;
 
 use super::Facts;
-use crate::compose::Project;
+pub use super::elsewhere::Elsewhere;
 use crate::say::Usage;
 use crate::stack::control::{self, Request};
-use crate::stack::dir::{self, Secrets};
+use crate::stack::dir::Secrets;
 use crate::stack::node::Service;
 use crate::stack::postgres;
 use crate::status::Status;
@@ -51,92 +50,6 @@ pub struct NodeSight {
     /// The host behind which it was found, as `--nodes` has it.
     #[serde(default)]
     pub place: Option<String>,
-}
-
-/// A stack that this program did not start.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "A stack that `lab up` did not start")]
-pub struct Elsewhere {
-    /// The stack of Docker Compose with this name, driven by Docker [default, without a name: unacked]
-    #[arg(
-        long,
-        env = "LAB_COMPOSE",
-        value_name = "PROJECT",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "unacked"
-    )]
-    pub compose: Option<String>,
-    /// The compose file, where Docker cannot say it
-    #[arg(long, env = "LAB_COMPOSE_FILE", hide = true, value_name = "FILE")]
-    pub compose_file: Option<PathBuf>,
-    /// URL of its gateway
-    #[arg(
-        long,
-        env = "LAB_GATEWAY",
-        value_name = "URL",
-        conflicts_with = "compose"
-    )]
-    pub gateway: Option<String>,
-    /// URL of its database, as a role that may read both schemas
-    #[arg(
-        long,
-        env = "LAB_AUDITOR_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    pub auditor_url: Option<String>,
-    /// URL of its broker's management API, with user and password
-    #[arg(
-        long,
-        env = "LAB_MANAGEMENT_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    pub management_url: Option<String>,
-    /// The vhost that it uses
-    #[arg(long, env = "LAB_VHOST", value_name = "NAME", default_value = "/")]
-    pub vhost: String,
-    /// Where its nodes are: a host name with the ops port and the first port; every address behind the name is a node
-    #[arg(
-        long,
-        env = "LAB_NODES",
-        value_name = "HOST:OPS:PORT",
-        value_delimiter = ','
-    )]
-    pub nodes: Vec<String>,
-}
-
-impl Elsewhere {
-    /// The stack of Docker Compose that is meant, if one is.
-    pub async fn project(&self) -> Result<Option<Arc<Project>>> {
-        match &self.compose {
-            Some(name) => Project::find(name, self.compose_file.clone())
-                .await
-                .map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Where the notes of what is broken on purpose are: each stack has its own.
-    pub fn notes(&self, root: &Path) -> PathBuf {
-        match &self.compose {
-            Some(name) => root.join("compose").join(name),
-            None => root.to_owned(),
-        }
-    }
-
-    /// How to say a command about this stack, see [`dir::command`].
-    pub fn command(&self, root: &Path, rest: &str) -> String {
-        let said = dir::command(root, rest);
-        match self.compose.as_deref() {
-            // the service knows its project
-            Some(_) if self.compose_file.is_some() => said,
-            Some("unacked") => format!("{said} --compose"),
-            Some(name) => format!("{said} --compose={name}"),
-            None => said,
-        }
-    }
 }
 
 impl NodeSight {

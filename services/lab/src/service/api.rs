@@ -84,11 +84,12 @@ impl App {
 
     /// The run of this name, of this process or an older one.
     async fn run(&self, id: &RunId) -> Result<Shown, Error> {
-        if let Some(run) = self.book.get(id) {
-            return Ok(run);
-        }
-        let (root, id) = (self.root.clone(), id.clone());
-        let found = spawn_blocking(move || shelf::read(&root, &id)).await;
+        let (root, id, ours) = (self.root.clone(), id.clone(), self.book.get(id));
+        let found = spawn_blocking(move || match ours {
+            Some(run) => Some(shelf::renewed(&root, run)),
+            None => shelf::read(&root, &id),
+        });
+        let found = found.await;
         found.map_err(Error::internal)?.ok_or_else(no_run)
     }
 
@@ -172,14 +173,20 @@ async fn runs(
         return Err(Error::unprocessable(detail));
     }
     let limit = usize::try_from(limit).map_err(Error::internal)?;
-    let mut all = app.book.all();
+    let ours = app.book.all();
     let root = app.root.clone();
-    let past = spawn_blocking(move || shelf::newest(&root, limit)).await;
-    for old in past.map_err(Error::internal)?.map_err(Error::internal)? {
-        if !all.iter().any(|run| run.run == old.run) {
-            all.push(old);
+    let all = spawn_blocking(move || {
+        let ours = ours.into_iter().map(|run| shelf::renewed(&root, run));
+        let mut all: Vec<Shown> = ours.collect();
+        for old in shelf::newest(&root, limit)? {
+            if !all.iter().any(|run| run.run == old.run) {
+                all.push(old);
+            }
         }
-    }
+        anyhow::Ok(all)
+    });
+    let all = all.await.map_err(Error::internal)?;
+    let mut all = all.map_err(Error::internal)?;
     all.sort_by(|a, b| (b.created_at, &b.run).cmp(&(a.created_at, &a.run)));
     all.truncate(limit);
     for run in &mut all {

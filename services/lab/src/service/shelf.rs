@@ -1,38 +1,15 @@
 //! Runs of experiments that this process does not know from its own doing, read from their folders.
 
-use std::fmt;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
-
-use chrono::{DateTime, Utc};
-use serde::Deserialize;
 
 use super::shown::{Shown, State};
 use crate::audit::Verdict;
-use crate::experiment::journal::{self, Expectation, Outcome, Sample};
+use crate::experiment::journal::{self, Expectation, Journal, Outcome};
 use crate::report;
 use crate::run::{RunDir, RunId};
 
 /// How a run of a load alone is called: it is no experiment.
 const LOAD: &str = "load";
-
-/// Of a journal what is shown.
-#[derive(Debug, Deserialize)]
-struct Journal {
-    title: String,
-    ended_at: DateTime<Utc>,
-    #[serde(default)]
-    samples: Vec<Sample>,
-    audit: Audit,
-    expectations: Vec<Expectation>,
-    outcome: Outcome,
-}
-
-#[derive(Debug, Deserialize)]
-struct Audit {
-    reasons: Vec<String>,
-}
 
 /// The run of this name; none: there is no such run of an experiment.
 pub fn read(root: &Path, id: &RunId) -> Option<Shown> {
@@ -54,34 +31,44 @@ fn shown(run: &RunDir) -> Option<Shown> {
     let mut shown = Shown::new(meta.run.clone(), name, "", twin, meta.seed);
     shown.created_at = meta.created_at;
     shown.report = page(run);
-    let text = match fs::read(run.path(journal::FILE)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            shown.state = State::Unfinished;
-            return Some(shown);
+    match journal::read(run) {
+        Ok(None) => shown.state = State::Unfinished,
+        Err(error) => return Some(damaged(shown, &error)),
+        Ok(Some(journal)) => {
+            shown.state = State::Done;
+            shown.title.clone_from(&journal.title);
+            shown.ended_at = Some(journal.ended_at);
+            shown.counts = journal.samples.last().copied();
+            judge(&mut shown, journal);
         }
-        Err(error) => return Some(damaged(shown, &error)),
-    };
-    let journal: Journal = match serde_json::from_slice(&text) {
-        Ok(journal) => journal,
-        Err(error) => return Some(damaged(shown, &error)),
-    };
-    shown.state = State::Done;
-    shown.verdict = journal::verdict(&journal.expectations);
-    shown.title = journal.title;
-    shown.ended_at = Some(journal.ended_at);
-    shown.counts = journal.samples.last().copied();
-    shown.outcome = Some(journal.outcome);
-    shown.reasons = reasons(journal.audit.reasons, &journal.expectations);
+    }
     Some(shown)
 }
 
-/// One whose journal cannot be read: nobody can say what it came to.
-fn damaged(mut shown: Shown, why: &dyn fmt::Display) -> Shown {
+/// What it came to, as the report of the run has it.
+fn judge(shown: &mut Shown, journal: Journal) {
+    shown.verdict = Some(journal.verdict());
+    shown.outcome = Some(journal.outcome);
+    shown.reasons = reasons(journal.audit.reasons, &journal.expectations);
+}
+
+/// One that this process played to its end, with what a later audit found.
+pub fn renewed(root: &Path, mut shown: Shown) -> Shown {
+    if shown.state == State::Done
+        && let Ok(run) = RunDir::open(root, &shown.run)
+        && let Ok(Some(journal)) = journal::read(&run)
+    {
+        judge(&mut shown, journal);
+    }
+    shown
+}
+
+/// One whose files cannot be read: nobody can say what it came to.
+fn damaged(mut shown: Shown, why: &anyhow::Error) -> Shown {
     shown.state = State::Damaged;
     shown.verdict = Some(Verdict::Inconclusive);
     shown.outcome = Some(Outcome::Inconclusive);
-    shown.reasons = vec![format!("{} is damaged: {why}", journal::FILE)];
+    shown.reasons = vec![format!("{why:#}")];
     shown
 }
 
@@ -102,9 +89,10 @@ pub fn page(run: &RunDir) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::fs;
 
     use super::*;
+    use crate::report::made::passed;
     use crate::run::Meta;
     use crate::run::tests::Root;
 
@@ -120,15 +108,21 @@ mod tests {
         root.run("a-load");
         run(&root, "unfinished", "x");
         let done = run(&root, "done", "x (twin)");
-        let expectation = |what: &str, found: &str, met| json!({"what": what, "wanted": "w", "found": found, "met": met});
-        let journal = json!({
-            "title": "X", "ended_at": "2026-11-21T09:15:59Z", "outcome": "NotAsExpected",
-            "samples": [{"at_ms": 1, "offered": 9, "accepted": 8, "processed": 7, "failed": 0, "redelivered": 0,
-                "ready": 1, "unacked": 0, "outbox": null}],
-            "audit": {"verdict": "PASS", "reasons": ["because"], "more": 1},
-            "expectations": [expectation("verdict", "FAIL", true), expectation("figure", "12 s", false)],
-        });
-        fs::write(done.path(journal::FILE), journal.to_string()).unwrap();
+        let expectation = |what: &str, found: &str, met| Expectation {
+            what: what.to_owned(),
+            wanted: "w".to_owned(),
+            found: found.to_owned(),
+            met,
+            beyond: false,
+        };
+        let mut journal = passed();
+        journal.outcome = Outcome::NotAsExpected;
+        journal.audit.reasons = vec!["because".to_owned()];
+        journal.expectations = vec![
+            expectation("verdict", "FAIL", true),
+            expectation("figure", "12 s", false),
+        ];
+        journal.write(&done).unwrap();
         fs::write(done.path(report::PAGE), "page").unwrap();
 
         let all = newest(&root.0, 10).unwrap();
@@ -142,7 +136,7 @@ mod tests {
         assert_eq!(done.verdict, Some(Verdict::Fail));
         assert_eq!(done.reasons, ["because", "figure: wanted w, found 12 s"]);
         assert_eq!(done.report.as_deref(), Some("/lab/runs/done/report.html"));
-        assert_eq!(done.counts.map(|counts| counts.accepted), Some(8));
+        assert_eq!(done.counts.map(|counts| counts.accepted), Some(1_900));
         assert_eq!(all[1].state, State::Unfinished);
         assert_eq!(newest(&root.0, 1).unwrap().len(), 1);
         let torn = run(&root, "torn", "x");
@@ -151,10 +145,45 @@ mod tests {
         assert_eq!(shown.state, State::Damaged);
         assert_eq!(shown.verdict, Some(Verdict::Inconclusive));
         assert!(
-            shown.reasons[0].starts_with("journal.json is damaged: "),
+            shown.reasons[0].contains("journal.json is damaged"),
             "{shown:?}"
         );
         assert_eq!(read(&root.0, &"a-load".parse().unwrap()), None);
         assert_eq!(read(&root.0, &"nobody".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_later_audit_counts_here_as_in_the_report() {
+        let root = Root::new();
+        let one = run(&root, "one", "x");
+        let mut journal = passed();
+        journal.expectations[0].what = journal::VERDICT.to_owned();
+        journal.write(&one).unwrap();
+        // as this process keeps it that played it
+        let kept = read(&root.0, one.id()).unwrap();
+        assert_eq!(kept.verdict, Some(Verdict::Pass));
+        let mut later = journal.audit.clone();
+        later.audited_at += chrono::Duration::seconds(10);
+        later.verdict = Verdict::Fail;
+        later.reasons = vec!["3 messages are lost".to_owned()];
+        later.write(&one).unwrap();
+        let wanted = report::Known::read(&one).unwrap();
+        assert_eq!(wanted.verdict(), Some(Verdict::Fail));
+        for shown in [
+            read(&root.0, one.id()).unwrap(),
+            newest(&root.0, 1).unwrap().remove(0),
+            renewed(&root.0, kept),
+        ] {
+            assert_eq!(shown.verdict, wanted.verdict());
+            assert_eq!(shown.outcome, Some(Outcome::NotAsExpected));
+            assert_eq!(
+                shown.reasons,
+                ["3 messages are lost", "verdict: wanted PASS, found FAIL"]
+            );
+        }
+        // nobody can say which of two counts if one cannot be read: here as there
+        fs::write(one.path(crate::audit::report::FILE), "{").unwrap();
+        assert!(report::Known::read(&one).is_err());
+        assert_eq!(read(&root.0, one.id()).unwrap().state, State::Damaged);
     }
 }

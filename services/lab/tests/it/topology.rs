@@ -1,9 +1,11 @@
 //! What is declared on the broker is what the code says, and a clash is named, not looped over.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lapin::{
-    options::QueueDeclareOptions,
+    ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 use serde_json::json;
@@ -112,12 +114,14 @@ async fn each_role_has_its_own_connection_named_after_its_node() {
     .await;
 }
 
-/// Declares a classic queue of this name, as somebody else might.
-async fn declare_classic(world: &World, name: &str) {
+/// Declares a queue of this name, as somebody else might.
+async fn declare_as(world: &World, name: &str, arguments: &[(&'static str, AMQPValue)]) {
     let (connection, channel) = world.broker.channel().await.unwrap();
-    let mut arguments = FieldTable::default();
-    let classic = AMQPValue::LongString("classic".into());
-    arguments.insert("x-queue-type".into(), classic);
+    let arguments = arguments.iter().cloned();
+    let arguments: BTreeMap<_, _> = arguments
+        .map(|(name, value)| (name.into(), value))
+        .collect();
+    let arguments = FieldTable::from(arguments);
     let options = QueueDeclareOptions {
         durable: true,
         ..Default::default()
@@ -127,8 +131,20 @@ async fn declare_classic(world: &World, name: &str) {
     connection.close(200, "declared".into()).await.unwrap();
 }
 
-/// Runs a node that does not fit the broker to its end.
-async fn assert_told(program: Program, queue: &str, setting: &str) {
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+async fn declare_classic(world: &World, name: &str) {
+    declare_as(world, name, &[("x-queue-type", text("classic"))]).await;
+}
+
+/// Runs a node that does not fit the broker to its end; returns what it is told to do.
+async fn assert_told(program: Program, queue: &str, setting: &str) -> String {
+    assert_blamed(program, &format!("queue {queue:?}"), setting).await
+}
+
+async fn assert_blamed(program: Program, what: &str, setting: &str) -> String {
     let program = program
         .env("LISTEN", "127.0.0.1:0")
         .env("OPS_LISTEN", "127.0.0.1:0");
@@ -136,19 +152,122 @@ async fn assert_told(program: Program, queue: &str, setting: &str) {
     assert_eq!(status.code(), Some(2), "as for any wrong setting: {log}");
     // Not tried again and again.
     assert!(log.matches("exists on the broker").count() < 10, "{log}");
-    let start = format!("wrong setting {setting}: queue {queue:?} exists on the broker");
+    let start = format!("wrong setting {setting}: {what} exists on the broker");
     let line = log.lines().find(|line| line.starts_with(&start));
     let line = line.unwrap_or_else(|| panic!("{log}"));
     let remedy = line.split(" with other properties ").nth(1);
     assert!(remedy.is_some_and(|text| text.contains(setting)), "{line}");
+    line.to_owned()
 }
 
 #[tokio::test]
 async fn a_queue_of_another_type_is_named_with_the_remedy_and_the_node_ends() {
     let world = World::new().await;
-    declare_classic(&world, "messages").await;
+    let classic = [
+        ("x-queue-type", text("classic")),
+        ("x-dead-letter-exchange", text("messages.dead")),
+        ("x-dead-letter-routing-key", text("messages.dead")),
+        ("x-overflow", text("reject-publish")),
+    ];
+    declare_as(&world, "messages", &classic).await;
     for program in [world.sender("sender-1"), world.receiver("receiver-1")] {
         assert_told(program, "messages", "QUEUE_TYPE").await;
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_blamed_on_what_decides_on_it_and_on_nothing_else() {
+    // an exchange has nothing to do with the type of a queue
+    for name in ["messages", "messages.dead"] {
+        let world = World::new().await;
+        let (connection, channel) = world.broker.channel().await.unwrap();
+        let declared = channel.exchange_declare(
+            name.into(),
+            ExchangeKind::Fanout,
+            ExchangeDeclareOptions::default(),
+            FieldTable::default(),
+        );
+        declared.await.unwrap();
+        connection.close(200, "declared".into()).await.unwrap();
+        let what = format!("exchange {name:?}");
+        let told = assert_blamed(world.sender("sender-1"), &what, "AMQP_URL").await;
+        assert!(
+            !told.contains("QUEUE_TYPE") && !told.contains("WITHOUT"),
+            "{told}"
+        );
+        assert!(
+            told.contains("queues and what waits in them stay"),
+            "{told}"
+        );
+    }
+    // a property that none of ours decides on, and a queue that is always quorum
+    let world = World::new().await;
+    let theirs = [
+        ("x-queue-type", text("quorum")),
+        ("x-max-length", AMQPValue::LongLongInt(9)),
+        ("x-delivery-limit", AMQPValue::LongLongInt(1_000)),
+        ("x-dead-letter-exchange", text("messages.dead")),
+        ("x-dead-letter-routing-key", text("messages.dead")),
+        ("x-dead-letter-strategy", text("at-least-once")),
+        ("x-overflow", text("reject-publish")),
+    ];
+    declare_as(&world, "messages", &theirs).await;
+    let told = assert_told(world.sender("sender-1"), "messages", "AMQP_URL").await;
+    assert!(!told.contains("QUEUE_TYPE"), "{told}");
+    let world = World::new().await;
+    declare_classic(&world, "messages.dead").await;
+    let told = assert_told(world.sender("sender-1"), "messages.dead", "AMQP_URL").await;
+    assert!(
+        !told.contains("QUEUE_TYPE") && !told.contains("WITHOUT"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn another_node_with_other_settings_is_told_of_the_setting_that_differs() {
+    for (first, second, queue, blamed) in [
+        (
+            ("QUEUE_TYPE", "classic"),
+            ("QUEUE_TYPE", "quorum"),
+            "messages",
+            "QUEUE_TYPE",
+        ),
+        (
+            ("QUEUE_TYPE", "quorum"),
+            ("QUEUE_TYPE", "classic"),
+            "messages",
+            "QUEUE_TYPE",
+        ),
+        (
+            ("WITHOUT", "dead-lettering"),
+            ("WITHOUT", ""),
+            "messages",
+            "WITHOUT",
+        ),
+        (
+            ("WITHOUT", ""),
+            ("WITHOUT", "dead-lettering"),
+            "messages",
+            "WITHOUT",
+        ),
+        (
+            ("WITHOUT", ""),
+            ("WITHOUT", "safe-dead-lettering"),
+            "messages",
+            "WITHOUT",
+        ),
+        (
+            ("WITHOUT", ""),
+            ("WITHOUT", "reject-publish"),
+            "messages.dead",
+            "WITHOUT",
+        ),
+    ] {
+        let world = World::new().await;
+        let receiver = world.receiver("receiver-1").env(first.0, first.1);
+        ready(&receiver.start().await).await;
+        let other = world.receiver("receiver-2").env(second.0, second.1);
+        assert_told(other, queue, blamed).await;
     }
 }
 

@@ -95,6 +95,8 @@ pub struct Stage {
     injector: Injector,
     client: Client,
     cast: Arc<Mutex<Cast>>,
+    /// The flags that mean this stack.
+    flags: String,
 }
 
 impl Stage {
@@ -113,7 +115,8 @@ impl Stage {
     pub async fn elsewhere(root: &Path, elsewhere: &Elsewhere) -> Result<Option<(Self, Place)>> {
         if let Some(project) = elsewhere.project().await? {
             let compose = compose::Compose::prepare(root, elsewhere, project).await?;
-            return Ok(Some((Self::on(compose).unbroken()?, Place::Compose)));
+            let stage = Self::on(compose).meant_by(elsewhere).unbroken()?;
+            return Ok(Some((stage, Place::Compose)));
         }
         let Some(gateway) = &elsewhere.gateway else {
             return Ok(None);
@@ -123,7 +126,18 @@ impl Stage {
         let told = told.map_err(|why| Usage(format!("the stack cannot be used: {why:#}")))?;
         let inside = inside::Inside::prepare(root, elsewhere, sight)?;
         let place = Place::Inside(Box::new(told));
-        Ok(Some((Self::on(inside).unbroken()?, place)))
+        let stage = Self::on(inside).meant_by(elsewhere).unbroken()?;
+        Ok(Some((stage, place)))
+    }
+
+    fn meant_by(mut self, elsewhere: &Elsewhere) -> Self {
+        self.flags = elsewhere.flags();
+        self
+    }
+
+    /// The flags by which a command means this stack; empty: it is one of its own.
+    pub fn elsewhere_flags(&self) -> &str {
+        &self.flags
     }
 
     /// Nothing is played on a stack that somebody has broken, nor is it healed behind his back.
@@ -142,6 +156,7 @@ impl Stage {
             scenery: Arc::new(scenery),
             client: Client::new(),
             cast: Arc::default(),
+            flags: String::new(),
         }
     }
 

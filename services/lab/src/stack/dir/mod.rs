@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::ports::{self, Reserved};
 pub use lock::{Lock, holder, is_held, lock};
-pub use shell::{called, command, default_root, quoted, real};
+pub use shell::{called, command, default_root, is_service, quoted, real};
 
 /// Passwords made once per folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -256,18 +256,28 @@ pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
 
 /// Writes a file that only its owner may read, as a whole or not at all.
 pub fn write_secret(path: &Path, text: &str) -> Result<()> {
-    let fresh = path.with_extension("new");
-    let _ = fs::remove_file(&fresh);
+    write_whole(path, text, 0o600)
+}
+
+/// Writes a file with these rights, as a whole or not at all: who reads it meanwhile, and who looks after a crash, finds
+/// the old or the new one. Two that write at once do not mix.
+pub fn write_whole(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let fresh = path.with_extension(format!("{:08x}.new", rand::random::<u32>()));
     let write = || -> std::io::Result<()> {
         let mut file = File::options()
             .create_new(true)
             .write(true)
-            .mode(0o600)
+            .mode(mode)
             .open(&fresh)?;
         file.write_all(text.as_bytes())?;
+        file.sync_all()?;
         fs::rename(&fresh, path)
     };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    let written = write();
+    if written.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
@@ -347,6 +357,39 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_the_old_or_the_new_one_whoever_writes_at_once() {
+        let root = fresh();
+        make_folder(&root, 0o700).unwrap();
+        let path = root.join("audit.json");
+        let texts = ["a", "b"].map(|letter| letter.repeat(200_000));
+        write_whole(&path, &texts[0], 0o644).unwrap();
+        std::thread::scope(|scope| {
+            for text in &texts {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        write_whole(path, text, 0o644).unwrap();
+                        let found = fs::read_to_string(path).unwrap();
+                        assert!(texts_are(&found), "{} bytes", found.len());
+                    }
+                });
+            }
+        });
+        let left = fs::read_dir(&root).unwrap().count();
+        assert_eq!(left, 1, "nothing is left beside it");
+        // what cannot be put in its place leaves nothing either
+        fs::create_dir_all(root.join("taken/x")).unwrap();
+        write_whole(&root.join("taken"), "x", 0o644).unwrap_err();
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 2);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    fn texts_are(found: &str) -> bool {
+        let first = found.as_bytes().first();
+        found.len() == 200_000 && found.bytes().all(|byte| Some(&byte) == first)
     }
 
     #[test]

@@ -21,6 +21,11 @@ pub fn called(by: String) {
     let _ = CALLED.set(by);
 }
 
+/// Whether this program is a service of Compose, whose environment says which stack is meant.
+pub fn is_service() -> bool {
+    CALLED.get().is_some()
+}
+
 /// How to say a `lab` command about the stack in this folder, to be pasted into a shell.
 pub fn command(root: &Path, rest: &str) -> String {
     if let Some(called) = CALLED.get() {
