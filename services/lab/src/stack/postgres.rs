@@ -172,6 +172,8 @@ impl Program for Postgres {
         // no socket file: its path would be too long in many folders
         set("unix_socket_directories=");
         set("max_connections=500");
+        // the outbox is vacuumed as it works, not once a minute
+        set("autovacuum_naptime=5s");
         set("password_encryption=scram-sha-256");
         set("timezone=UTC");
         set("log_line_prefix=%m %a ");
