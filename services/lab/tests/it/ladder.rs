@@ -212,5 +212,7 @@ async fn a_rung_keeps_what_a_classic_queue_refuses_to_take_back_also_when_the_br
     world.make_room().await;
     world.servers.kill(Server::RabbitMq).await;
     world.servers.start_again(Server::RabbitMq).await;
+    // What it was told right before it was killed it may have forgotten.
+    world.make_room().await;
     world.drained(2 * LIMIT).await.assert_exactly_once(2);
 }
