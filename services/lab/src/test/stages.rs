@@ -220,8 +220,14 @@ fn servers(run: &Run) -> Result<Value> {
         .context("the servers do not run")
 }
 
+/// With the servers, and more tests at once than there are cores: most of a test is waiting.
 fn with_servers(mut command: Command, addresses: &Value) -> Command {
     command.env(TEST_SERVERS, addresses.to_string());
+    let threads = "RUST_TEST_THREADS";
+    if std::env::var_os(threads).is_none() {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        command.env(threads, (cores + cores.div_ceil(2)).to_string());
+    }
     command
 }
 
