@@ -60,7 +60,8 @@ pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
     put(course, &name, 1, &outcome);
 
     let what = messages(course.size.text, 1);
-    let pace = Pace::open(most_connections, at_half_load / 2.0, course.size.window);
+    let pace = Pace::open(most_connections, at_half_load / 2.0, course.size.window)
+        .after(course.size.warm);
     let outcome = offer(sender, &what, pace).await?.all_right()?;
     let name = format!("half of the load, {most_connections} connections");
     put(course, &name, 1, &outcome);

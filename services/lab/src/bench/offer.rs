@@ -142,6 +142,15 @@ impl Pace {
         }
     }
 
+    /// What ends in this time before is not counted: connections are opened then.
+    pub(super) fn after(self, warm: Duration) -> Self {
+        Self {
+            length: warm + self.length,
+            warm,
+            ..self
+        }
+    }
+
     fn due(&self, number: u64) -> Duration {
         self.rate.map_or(Duration::ZERO, |rate| {
             Duration::from_secs_f64(real(number) / rate)

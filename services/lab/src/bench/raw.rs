@@ -64,9 +64,15 @@ pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
         sheet.add(Scenario::Raw, &name, Unit::PerSecond, consumed);
         let name = format!("both at once, acks {word}");
         sheet.add(Scenario::Raw, &name, Unit::PerSecond, together);
+        // What finishes together is acked together by our receivers too. How many that are depends on the load, so both ways
+        // are limits.
+        let [alone, both] = match acks {
+            Acks::Multiple => ["raw-consume", "raw"],
+            Acks::OneByOne => ["raw-consume-acks-one-by-one", "raw-acks-one-by-one"],
+        };
+        sheet.role(alone, course.round, consumed);
+        sheet.role(both, course.round, together);
         if acks == Acks::OneByOne {
-            sheet.role("raw-consume", course.round, consumed);
-            sheet.role("raw", course.round, together);
             sheet.budget("raw, published and consumed", &split);
         }
     }
