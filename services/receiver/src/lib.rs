@@ -88,7 +88,7 @@ pub fn run(
         max_deliveries: config.max_deliveries,
         retry: retry(config, &broker, &fail_points, lifecycle),
     };
-    let (processor, committer) = processor::processor(
+    let (processor, looker, committer) = processor::processor(
         pool.clone(),
         node.name.clone(),
         work,
@@ -139,7 +139,11 @@ pub fn run(
     let links = vec![link, parking_link];
     let rabbitmq = broker_part::follow(parts.part("rabbitmq"), links, stopping);
     lifecycle.spawn("broker state", rabbitmq);
-    // These two end with the last delivery, which is after the stop.
+    // These end with the last delivery, which is after the stop.
+    lifecycle.spawn_once("looks", async move {
+        looker.run().await;
+        Ok(())
+    });
     lifecycle.spawn_once("effects", async move {
         committer.run().await;
         Ok(())

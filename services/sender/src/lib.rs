@@ -28,7 +28,7 @@ use std::{
 use axum::Router;
 use daemon::{lifecycle::Lifecycle, ops::Told, process::Process};
 use messaging::{
-    bounded,
+    Kept, bounded,
     guarantee::Guarantee,
     send::{
         self,
@@ -90,7 +90,7 @@ pub fn run(
     let since = Arc::new(AtomicI64::new(0));
     let (submissions, committer) = submit::submissions();
     let store = store::Store {
-        pool: pool.clone(),
+        connection: Kept::new(pool.clone()),
         node: node.name.clone(),
         outbox_max: config.outbox_max,
         handover,

@@ -12,6 +12,7 @@ use std::{
 use chaos::FailPoints;
 use group_commit::Committer;
 use messaging::{
+    Kept,
     envelope::Envelope,
     message::{KIND, Message},
     send::{
@@ -19,8 +20,11 @@ use messaging::{
         relay::{Handover, Reservation},
     },
 };
-use sqlx::{PgPool, Postgres, Transaction};
-use tokio::sync::watch;
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -40,7 +44,7 @@ const STORE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The loop that stores submissions.
 pub struct Store {
-    pub(crate) pool: PgPool,
+    pub(crate) connection: Kept,
     pub(crate) node: String,
     pub(crate) outbox_max: u64,
     pub(crate) handover: Handover,
@@ -52,9 +56,13 @@ pub struct Store {
 
 impl Store {
     /// Stores submissions until nobody can hand any in.
-    pub(crate) async fn run(self, mut submissions: Committer<Submission, Answer>) {
+    pub(crate) async fn run(mut self, mut submissions: Committer<Submission, Answer>) {
         let messages = |submission: &Submission| submission.texts.len();
-        while let Some((group, answers)) = submissions.next_weighed(GROUP, messages).await {
+        while let Some((group, answers)) = self
+            .connection
+            .while_waiting(submissions.next_weighed(GROUP, messages))
+            .await
+        {
             let results = match self.store(&group).await {
                 Ok(results) => results,
                 // Something about one of them: each alone.
@@ -73,7 +81,7 @@ impl Store {
     }
 
     /// One after the other, until the database is away: nobody after that has to wait to hear it.
-    async fn each_alone(&self, group: &[Submission]) -> Vec<Answer> {
+    async fn each_alone(&mut self, group: &[Submission]) -> Vec<Answer> {
         let mut results: Vec<Answer> = Vec::with_capacity(group.len());
         for submission in group {
             match self.store(std::slice::from_ref(submission)).await {
@@ -92,13 +100,15 @@ impl Store {
         results
     }
 
-    async fn store(&self, group: &[Submission]) -> Result<Vec<Answer>, StoreError> {
+    async fn store(&mut self, group: &[Submission]) -> Result<Vec<Answer>, StoreError> {
+        let until = Instant::now() + STORE_LIMIT;
+        let late = |_| StoreError::Away("no answer in time".to_owned());
+        let taken = timeout_at(until, self.connection.take()).await;
+        let mut connection = taken.map_err(late)?.map_err(StoreError::before_commit)?;
         let reservation = self.handover.reserve();
-        let prepare = self.prepare(group, reservation.as_ref().map(Reservation::lease));
-        let (tx, answers, rows) = match tokio::time::timeout(STORE_LIMIT, prepare).await {
-            Ok(prepared) => prepared?,
-            Err(_) => return Err(StoreError::Away("no answer in time".to_owned())),
-        };
+        let lease = reservation.as_ref().map(Reservation::lease);
+        let prepare = self.prepare(&mut connection, group, lease);
+        let (tx, answers, rows) = timeout_at(until, prepare).await.map_err(late)??;
         let name = "submit.before_commit";
         if let Err(injected) = self.fail_points.hit(name).await {
             // Nothing may be left to chance: say what was done, not what was meant.
@@ -107,13 +117,16 @@ impl Store {
         }
         if rows.is_empty() {
             // Only repetitions: nothing to commit, and the lock on the outbox, if any, must go.
-            let _ = tokio::time::timeout(STORE_LIMIT, tx.rollback()).await;
+            if let Ok(Ok(())) = tokio::time::timeout(STORE_LIMIT, tx.rollback()).await {
+                self.connection.put(connection);
+            }
             return Ok(answers);
         }
         match tokio::time::timeout(STORE_LIMIT, tx.commit()).await {
             Ok(committed) => committed.map_err(StoreError::at_commit)?,
             Err(_) => return Err(StoreError::Unknown("no answer to the commit".to_owned())),
         }
+        self.connection.put(connection);
         self.since.fetch_add(
             i64::try_from(rows.len()).unwrap_or(i64::MAX),
             Ordering::Relaxed,
@@ -132,12 +145,14 @@ impl Store {
 
 impl Store {
     /// Everything but the commit: the answers that will be true after it, and the rows to publish.
-    async fn prepare(
+    async fn prepare<'c>(
         &self,
+        connection: &'c mut PgConnection,
         group: &[Submission],
         lease: Option<Uuid>,
-    ) -> Result<(Transaction<'static, Postgres>, Vec<Answer>, Vec<Envelope>), StoreError> {
-        let mut tx = self.pool.begin().await.map_err(StoreError::before_commit)?;
+    ) -> Result<(Transaction<'c, Postgres>, Vec<Answer>, Vec<Envelope>), StoreError> {
+        let begin = connection.begin().await;
+        let mut tx = begin.map_err(StoreError::before_commit)?;
         let room = self.room(&mut tx, group).await?;
         let ids: Vec<Vec<Uuid>> = group
             .iter()

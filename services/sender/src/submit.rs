@@ -62,7 +62,7 @@ impl Submissions {
     /// Waits until the submission is committed, or is known or feared not to be.
     pub async fn submit(&self, submission: Submission) -> Answer {
         self.0
-            .commit(submission)
+            .hand_in(submission)
             .await
             .unwrap_or(Err(SubmitError::Unknown))
     }

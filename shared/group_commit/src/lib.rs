@@ -1,6 +1,6 @@
-//! Many callers, one commit.
+//! Many callers, one commit, or one query.
 //!
-//! Callers hand items over with [`Group::commit`] and wait for their own answer. One loop takes
+//! Callers hand items over with [`Group::hand_in`] and wait for their own answer. One loop takes
 //! everything that gathered while it was busy ([`Committer::next`]), does it in one transaction and
 //! answers each caller. There is no artificial delay: a lone item is taken at once, and a group only
 //! grows because the previous commit is still running.
@@ -37,7 +37,7 @@ impl<T, R> Clone for Group<T, R> {
 impl<T, R> Group<T, R> {
     /// Hands `item` over and waits for its answer. Waits for room first when as many items as the
     /// capacity are waiting already.
-    pub async fn commit(&self, item: T) -> Result<R, Closed> {
+    pub async fn hand_in(&self, item: T) -> Result<R, Closed> {
         let (answer, answered) = oneshot::channel();
         self.entries
             .send(Entry { item, answer })
@@ -67,6 +67,15 @@ impl<R> Answers<R> {
         for (answer, result) in self.0.into_iter().zip(results) {
             // A caller that stopped waiting needs no answer.
             let _ = answer.send(result);
+        }
+    }
+}
+
+impl<R: Clone> Answers<R> {
+    /// Gives every caller the same answer.
+    pub fn send_to_all(self, result: &R) {
+        for answer in self.0 {
+            let _ = answer.send(result.clone());
         }
     }
 }
@@ -123,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn items_that_gather_during_a_commit_travel_together() {
         let (group, mut committer) = group_commit::<u32, u32>(16);
-        let callers = futures::future::join_all((0..5).map(|n| group.commit(n)));
+        let callers = futures::future::join_all((0..5).map(|n| group.hand_in(n)));
         let commits = async {
             let (items, answers) = committer.next(3).await.unwrap();
             assert_eq!(items, [0, 1, 2], "no more than `most`");
@@ -140,13 +149,13 @@ mod tests {
     async fn a_caller_learns_that_the_loop_is_gone() {
         let (group, committer) = group_commit::<u32, u32>(1);
         drop(committer);
-        assert_eq!(group.commit(1).await, Err(Closed));
+        assert_eq!(group.hand_in(1).await, Err(Closed));
     }
 
     #[tokio::test]
     async fn an_item_of_a_cancelled_caller_is_still_taken() {
         let (group, mut committer) = group_commit::<u32, u32>(1);
-        let caller = group.commit(7);
+        let caller = group.hand_in(7);
         tokio::select! { biased; _ = caller => unreachable!(), () = std::future::ready(()) => {} }
         let (items, answers) = committer.next(1).await.unwrap();
         answers.send(vec![0]);
@@ -161,14 +170,14 @@ mod tests {
             let (_, answers) = committer.next(1).await.unwrap();
             answers.send(vec![]);
         };
-        let _ = tokio::join!(group.commit(1), commit);
+        let _ = tokio::join!(group.hand_in(1), commit);
     }
 
     #[tokio::test]
     async fn a_group_is_not_heavier_than_it_may_be_and_nothing_is_left_behind() {
         let (group, mut committer) = group_commit::<usize, usize>(16);
         let callers =
-            futures::future::join_all([3, 4, 9, 50, 1, 1].map(|weight| group.commit(weight)));
+            futures::future::join_all([3, 4, 9, 50, 1, 1].map(|weight| group.hand_in(weight)));
         let commits = async {
             for expected in [vec![3, 4], vec![9], vec![50], vec![1, 1]] {
                 let (items, answers) = committer.next_weighed(10, |weight| *weight).await.unwrap();

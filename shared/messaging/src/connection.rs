@@ -30,6 +30,10 @@ use crate::{
 /// Deadline of one exchange with the broker that answers at once when all is well.
 pub const RPC_LIMIT: Duration = Duration::from_secs(5);
 
+/// Bytes of the largest frame, unless the URL says otherwise; a longer body travels in several. The library keeps room for 64
+/// of them for each connection: with the broker's 128 KiB that is 8 MiB.
+const FRAME_MAX: u32 = 32 * 1024;
+
 /// How to reach the broker, and what is declared there.
 #[derive(Debug, Clone, Args)]
 pub struct BrokerArgs {
@@ -78,6 +82,7 @@ impl Broker {
             "not an AMQP URL like amqp://user:password@host:5672/vhost".to_owned()
         })?;
         uri.query.heartbeat = Some(heartbeat(args));
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
         uri.query.connection_timeout = u64::try_from(RPC_LIMIT.as_millis()).ok();
         Ok(Self {
             uri,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chaos::FailPoints;
 use group_commit::Committer;
-use sqlx::PgPool;
+use sqlx::Connection;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -13,14 +13,14 @@ use super::{
     inbox::{Admitted, Inbox},
     patience::Fault,
 };
-use crate::bounded;
+use crate::{Kept, bounded};
 
 /// Most effects in one commit.
 pub(super) const GROUP: usize = 500;
 
 /// The loop that commits effects.
 pub struct EffectCommitter<H: Handler> {
-    pub(super) pool: PgPool,
+    pub(super) connection: Kept,
     pub(super) handler: Arc<H>,
     pub(super) inbox: Inbox,
     pub(super) fail_points: FailPoints,
@@ -30,7 +30,11 @@ pub struct EffectCommitter<H: Handler> {
 impl<H: Handler> EffectCommitter<H> {
     /// Commits effects until the processor is gone.
     pub async fn run(mut self) {
-        while let Some((effects, answers)) = self.effects.next(GROUP).await {
+        while let Some((effects, answers)) = self
+            .connection
+            .while_waiting(self.effects.next(GROUP))
+            .await
+        {
             let results = match bounded(self.commit(&effects)).await {
                 Ok(admitted) => admitted.into_iter().map(Ok).collect(),
                 // The database is away, or the fault is this one effect's own.
@@ -53,8 +57,9 @@ impl<H: Handler> EffectCommitter<H> {
     }
 
     /// The inbox rows and the effects of those that are new, in one commit.
-    async fn commit(&self, effects: &[Arc<Effect<H>>]) -> Result<Vec<Admitted>, sqlx::Error> {
-        let mut tx = self.pool.begin().await?;
+    async fn commit(&mut self, effects: &[Arc<Effect<H>>]) -> Result<Vec<Admitted>, sqlx::Error> {
+        let mut connection = self.connection.take().await?;
+        let mut tx = connection.begin().await?;
         let ids: Vec<Uuid> = effects.iter().map(|e| e.received.inbox_id).collect();
         let admitted = self.inbox.admit(&mut tx, &ids).await?;
         let first: Vec<&Effect<H>> = effects
@@ -73,6 +78,7 @@ impl<H: Handler> EffectCommitter<H> {
             .map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
         let stored = first.len();
         tx.commit().await?;
+        self.connection.put(connection);
         self.handler.stored(stored);
         Ok(admitted)
     }

@@ -21,13 +21,14 @@ use lapin::{
     Channel,
     message::Delivery,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
+    types::{DeliveryTag, FieldTable},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
+    acks::{Acks, Left},
     manner::{Answer, Manner},
     patience::Held,
     settle::{Settle, settle},
@@ -135,15 +136,30 @@ impl<D: Deed> Consumer<D> {
         let mut deliveries = self.manner.deliveries(consumer, self.queue);
         let mut held = self.deed.held();
         let mut in_hand = FuturesUnordered::new();
+        let mut acks = Acks::default();
         let in_hand_gauge = metrics::gauge!(numbers::IN_HAND, "queue" => self.queue);
         loop {
             let paused = held.borrow_and_update().count > 0;
             #[expect(clippy::cast_precision_loss, reason = "bounded by the prefetch")]
-            in_hand_gauge.set(in_hand.len() as f64);
+            in_hand_gauge.set(acks.in_hand() as f64);
             tokio::select! {
-                Some(settled) = in_hand.next() => settled?,
+                Some(left) = in_hand.next() => {
+                    // The effects of one commit are done together, and so are their acks.
+                    let more = std::iter::from_fn(|| in_hand.next().now_or_never().flatten());
+                    let mut left = std::iter::once(left).chain(more);
+                    let ended: Result<(), Error> = left.try_for_each(|left| {
+                        let (tag, left) = left?;
+                        acks.end(tag, left);
+                        Ok(())
+                    });
+                    // Before an error: what is done need not come again.
+                    acks.send().await?;
+                    ended?;
+                }
                 Some(delivery) = deliveries.next(), if !paused => {
-                    in_hand.push(self.deliver(delivery?, stop));
+                    let delivery = delivery?;
+                    acks.begin(delivery.delivery_tag);
+                    in_hand.push(self.deliver(delivery, stop));
                 }
                 _ = held.changed() => {}
                 () = stop.cancelled() => break,
@@ -154,14 +170,21 @@ impl<D: Deed> Consumer<D> {
         while let Some(Some(Ok(delivery))) = deliveries.next().now_or_never() {
             settle(&delivery, Settle::Requeue(Duration::ZERO), stop).await?;
         }
-        while let Some(settled) = in_hand.next().await {
-            settled?;
+        while let Some(left) = in_hand.next().await {
+            let (tag, left) = left?;
+            acks.end(tag, left);
+            acks.send().await?;
         }
         in_hand_gauge.set(0.0);
         Ok(())
     }
 
-    async fn deliver(&self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
+    /// Sees one delivery to its answer, or to where only the ack is missing.
+    async fn deliver(
+        &self,
+        delivery: Delivery,
+        stop: &CancellationToken,
+    ) -> Result<(DeliveryTag, Left), Error> {
         let id = delivery
             .properties
             .message_id()
@@ -182,30 +205,27 @@ impl<D: Deed> Consumer<D> {
             match self.manner.answer {
                 Answer::AfterTheDeed => {
                     let answer = self.deed.deliver(&delivery, stop).await;
-                    self.settle(&delivery, answer, stop).await
+                    self.before_the_answer().await?;
+                    if answer == Settle::Ack {
+                        return Ok((delivery.delivery_tag, Left::ToAck(delivery.acker.clone())));
+                    }
+                    settle(&delivery, answer, stop).await?;
                 }
                 Answer::OnArrival => {
-                    self.settle(&delivery, Settle::Ack, stop).await?;
+                    self.before_the_answer().await?;
+                    settle(&delivery, Settle::Ack, stop).await?;
                     self.deed.deliver(&delivery, stop).await;
-                    Ok(())
                 }
             }
+            Ok((delivery.delivery_tag, Left::Settled))
         }
         .instrument(span)
         .await
     }
 
-    async fn settle(
-        &self,
-        delivery: &Delivery,
-        answer: Settle,
-        stop: &CancellationToken,
-    ) -> Result<(), Error> {
+    async fn before_the_answer(&self) -> Result<(), Error> {
         let name = "settle.before_ack";
-        self.fail_points
-            .hit(name)
-            .await
-            .map_err(|_| Error::Injected(name))?;
-        settle(delivery, answer, stop).await
+        let hit = self.fail_points.hit(name).await;
+        hit.map_err(|_| Error::Injected(name))
     }
 }

@@ -18,6 +18,8 @@ pub const VISIBLE_AFTER: Duration = Duration::from_millis(50);
 
 /// Most rows that wait to be written.
 const CAPACITY: usize = 4_096;
+/// How long rows of settled deliveries gather before they are written: each writing is a commit.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// How a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +143,14 @@ impl Recorder {
     /// Writes lines until every [`History`] is gone.
     pub async fn run(mut self) {
         let mut lines = Vec::new();
-        while self.lines.recv_many(&mut lines, 500).await > 0 {
+        while self.lines.recv_many(&mut lines, CAPACITY).await > 0 {
+            // What is still in hand is a trace: written before its node may die.
+            if lines.iter().all(|line| line.ended.is_some()) {
+                tokio::time::sleep(GATHER).await;
+            }
+            while let Ok(line) = self.lines.try_recv() {
+                lines.push(line);
+            }
             if let Err(error) = bounded(self.write(&lines)).await {
                 debug!(%error, "a piece of history is lost");
                 metrics::counter!(numbers::HISTORY_DROPPED)

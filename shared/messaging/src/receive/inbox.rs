@@ -3,18 +3,25 @@
 
 use std::collections::HashSet;
 
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::guarantee::{Guarantee, Without};
 
-/// What is known of a message before its work: one query.
+/// Whose delivery is asked about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) inbox_id: Uuid,
+    pub(super) message_id: Uuid,
+}
+
+/// What is known of a message before its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
-pub struct Known {
+pub(super) struct Known {
     /// Its effect is committed.
-    pub admitted: bool,
+    pub(super) admitted: bool,
     /// How often its work failed.
-    pub failures: i64,
+    pub(super) failures: i64,
 }
 
 /// What was stored: the first effect of the message, or nothing since it had one.
@@ -41,21 +48,20 @@ impl Inbox {
         }
     }
 
-    /// Looks before the work, so that a duplicate costs none and is never given up on.
+    /// Looks before the work, so that a duplicate costs none and is never given up on. The answers are in the order of
+    /// `asked`.
     pub(super) async fn look(
         self,
-        pool: &PgPool,
-        inbox_id: Uuid,
-        message_id: Uuid,
-    ) -> Result<Known, sqlx::Error> {
-        let known = look(pool, inbox_id, message_id).await?;
-        Ok(match self {
-            Self::Kept => known,
-            Self::Ignored => Known {
-                admitted: false,
-                ..known
-            },
-        })
+        connection: &mut PgConnection,
+        asked: &[Asked],
+    ) -> Result<Vec<Known>, sqlx::Error> {
+        let mut known = look(connection, asked).await?;
+        if let Self::Ignored = self {
+            for known in &mut known {
+                known.admitted = false;
+            }
+        }
+        Ok(known)
     }
 
     /// Says of each id whether this is its first effect, and remembers it.
@@ -82,14 +88,17 @@ impl Inbox {
     }
 }
 
-async fn look(pool: &PgPool, inbox_id: Uuid, message_id: Uuid) -> Result<Known, sqlx::Error> {
+/// By subqueries on purpose: for an `exists`, or a join, a plan made while the tables were empty reads all of them each time.
+async fn look(connection: &mut PgConnection, asked: &[Asked]) -> Result<Vec<Known>, sqlx::Error> {
     sqlx::query_as(
-        "select exists (select from inbox where message_id = $1) as admitted,
-                (select count(*) from failure where message_id = $2) as failures",
+        "select (select true from inbox where inbox.message_id = asked.inbox_id) is not null as admitted,
+                (select count(*) from failure where failure.message_id = asked.message_id) as failures
+           from unnest($1::uuid[], $2::uuid[]) with ordinality as asked (inbox_id, message_id, place)
+          order by place",
     )
-    .bind(inbox_id)
-    .bind(message_id)
-    .fetch_one(pool)
+    .bind(asked.iter().map(|one| one.inbox_id).collect::<Vec<_>>())
+    .bind(asked.iter().map(|one| one.message_id).collect::<Vec<_>>())
+    .fetch_all(connection)
     .await
 }
 

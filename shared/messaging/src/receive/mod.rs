@@ -1,5 +1,6 @@
 //! The receiving half: consumer, inbox, processor, dead letters.
 
+mod acks;
 pub mod commit;
 pub mod consumer;
 pub mod dead_letter;
@@ -9,6 +10,7 @@ pub mod handler;
 pub mod history;
 pub mod inbox;
 pub mod ladder;
+pub mod look;
 pub mod manner;
 pub mod patience;
 pub mod processor;

@@ -37,13 +37,14 @@ use super::{
     given_up,
     handler::{Effect, Failure, Handler, Received},
     history::{Begun, Ending, History, VISIBLE_AFTER},
-    inbox::{Admitted, Inbox},
+    inbox::{Admitted, Asked, Inbox, Known},
+    look::{self, Looker},
     patience::{Fault, Held, Holding},
     retry::Retry,
     settle::Settle,
 };
 use crate::{
-    bounded,
+    Kept, bounded,
     envelope::{self, Envelope, NotOurs},
     guarantee::Without,
     numbers,
@@ -60,6 +61,7 @@ pub struct Policy {
     pub retry: Retry,
 }
 
+type Looks = Group<Asked, Result<Known, Fault>>;
 type EffectGroup<H> = Group<Arc<Effect<H>>, Result<Admitted, Fault>>;
 
 /// The deed of the queue `messages`.
@@ -68,14 +70,14 @@ pub struct Processor<H: Handler> {
     node: String,
     handler: Arc<H>,
     policy: Policy,
-    inbox: Inbox,
     fail_points: FailPoints,
     holding: Holding,
+    looks: Looks,
     effects: EffectGroup<H>,
     history: History,
 }
 
-/// The deed and its loop.
+/// The deed and its two loops.
 pub fn processor<H: Handler>(
     pool: PgPool,
     node: String,
@@ -84,11 +86,17 @@ pub fn processor<H: Handler>(
     without: &Without,
     fail_points: FailPoints,
     history: History,
-) -> (Processor<H>, EffectCommitter<H>) {
-    let (group, effects) = group_commit(GROUP);
+) -> (Processor<H>, Looker, EffectCommitter<H>) {
     let inbox = Inbox::new(without);
+    let (looks, asked) = group_commit(look::GROUP);
+    let looker = Looker {
+        connection: Kept::new(pool.clone()),
+        inbox,
+        asked,
+    };
+    let (group, effects) = group_commit(GROUP);
     let committer = EffectCommitter {
-        pool: pool.clone(),
+        connection: Kept::new(pool.clone()),
         handler: Arc::clone(&handler),
         inbox,
         fail_points: fail_points.clone(),
@@ -102,12 +110,13 @@ pub fn processor<H: Handler>(
             node,
             handler,
             policy,
-            inbox,
             fail_points,
             holding,
+            looks,
             effects,
             history,
         },
+        looker,
         committer,
     )
 }
@@ -200,7 +209,11 @@ impl<H: Handler> Processor<H> {
         };
         let id = envelope.message_id;
         let inbox_id = envelope::inbox_id(&delivery.properties).unwrap_or(id);
-        let look = || bounded(self.inbox.look(&self.pool, inbox_id, id));
+        let asked = Asked {
+            inbox_id,
+            message_id: id,
+        };
+        let look = || handed_in(&self.looks, asked);
         let known = match self.holding.until_done("look", stop, look).await {
             Ok(known) => known,
             Err(Some(why)) => {
@@ -281,11 +294,7 @@ impl<H: Handler> Processor<H> {
 
     async fn store(&self, effect: Effect<H>, stop: &CancellationToken) -> Decision {
         let effect = Arc::new(effect);
-        let offer = || async {
-            let answer = self.effects.commit(Arc::clone(&effect)).await;
-            answer
-                .unwrap_or_else(|_| Err(Fault::Infrastructure("the committing loop ended".into())))
-        };
+        let offer = || handed_in(&self.effects, Arc::clone(&effect));
         // What has begun is finished, also at a stop: the process's own limit ends it if need be.
         let stored = self
             .holding
@@ -361,4 +370,10 @@ impl<H: Handler> Processor<H> {
             cause: Some(failed.reason),
         }
     }
+}
+
+/// The answer of a loop that serves many; one that ended has none.
+async fn handed_in<T, R>(group: &Group<T, Result<R, Fault>>, item: T) -> Result<R, Fault> {
+    let answer = group.hand_in(item).await;
+    answer.unwrap_or_else(|_| Err(Fault::Infrastructure("its loop has ended".into())))
 }

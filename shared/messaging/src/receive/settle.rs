@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use lapin::{
+    Acker,
     message::Delivery,
     options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
 };
@@ -40,7 +41,7 @@ pub async fn settle(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let sent = match settle {
-        Settle::Ack => within("ack", delivery.acker.ack(BasicAckOptions::default())).await?,
+        Settle::Ack => return ack(&delivery.acker, 1).await,
         Settle::Requeue(pause) => {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -65,17 +66,30 @@ pub async fn settle(
             .await?
         }
     };
-    // The library says false, not an error, when the channel is gone.
+    let counter = match settle {
+        Settle::DeadLetter => numbers::DEAD_LETTERED,
+        _ => numbers::REQUEUED,
+    };
+    count_sent(sent, counter, 1)
+}
+
+/// Acks `count` deliveries: the one of this acker and, if there are more, all before it that have no answer yet.
+///
+/// # Errors
+/// As [`settle`].
+pub(super) async fn ack(acker: &Acker, count: usize) -> Result<(), Error> {
+    let options = BasicAckOptions {
+        multiple: count > 1,
+    };
+    let sent = within("ack", acker.ack(options)).await?;
+    count_sent(sent, numbers::ACKNOWLEDGED, count)
+}
+
+/// The library says false, not an error, when the channel is gone.
+fn count_sent(sent: bool, counter: &'static str, count: usize) -> Result<(), Error> {
     if !sent {
         return Err(Error::NotSettled);
     }
-    metrics::counter!(match settle {
-        Settle::Ack => numbers::ACKNOWLEDGED,
-        Settle::Requeue(_) | Settle::RequeueByReject | Settle::DropConnection => {
-            numbers::REQUEUED
-        }
-        Settle::DeadLetter => numbers::DEAD_LETTERED,
-    })
-    .increment(1);
+    metrics::counter!(counter).increment(u64::try_from(count).unwrap_or(u64::MAX));
     Ok(())
 }

@@ -125,8 +125,8 @@ pub struct Claimed {
 pub async fn claim(pool: &PgPool, lease: Uuid, most: usize) -> Result<Vec<Claimed>, sqlx::Error> {
     let rows: Vec<Row> = sqlx::query_as(
         "update outbox set lease = $1, free_at = clock_timestamp() + $2
-          where outbox_id = any (array(
-                select outbox_id from outbox where free_at <= clock_timestamp()
+          where message_id = any (array(
+                select message_id from outbox where free_at <= clock_timestamp()
                  order by free_at limit $3 for update skip locked))
          returning message_id, kind, body, node, run, accepted_at, tries",
     )
@@ -157,8 +157,8 @@ pub async fn claim(pool: &PgPool, lease: Uuid, most: usize) -> Result<Vec<Claime
 pub async fn renew(pool: &PgPool, lease: Uuid, message_ids: &[Uuid]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update outbox set free_at = clock_timestamp() + $3
-          where outbox_id = any (array(
-                select outbox_id from outbox where message_id = any ($2) and lease = $1
+          where message_id = any (array(
+                select message_id from outbox where message_id = any ($2) and lease = $1
                    for update skip locked))",
     )
     .bind(lease)

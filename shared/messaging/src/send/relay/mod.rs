@@ -50,6 +50,8 @@ use session::{Session, Source};
 const POLL: Duration = Duration::from_millis(500);
 /// How many batches may wait to be marked.
 const MARKS: usize = 64;
+/// How long they gather, unless somebody waits: each marking is a commit.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// What the relay needs to run.
 pub struct RelaySettings {
@@ -196,6 +198,12 @@ impl Relay {
     async fn mark(&self, mut marks: mpsc::Receiver<Mark>, stop: &CancellationToken) {
         let mut gathered = Vec::new();
         while marks.recv_many(&mut gathered, MARKS).await > 0 {
+            if !gathered.iter().any(|mark| matches!(mark, Mark::Flush(_))) {
+                tokio::time::sleep(GATHER).await;
+            }
+            while let Ok(mark) = marks.try_recv() {
+                gathered.push(mark);
+            }
             let mut flushed = Vec::new();
             let mut sessions = Vec::new();
             let mut published = Vec::new();
