@@ -15,7 +15,8 @@ use crate::world::{World, ready};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
-fn ours() -> BasicProperties {
+/// What every message of ours carries.
+pub(crate) fn ours() -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert("x-lab-node".into(), AMQPValue::LongString("x".into()));
     headers.insert("x-lab-accepted-us".into(), AMQPValue::LongLongInt(1));

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod accept;
+mod acks;
 mod audit;
 mod bad_input;
 mod bench;
@@ -18,6 +19,8 @@ mod faults;
 mod foreign;
 mod gateway;
 mod guarantees;
+mod inbox;
+mod kept;
 mod ladder;
 mod leaving;
 mod load;
