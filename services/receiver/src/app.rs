@@ -6,14 +6,16 @@ use chrono::{DateTime, Utc};
 use daemon::{database::Database, node::Node, parts::Parts, tally::Tally};
 use messaging::receive::patience::Held;
 use tokio::sync::watch;
-use web::session::Sessions;
+use web::{Together, session::Sessions};
 
-#[derive(Clone)]
+use crate::received::Results;
+
 pub struct App {
     pub node: Arc<Node>,
     pub database: Database,
     pub parts: Parts,
     pub sessions: Sessions,
+    pub(crate) results: Together<Results>,
     /// Deliveries held because Postgres does not do what it should.
     pub held: watch::Receiver<Held>,
     pub(crate) tally: Arc<Tally>,

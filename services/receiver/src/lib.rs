@@ -13,7 +13,6 @@ pub mod received;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use axum::Router;
 use chaos::FailPoints;
 use daemon::{database::Database, lifecycle::Lifecycle, ops::Told, process::Process, tally::Tally};
 use messaging::{
@@ -121,14 +120,17 @@ pub fn run(
         fail_points.clone(),
         Arc::new(parking),
     );
-    let app = App {
+    let (results, reader) = web::together();
+    let pages_pool = database.pool.clone();
+    let app = Arc::new(App {
         node: Arc::clone(&node),
         database: database.clone(),
         parts: parts.clone(),
         sessions: sessions.clone(),
+        results,
         held,
         tally,
-    };
+    });
 
     database.migrate_until_done(vec![receive::migrator(), sqlx::migrate!()], lifecycle);
     let stopping = lifecycle.stopping();
@@ -152,6 +154,11 @@ pub fn run(
         recorder.run().await;
         Ok(())
     });
+    // With the last page that could ask, which is after the stop.
+    lifecycle.spawn_once("results", async move {
+        reader.run(|| received::read(&pages_pool)).await;
+        Ok(())
+    });
     consume(lifecycle, "consumer", database.clone(), consumer);
     consume(lifecycle, "dead letters", database, dead_letters);
 
@@ -166,15 +173,16 @@ pub fn run(
         process.end_at_once(lifecycle);
     }
     without.tell();
-    let router = Router::new().merge(received::routes()).with_state(app);
-    let site = web::Site {
+    let pages = received::pages().with_state(Arc::clone(&app));
+    let api = received::api().with_state(app);
+    let site = web::Site::from(web::About {
         node,
         parts,
         sessions,
         meanings: received::MEANINGS,
         guarantees_off: without.warnings(),
-    };
-    daemon::http::serve(listener, web::wrap(router, site), lifecycle);
+    });
+    daemon::http::serve(listener, web::wrap(pages, api, site), lifecycle);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The same as JSON for those who prefer it, and at an address of its own.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{
@@ -12,8 +12,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use daemon::database::within;
 use serde::Serialize;
+use sqlx::PgPool;
 use web::{
     Error, Site,
     chrome::{Chrome, Tab},
@@ -46,19 +46,19 @@ pub const MEANINGS: &[(&str, &str)] = &[
 
 /// How many results the page shows.
 const SHOWN: i64 = 20;
-/// How long it waits for them.
-const LIMIT: Duration = Duration::from_secs(3);
 
-pub fn routes() -> Router<App> {
-    Router::new()
-        .route("/received", get(show))
-        .route("/received/api/messages", get(list))
+pub fn pages() -> Router<Arc<App>> {
+    Router::new().route("/received", get(show))
+}
+
+pub fn api() -> Router<Arc<App>> {
+    Router::new().route("/received/api/messages", get(list))
 }
 
 /// What was processed last, and how many were given up on.
-#[derive(Debug, Serialize)]
-struct Results {
-    messages: Vec<ProcessedRow>,
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Results {
+    messages: Arc<[ProcessedRow]>,
     dead_letters: DeadLetters,
 }
 
@@ -94,12 +94,12 @@ struct Row {
     text: Written,
 }
 
-async fn list(State(app): State<App>, site: Site) -> Result<Json<Results>, Error> {
+async fn list(State(app): State<Arc<App>>, site: Site) -> Result<Json<Results>, Error> {
     results(&app, &site).await.map(Json)
 }
 
 async fn show(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     site: Site,
     uri: Uri,
     headers: HeaderMap,
@@ -123,16 +123,19 @@ async fn show(
 
 async fn results(app: &App, site: &Site) -> Result<Results, Error> {
     site.need_database()?;
-    let pool = &app.database.pool;
-    let both =
-        async { futures::try_join!(processed::newest(pool, SHOWN), dead_letters::count(pool)) };
-    let (messages, count) = within(LIMIT, both).await?;
+    app.results.read().await
+}
+
+/// As they are now.
+pub(crate) async fn read(pool: &PgPool) -> Result<Results, sqlx::Error> {
+    let (messages, count) =
+        futures::try_join!(processed::newest(pool, SHOWN), dead_letters::count(pool))?;
     let dead_letters = DeadLetters {
         count: count.min(dead_letters::COUNT_MAX),
         more: count > dead_letters::COUNT_MAX,
     };
     Ok(Results {
-        messages,
+        messages: messages.into(),
         dead_letters,
     })
 }
@@ -156,7 +159,7 @@ async fn draw(
     let shown = results.ok().map(|results| Shown {
         rows: results
             .messages
-            .into_iter()
+            .iter()
             .map(|row| Row::new(row, &chrome))
             .collect(),
         dead_letters: results.dead_letters,
@@ -193,7 +196,7 @@ fn say_held(chrome: &mut Chrome, held: usize) {
 }
 
 impl Row {
-    fn new(row: ProcessedRow, chrome: &Chrome) -> Self {
+    fn new(row: &ProcessedRow, chrome: &Chrome) -> Self {
         Self {
             id: row.message_id,
             number: number(row.number),
@@ -201,7 +204,7 @@ impl Row {
             at: chrome.when(row.received_at),
             took: number(row.took_ms),
             attempt: row.attempt,
-            text: Written::new(row.text),
+            text: Written::new(row.text.clone()),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! One message or up to 1,000 in one request, all or none of them, known by the request's
 //! `Idempotency-Key`: repeated, it is answered as the first time. Errors are problem details.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -38,7 +38,7 @@ const RUN: &str = "x-run";
 const RUN_MAX: usize = 64;
 const LIMIT: Duration = Duration::from_secs(3);
 
-pub fn routes() -> Router<App> {
+pub fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/api/messages", post(accept))
         .route("/api/messages/{id}", get(one))
@@ -64,7 +64,7 @@ struct Receipts {
 }
 
 async fn accept(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Error> {
@@ -121,7 +121,7 @@ fn texts(items: &[Item], many: bool) -> Result<Vec<Text>, Error> {
 }
 
 async fn one(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     site: Site,
     Path(id): Path<String>,
 ) -> Result<Json<MessageRow>, Error> {

@@ -6,19 +6,21 @@ use chrono::{DateTime, Utc};
 use daemon::{database::Database, node::Node, parts::Parts, tally::Tally};
 use messaging::send::outbox::Depth;
 use tokio::sync::watch;
-use web::session::Sessions;
+use web::{Together, session::Sessions};
 
 use crate::{
+    message::MessageRow,
     numbers,
     submit::{Accepted, Submission, Submissions, SubmitError},
 };
 
-#[derive(Clone)]
 pub struct App {
     pub node: Arc<Node>,
     pub database: Database,
     pub parts: Parts,
     pub sessions: Sessions,
+    /// The newest messages.
+    pub(crate) newest: Together<Arc<[MessageRow]>>,
     /// What waits in the outbox, counted about once a second.
     pub depth: watch::Receiver<Depth>,
     pub(crate) submissions: Submissions,

@@ -7,6 +7,8 @@
 //! Between two lines: die after the message is stored and before the redirect: the browser shows an
 //! error; sending the form again learns that it was accepted, and counts it for the session.
 
+use std::sync::Arc;
+
 use axum::{
     extract::State,
     http::{HeaderMap, header::RETRY_AFTER},
@@ -24,13 +26,13 @@ use web::{
 use crate::{
     api::header_key,
     app::App,
-    home::{Flash, Form, draw, newest},
+    home::{Flash, Form, draw, rows},
     submit::{Submission, SubmitError},
     text::Text,
 };
 
 pub(crate) async fn send(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     site: Site,
     headers: HeaderMap,
     mut visit: Visit,
@@ -111,7 +113,7 @@ async fn refuse(
     error: &Error,
     form: Form,
 ) -> Result<Response, Error> {
-    let rows = newest(app, site).await;
+    let rows = rows(app, site).await;
     let mut page = draw(app, site, visit, rows, form, None).await?;
     *page.status_mut() = error.status();
     if let Some(seconds) = error.retry_after() {

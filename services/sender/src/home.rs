@@ -3,7 +3,7 @@
 //! What the form sends is [`crate::form`]'s business; where it is refused, the page is drawn again
 //! with what was typed.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{
@@ -13,8 +13,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use daemon::database::within;
 use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
 use uuid::Uuid;
 use web::{
     Error, Site,
@@ -48,10 +48,8 @@ pub const MEANINGS: &[(&str, &str)] = &[
 
 /// How many messages the page shows.
 const SHOWN: i64 = 20;
-/// How long the page waits for them.
-const LIMIT: Duration = Duration::from_secs(3);
 
-pub fn routes() -> Router<App> {
+pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/", get(show).post(form::send))
 }
 
@@ -114,12 +112,12 @@ struct Shown {
 }
 
 async fn show(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     site: Site,
     RawQuery(query): RawQuery,
     mut visit: Visit,
 ) -> Result<Response, Error> {
-    let rows = newest(&app, &site).await;
+    let rows = rows(&app, &site).await;
     // A page that fails is not a visit: its session would not be stored.
     let flash = match &rows {
         Ok(rows) => {
@@ -137,9 +135,14 @@ async fn show(
     draw(&app, &site, &visit, rows, form, flash).await
 }
 
-pub(crate) async fn newest(app: &App, site: &Site) -> Result<Vec<MessageRow>, Error> {
+/// The rows of the page, as they are now.
+pub(crate) async fn rows(app: &App, site: &Site) -> Result<Arc<[MessageRow]>, Error> {
     site.need_database()?;
-    Ok(within(LIMIT, message::newest(&app.database.pool, SHOWN)).await?)
+    app.newest.read().await
+}
+
+pub(crate) async fn newest(pool: &PgPool) -> Result<Arc<[MessageRow]>, sqlx::Error> {
+    message::newest(pool, SHOWN).await.map(Arc::from)
 }
 
 /// The confirmation for a reader without a session, from the address. It names the node only where
@@ -165,7 +168,7 @@ pub(crate) async fn draw(
     app: &App,
     site: &Site,
     visit: &Visit,
-    rows: Result<Vec<MessageRow>, Error>,
+    rows: Result<Arc<[MessageRow]>, Error>,
     form: Form,
     flash: Option<Flash>,
 ) -> Result<Response, Error> {
@@ -189,7 +192,7 @@ pub(crate) async fn draw(
         waiting: depth.waiting,
         rows: rows
             .ok()
-            .map(|rows| rows.into_iter().map(|row| Row::new(row, &chrome)).collect()),
+            .map(|rows| rows.iter().map(|row| Row::new(row, &chrome)).collect()),
         chrome,
     };
     let mut response = web::page(&page)?.into_response();
@@ -249,14 +252,14 @@ impl From<Flash> for Said {
 }
 
 impl Row {
-    fn new(row: MessageRow, chrome: &Chrome) -> Self {
+    fn new(row: &MessageRow, chrome: &Chrome) -> Self {
         Self {
             id: row.message_id,
             number: number(row.number),
             node: NodeName::new(&row.node),
             at: chrome.when(row.accepted_at),
             state: Shown::new(row.state),
-            text: Written::new(row.text),
+            text: Written::new(row.text.clone()),
         }
     }
 }

@@ -98,15 +98,17 @@ pub fn run(
         depth: depth.clone(),
         since: Arc::clone(&since),
     };
-    let app = App {
+    let (newest, reader) = web::together();
+    let app = Arc::new(App {
         node: Arc::clone(&node),
         database: database.clone(),
         parts: parts.clone(),
         sessions: sessions.clone(),
+        newest,
         depth,
         submissions,
         tally: Arc::default(),
-    };
+    });
 
     database.migrate_until_done(vec![send::migrator(), sqlx::migrate!()], lifecycle);
     let stopping = lifecycle.stopping();
@@ -118,7 +120,7 @@ pub fn run(
     lifecycle.spawn("broker state", rabbitmq);
     lifecycle.spawn(
         "outbox depth",
-        watch_depth(pool, depth_sender, since, stopping.clone()),
+        watch_depth(pool.clone(), depth_sender, since, stopping.clone()),
     );
     let database = database.clone();
     lifecycle.spawn("relay", async move {
@@ -131,7 +133,11 @@ pub fn run(
         }
         broker_part::ended(relay.run(stopping).await)
     });
-    // Ends when the last page that could submit is gone, which is after the stop.
+    // These end when the last page that could ask is gone, which is after the stop.
+    lifecycle.spawn_once("newest messages", async move {
+        reader.run(|| home::newest(&pool)).await;
+        Ok(())
+    });
     lifecycle.spawn_once("store", async move {
         store.run(committer).await;
         Ok(())
@@ -149,19 +155,19 @@ pub fn run(
         process.end_at_once(lifecycle);
     }
     without.tell();
-    let router = Router::new()
+    let pages = Router::new()
         .merge(home::routes())
         .merge(session::routes())
-        .merge(api::routes())
-        .with_state(app);
-    let site = web::Site {
+        .with_state(Arc::clone(&app));
+    let api = api::routes().with_state(app);
+    let site = web::Site::from(web::About {
         node,
         parts,
         sessions,
         meanings: home::MEANINGS,
         guarantees_off: without.warnings(),
-    };
-    daemon::http::serve(listener, web::wrap(router, site), lifecycle);
+    });
+    daemon::http::serve(listener, web::wrap(pages, api, site), lifecycle);
     Ok(())
 }
 

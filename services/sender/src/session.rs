@@ -3,6 +3,8 @@
 //! Only from our own page: the browser must not name a foreign one, and the form must bring along
 //! the session's token, which no foreign page can read.
 
+use std::sync::Arc;
+
 use axum::{Router, http::HeaderMap, response::Redirect, routing::post};
 use web::{
     Error, Site,
@@ -13,7 +15,7 @@ use web::{
 
 use crate::{app::App, home::Flash};
 
-pub fn routes() -> Router<App> {
+pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/reset-session", post(reset))
 }
 

@@ -11,8 +11,6 @@ use axum::{
     body::{Body, Bytes, HttpBody, to_bytes},
     extract::Request,
     http::{HeaderMap, header},
-    middleware::Next,
-    response::{IntoResponse, Response},
 };
 
 use crate::error::Error;
@@ -24,13 +22,11 @@ const BODY_MAX: usize = 1024 * 1024 + 64 * 1024;
 /// is given and the connection closed, whether the answer arrives or not.
 const READ_MAX: usize = 8 * 1024 * 1024;
 
-/// The layer that reads the body, whoever answers then; one that is too large goes no further.
-pub(crate) async fn read_whole(request: Request, next: Next) -> Response {
+/// Reads the body, whoever answers then. An error for one that is too large: it goes no further.
+pub(crate) async fn read_whole(request: Request) -> Result<Request, Error> {
     let (head, body) = request.into_parts();
-    match whole(body).await {
-        Ok(body) => next.run(Request::from_parts(head, body.into())).await,
-        Err(error) => error.into_response(),
-    }
+    let body = whole(body).await?;
+    Ok(Request::from_parts(head, body.into()))
 }
 
 async fn whole(mut body: Body) -> Result<Bytes, Error> {

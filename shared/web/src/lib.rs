@@ -27,11 +27,13 @@ pub mod static_files;
 mod accept;
 mod body;
 mod site;
+mod together;
 mod wrap;
 
 pub use accept::wants_json;
 pub use error::Error;
-pub use site::Site;
+pub use site::{About, Site};
+pub use together::{Together, together};
 pub use wrap::{wrap, wrap_api};
 
 /// A template, drawn.

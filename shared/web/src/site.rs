@@ -1,15 +1,18 @@
 //! What a page can know about the process that serves it.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, ops::Deref, sync::Arc};
 
 use axum::{extract::FromRequestParts, http::request::Parts as RequestParts};
 use daemon::{node::Node, parts::Parts};
 
 use crate::{error::Error, session::Sessions};
 
-/// What the pages of one process know about it. An extractor in every handler under [`crate::wrap`].
+/// What the pages of one process know about it. An extractor in every handler under [`crate::wrap`]. Clones share it.
 #[derive(Clone)]
-pub struct Site {
+pub struct Site(Arc<About>);
+
+/// What a [`Site`] knows.
+pub struct About {
     /// Who answers.
     pub node: Arc<Node>,
     /// What it leans on.
@@ -20,6 +23,20 @@ pub struct Site {
     pub meanings: &'static [(&'static str, &'static str)],
     /// Guarantees that are switched off: name, what may happen.
     pub guarantees_off: Vec<(&'static str, &'static str)>,
+}
+
+impl From<About> for Site {
+    fn from(about: About) -> Self {
+        Self(Arc::new(about))
+    }
+}
+
+impl Deref for Site {
+    type Target = About;
+
+    fn deref(&self) -> &About {
+        &self.0
+    }
 }
 
 impl Site {

@@ -1,16 +1,15 @@
 //! The layers around every service's routes, in their order.
 
-use std::any::Any;
-
 use axum::{
-    Extension, Router,
-    extract::Request,
-    http::{HeaderValue, Uri, header},
-    middleware::{Next, from_fn},
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
 };
-use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::{
@@ -24,97 +23,130 @@ use crate::{
 };
 
 /// Everything ours and from here; images also inside a style sheet, as Bootstrap has them.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data:; \
-    object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
+     form-action 'self'; frame-ancestors 'none'",
+);
 
-/// Puts around a service's routes what all services have: static files, sessions, limits, errors.
-pub fn wrap(routes: Router, site: Site) -> Router {
-    let sessions = site.sessions.layer();
-    let routes = routes
+/// Puts around a service's routes what all services have: static files, limits, errors. Only `pages` know sessions.
+pub fn wrap(pages: Router, api: Router, site: Site) -> Router {
+    pages
+        .layer(site.sessions.layer())
+        .layer(from_fn(session::watch_outage))
+        .merge(api)
         .route("/static/{file}", get(static_files::serve))
         .fallback(async || Error::not_found())
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(sessions)
-        .layer(from_fn(session::watch_outage))
-        // Its notes on an outage are of one task: outside of them.
-        .layer(from_fn(finish))
-        // Before the session, which a request that is too large does not cost.
-        .layer(from_fn(body::read_whole))
-        .layer(from_fn(answer_errors))
-        .layer(Extension(site));
-    with_headers(routes)
+        .layer(from_fn_with_state(Some(site), around))
 }
 
 /// The same for a service without pages of its own, as far as that needs no session.
 pub fn wrap_api(routes: Router) -> Router {
-    let routes = routes
-        .fallback(async || Error::not_found())
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(body::read_whole))
-        .layer(from_fn(answer_errors));
-    with_headers(routes)
-}
-
-fn with_headers(routes: Router) -> Router {
     routes
+        .fallback(async || Error::not_found())
+        .layer(from_fn_with_state(None, around))
+}
+
+/// One layer instead of one for each of these: a layer costs each request several allocations.
+async fn around(State(site): State<Option<Site>>, request: Request, next: Next) -> Response {
+    let asked = Asked {
+        uri: request.uri().clone(),
+        method: request.method().clone(),
+        json: wants_json(request.uri(), request.headers()),
+    };
+    // Before the session, which a request that is too large does not cost.
+    let response = match body::read_whole(request).await {
+        Ok(mut request) => {
+            let mut when_left = WhenLeft::Abandon;
+            if let Some(site) = &site {
+                request.extensions_mut().insert(site.clone());
+                when_left = WhenLeft::Finish;
+            }
+            answer(request, next, when_left).await
+        }
+        Err(error) => error.into_response(),
+    };
+    let mut response = in_words(response, &asked, site.as_ref());
+    set_headers(response.headers_mut());
+    response
+}
+
+fn set_headers(headers: &mut HeaderMap) {
+    let missing = [
         // A report that carries its own style says what else it may do: nothing.
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static(CONTENT_SECURITY_POLICY),
-        ))
-        .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(always(header::X_FRAME_OPTIONS, "DENY"))
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        // A page is one reader's, and of this moment.
+        (
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-cache"),
+        ),
+    ];
+    for (name, value) in missing {
+        headers.entry(name).or_insert(value);
+    }
+    let always: [(HeaderName, &'static str); 3] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
         // With "no-referrer" a browser would name no origin for our own forms either.
-        .layer(always(header::REFERRER_POLICY, "same-origin"))
-        .layer(
-            // A page is one reader's, and of this moment.
-            SetResponseHeaderLayer::if_not_present(
-                header::CACHE_CONTROL,
-                HeaderValue::from_static("private, no-cache"),
-            ),
-        )
+        (header::REFERRER_POLICY, "same-origin"),
+    ];
+    for (name, value) in always {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
 
-fn always(name: header::HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
-    SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
+/// What to do with a request whose client leaves.
+#[derive(Debug, Clone, Copy)]
+enum WhenLeft {
+    /// Go on. A query dropped half way takes its connection along, and under load the next one takes seconds to open.
+    Finish,
+    /// Drop it: it may be waiting for minutes.
+    Abandon,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as the layer wants it")]
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let what = panic.downcast_ref::<&str>().map(|what| (*what).to_owned());
-    let what = what
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
-    Error::internal(anyhow::anyhow!("panic: {what}")).into_response()
-}
-
-/// Goes on with the request also when its client leaves. A query dropped half way takes its connection along, and under
-/// load the next one takes seconds to open.
+/// In a task of its own, so that one that panics is answered too.
 #[expect(
     clippy::disallowed_methods,
     reason = "its connection waits for it; when the client has left, nobody need"
 )]
-async fn finish(request: Request, next: Next) -> Response {
-    let answer = tokio::spawn(next.run(request).in_current_span()).await;
-    answer.unwrap_or_else(|error| Error::internal(error).into_response())
+async fn answer(request: Request, next: Next, when_left: WhenLeft) -> Response {
+    let task = tokio::spawn(next.run(request).in_current_span());
+    let answer = match when_left {
+        WhenLeft::Finish => task.await,
+        WhenLeft::Abandon => AbortOnDropHandle::new(task).await,
+    };
+    answer.unwrap_or_else(|error| Error::internal(broken_off(error)).into_response())
+}
+
+fn broken_off(error: JoinError) -> anyhow::Error {
+    match error.try_into_panic() {
+        Ok(panic) => {
+            let what = panic.downcast_ref::<&str>().map(|what| (*what).to_owned());
+            let what = what.or_else(|| panic.downcast_ref::<String>().cloned());
+            anyhow::anyhow!("panic: {}", what.unwrap_or_default())
+        }
+        Err(error) => error.into(),
+    }
+}
+
+/// What the answer depends on.
+struct Asked {
+    uri: Uri,
+    method: Method,
+    json: bool,
 }
 
 /// Turns errors into what the client reads. The head of the answer is kept: `Allow` with a 405.
-async fn answer_errors(request: Request, next: Next) -> Response {
-    let (uri, method) = (request.uri().clone(), request.method().clone());
-    let json = wants_json(&uri, request.headers());
-    let site = request.extensions().get::<Site>().cloned();
-    let mut response = next.run(request).await;
+fn in_words(mut response: Response, asked: &Asked, site: Option<&Site>) -> Response {
     let status = response.status();
     let error = match response.extensions_mut().remove::<Error>() {
         Some(error) => error,
         None if is_bare(&response) => Error::of_status(status),
         None => return response,
     };
-    error.log(&method, uri.path());
+    error.log(&asked.method, asked.uri.path());
     numbers::http_error(status);
     let mut answer = match site {
-        Some(site) if !json => error.into_page(chrome(&site, &uri)),
+        Some(site) if !asked.json => error.into_page(chrome(site, &asked.uri)),
         _ => error.into_problem(),
     };
     let kept = [header::ALLOW, header::SET_COOKIE, header::CONNECTION];

@@ -3,8 +3,13 @@
 //!
 //! These tests break servers, so each has its own.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
+use futures::future::join_all;
+use reqwest::StatusCode;
 use serde_json::json;
 use testkit::{Process, Server, wait_until};
 use uuid::Uuid;
@@ -189,6 +194,46 @@ async fn nothing_is_accepted_and_nothing_lost_while_postgres_is_killed() {
 #[tokio::test]
 async fn nothing_is_accepted_and_nothing_lost_while_postgres_hangs() {
     without_postgres(Away::Paused).await;
+}
+
+#[tokio::test]
+async fn under_many_readers_no_page_fails_once_postgres_is_back() {
+    let world = World::own().await;
+    let sender = world.sender("sender-1").start().await;
+    ready(&sender).await;
+    let (right, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let done = AtomicBool::new(false);
+    let reader = async || {
+        let client = client();
+        while !done.load(Ordering::Relaxed) {
+            let page = client.get(sender.url()).send().await;
+            let read = page.is_ok_and(|page| page.status() == StatusCode::OK);
+            let count = if read { &right } else { &wrong };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let readers = join_all((0..64).map(|_| reader()));
+    let more = async |what, count: &AtomicUsize| {
+        let enough = count.load(Ordering::Relaxed) + 1_000;
+        let read = async || count.load(Ordering::Relaxed) >= enough;
+        wait_until(what, LIMIT, read).await;
+    };
+    let outage = async {
+        more("pages", &right).await;
+        world.servers.kill(Server::Postgres).await;
+        more("pages that say that it is away", &wrong).await;
+        world.servers.start_again(Server::Postgres).await;
+        part(&sender, "postgres", "up", LIMIT).await;
+        // Those that were asked for before that.
+        more("pages", &right).await;
+        let before = wrong.load(Ordering::Relaxed);
+        more("more pages", &right).await;
+        more("still more pages", &right).await;
+        done.store(true, Ordering::Relaxed);
+        before
+    };
+    let (before, _) = tokio::join!(outage, readers);
+    assert_eq!(wrong.load(Ordering::Relaxed), before);
 }
 
 #[tokio::test]

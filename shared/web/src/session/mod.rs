@@ -67,7 +67,7 @@ impl Sessions {
     /// With another beginning of the names of our keys than `unacked:`.
     #[must_use]
     pub fn with_prefix(mut self, prefix: &str) -> Self {
-        prefix.clone_into(&mut self.redis.prefix);
+        self.redis.prefix = prefix.into();
         self
     }
 

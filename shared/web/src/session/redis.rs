@@ -1,6 +1,6 @@
 //! Redis, asked only while it is worth it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use daemon::{
@@ -29,7 +29,7 @@ pub(super) struct Away;
 pub(super) struct Redis {
     pub(super) pool: Pool,
     part: Part,
-    pub(super) prefix: String,
+    pub(super) prefix: Arc<str>,
 }
 
 impl Redis {
@@ -37,7 +37,7 @@ impl Redis {
         Self {
             pool,
             part,
-            prefix: prefix.to_owned(),
+            prefix: prefix.into(),
         }
     }
 

@@ -77,7 +77,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
         let Ok(site) = Site::from_request_parts(parts, state).await;
         let session = Session::from_request_parts(parts, state).await.ok();
         let mut visit = Self {
-            sessions: site.sessions,
+            sessions: site.sessions.clone(),
             session,
             visitor: None,
             touched: false,

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use testkit::{Servers, wait_until};
 use tower::ServiceExt;
 use web::{
-    Site,
+    About, Site,
     form::FormBody,
     json::JsonBody,
     session::{SessionArgs, Sessions, Visit},
@@ -70,15 +70,15 @@ impl TestSite {
         };
         let sessions = Sessions::new(pool.clone(), parts.part("redis"), &args).with_prefix(&prefix);
         let node = Arc::new(NodeArgs::default().node("sender").unwrap());
-        let site = Site {
+        let site = Site::from(About {
             node,
             parts,
             sessions: sessions.clone(),
             meanings: &[],
             guarantees_off: Vec::new(),
-        };
+        });
         Self {
-            router: web::wrap(routes(Arc::new(on_the_way)), site),
+            router: web::wrap(routes(Arc::new(on_the_way)), Router::new(), site),
             pool,
             prefix,
             sessions,
