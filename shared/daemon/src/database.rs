@@ -81,7 +81,7 @@ impl DatabaseArgs {
         let pool = PgPoolOptions::new()
             // All are opened at the start, one after another and beside the work, and kept. A login gives way to other
             // tasks 800 times, and under load takes longer than a request waits: a request that has to open one for
-            // itself fails, and so does the next. After an outage it is requests that open them again.
+            // itself fails, and so does the next. After an outage whoever needs one opens it again.
             .max_connections(self.database_connections)
             .min_connections(self.database_connections)
             .idle_timeout(None)

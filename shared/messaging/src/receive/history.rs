@@ -2,7 +2,8 @@
 //! slow or away, and no verdict rests on them.
 //!
 //! A delivery that is settled quickly is one row, written afterwards. One that is still in hand after
-//! [`VISIBLE_AFTER`] gets its row then, so that a node that dies leaves a trace of what it held.
+//! [`VISIBLE_AFTER`] gets its row then, or with the others that are just gathering, so that a node that dies leaves a trace of
+//! what it held.
 
 use std::time::{Duration, Instant};
 
@@ -144,7 +145,7 @@ impl Recorder {
     pub async fn run(mut self) {
         let mut lines = Vec::new();
         while self.lines.recv_many(&mut lines, CAPACITY).await > 0 {
-            // What is still in hand is a trace: written before its node may die.
+            // What is still in hand begins no wait: it is the trace of a node that may die.
             if lines.iter().all(|line| line.ended.is_some()) {
                 tokio::time::sleep(GATHER).await;
             }
