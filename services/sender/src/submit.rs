@@ -8,7 +8,7 @@
 //! it: the message is accepted, the client does not know, and its repetition learns of it. Lose the
 //! database at the commit: the outcome is unknown, and that is what the client is told.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use group_commit::{Committer, Group, group_commit};
@@ -18,6 +18,9 @@ use crate::{message::Earlier, text::Text};
 
 /// Most submissions that may wait for a commit.
 const WAITING: usize = 256;
+/// How long a request waits for others at most, when several come at a time: see [`Committer::gathering`].
+const GAP: Duration = Duration::from_millis(3);
+
 /// One request: one or several messages under one idempotency key.
 #[derive(Debug, Clone)]
 pub struct Submission {
@@ -71,7 +74,7 @@ impl Submissions {
 /// Both ends.
 pub(crate) fn submissions() -> (Submissions, Committer<Submission, Answer>) {
     let (group, committer) = group_commit(WAITING);
-    (Submissions(group), committer)
+    (Submissions(group), committer.gathering(GAP))
 }
 
 /// The answer to a request whose key was used before: what was stored then, if it was the same.

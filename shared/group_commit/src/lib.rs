@@ -2,15 +2,22 @@
 //!
 //! Callers hand items over with [`Group::hand_in`] and wait for their own answer. One loop takes
 //! everything that gathered while it was busy ([`Committer::next`]), does it in one transaction and
-//! answers each caller. There is no artificial delay: a lone item is taken at once, and a group only
-//! grows because the previous commit is still running.
+//! answers each caller. A lone item is taken at once. A group grows because the previous commit is
+//! still running; and, where the loop asks for it ([`Committer::gathering`]), because those who were
+//! answered a moment ago, or others like them, are likely to come again: a commit for four costs a
+//! database nearly as much as one for forty.
 //!
 //! Between handing over and the answer a caller may be cancelled (its client hung up): the item is
 //! still committed, and nobody reads the answer. If the loop ends, every waiting caller gets
 //! [`Closed`], and cannot know whether its item was committed.
 #![warn(missing_docs)]
 
-use tokio::sync::{mpsc, oneshot};
+use std::{pin::pin, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
 
 /// The loop that commits is gone; whether the item was committed is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +57,22 @@ impl<T, R> Group<T, R> {
 /// The loop's side.
 pub struct Committer<T, R> {
     entries: mpsc::Receiver<Entry<T, R>>,
-    /// Taken, and too heavy for the group it was taken for: the first of the next.
-    left_over: Option<Entry<T, R>>,
+    /// Taken, and of no group yet: too heavy for the last one, or gathered while nobody asked any more.
+    taken: Vec<Entry<T, R>>,
+    gap: Duration,
+    last: Option<Last>,
 }
+
+/// The group before.
+struct Last {
+    taken_at: Instant,
+    weighed: usize,
+    /// As many as the next one waits for, once it began to.
+    enough: Option<usize>,
+}
+
+/// So many at once are cheap for each: nobody waits for more.
+const ENOUGH: usize = 32;
 
 /// One answer slot for each item of a group, in the items' order.
 pub struct Answers<R>(Vec<oneshot::Sender<R>>);
@@ -81,8 +101,18 @@ impl<R: Clone> Answers<R> {
 }
 
 impl<T, R> Committer<T, R> {
+    /// A group waits for as many as were answered with the last one and had come during it (by weight,
+    /// and at most 32), but not longer than until `gap` after the last one was taken. So one caller that
+    /// comes again and again never waits, and eight wait for each other. Timers have steps of a
+    /// millisecond, and so has the gap.
+    #[must_use]
+    pub fn gathering(mut self, gap: Duration) -> Self {
+        self.gap = gap;
+        self
+    }
+
     /// Waits for at least one item and takes all that wait, `most` at a time. `None` when every
-    /// [`Group`] is gone.
+    /// [`Group`] is gone. What is taken is not lost when the future is dropped.
     pub async fn next(&mut self, most: usize) -> Option<(Vec<T>, Answers<R>)> {
         self.next_weighed(most, |_| 1).await
     }
@@ -94,24 +124,54 @@ impl<T, R> Committer<T, R> {
         most: usize,
         weight: impl Fn(&T) -> usize,
     ) -> Option<(Vec<T>, Answers<R>)> {
-        let first = match self.left_over.take() {
-            Some(entry) => entry,
-            None => self.entries.recv().await?,
-        };
-        let mut weighs = weight(&first.item);
-        let mut entries = vec![first];
-        while weighs < most
+        let mut weighs = self.taken.iter().map(|entry| weight(&entry.item)).sum();
+        self.take_waiting(most, &mut weighs, &weight);
+        if let Some(last) = &mut self.last {
+            let there_were = last.weighed.saturating_add(weighs);
+            last.enough.get_or_insert(there_were.min(ENOUGH).min(most));
+        }
+        if self.taken.is_empty() {
+            let first = self.entries.recv().await?;
+            weighs = weight(&first.item);
+            self.taken.push(first);
+            self.take_waiting(most, &mut weighs, &weight);
+        }
+        if let Some(last) = &self.last {
+            let mut gap = pin!(sleep_until(last.taken_at + self.gap));
+            while last.enough.is_some_and(|enough| weighs < enough) {
+                let entry = tokio::select! {
+                    entry = self.entries.recv() => entry,
+                    () = &mut gap => break,
+                };
+                // every Group is gone: what is there is the last
+                let Some(entry) = entry else { break };
+                weighs += weight(&entry.item);
+                self.taken.push(entry);
+            }
+            self.take_waiting(most, &mut weighs, &weight);
+        }
+        let heavy = (weighs > most && self.taken.len() > 1)
+            .then(|| self.taken.pop())
+            .flatten();
+        let group = std::mem::replace(&mut self.taken, heavy.into_iter().collect());
+        let weighed = group.iter().map(|entry| weight(&entry.item)).sum();
+        self.last = (!self.gap.is_zero()).then(|| Last {
+            taken_at: Instant::now(),
+            weighed,
+            enough: None,
+        });
+        let (items, answers) = group.into_iter().map(|e| (e.item, e.answer)).unzip();
+        Some((items, Answers(answers)))
+    }
+
+    /// The last one taken may be too heavy for the others.
+    fn take_waiting(&mut self, most: usize, weighs: &mut usize, weight: impl Fn(&T) -> usize) {
+        while *weighs < most
             && let Ok(entry) = self.entries.try_recv()
         {
-            weighs = weighs.saturating_add(weight(&entry.item));
-            if weighs > most {
-                self.left_over = Some(entry);
-                break;
-            }
-            entries.push(entry);
+            *weighs = weighs.saturating_add(weight(&entry.item));
+            self.taken.push(entry);
         }
-        let (items, answers) = entries.into_iter().map(|e| (e.item, e.answer)).unzip();
-        Some((items, Answers(answers)))
     }
 }
 
@@ -120,13 +180,17 @@ pub fn group_commit<T, R>(capacity: usize) -> (Group<T, R>, Committer<T, R>) {
     let (sender, receiver) = mpsc::channel(capacity);
     let committer = Committer {
         entries: receiver,
-        left_over: None,
+        taken: Vec::new(),
+        gap: Duration::ZERO,
+        last: None,
     };
     (Group { entries: sender }, committer)
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[tokio::test]
@@ -143,6 +207,77 @@ mod tests {
         };
         let (answers, ()) = tokio::join!(callers, commits);
         assert_eq!(answers, [Ok(0), Ok(10), Ok(20), Ok(30), Ok(40)]);
+    }
+
+    /// Longer than any test.
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    /// Hands in `count` items and does not wait for the answers.
+    async fn hand_in(group: &Group<u32, u32>, count: u32) {
+        for item in 0..count {
+            let (answer, _) = oneshot::channel();
+            assert!(group.entries.send(Entry { item, answer }).await.is_ok());
+        }
+    }
+
+    /// The size of the next group, unless it waits for more.
+    fn taken_at_once(committer: &mut Committer<u32, u32>) -> Option<usize> {
+        let (items, _) = committer.next(100).now_or_never()??;
+        Some(items.len())
+    }
+
+    #[tokio::test]
+    async fn a_group_waits_for_as_many_as_there_were_and_a_lone_caller_for_nobody() {
+        let (group, committer) = group_commit::<u32, u32>(100);
+        let mut committer = committer.gathering(LONG);
+        for _ in 0..3 {
+            assert_eq!(taken_at_once(&mut committer), None);
+            hand_in(&group, 1).await;
+            assert_eq!(taken_at_once(&mut committer), Some(1));
+        }
+        // two came while one was committed: three there were
+        hand_in(&group, 2).await;
+        assert_eq!(taken_at_once(&mut committer), None);
+        // what had been taken is not lost, though nobody asked any more
+        hand_in(&group, 1).await;
+        assert_eq!(taken_at_once(&mut committer), Some(3));
+        assert_eq!(taken_at_once(&mut committer), None);
+        hand_in(&group, 3).await;
+        assert_eq!(taken_at_once(&mut committer), Some(3));
+        // nobody waits for more than enough
+        hand_in(&group, 99).await;
+        assert_eq!(taken_at_once(&mut committer), Some(99));
+        hand_in(&group, 32).await;
+        assert_eq!(taken_at_once(&mut committer), Some(32));
+        // nor for those who cannot come
+        hand_in(&group, 2).await;
+        drop(group);
+        assert_eq!(taken_at_once(&mut committer), Some(2));
+        assert!(committer.next(100).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_longer_than_the_gap() {
+        let gap = Duration::from_millis(20);
+        let (group, committer) = group_commit::<u32, u32>(100);
+        let mut committer = committer.gathering(gap);
+        hand_in(&group, 2).await;
+        let begun = Instant::now();
+        assert_eq!(taken_at_once(&mut committer), Some(2));
+        hand_in(&group, 1).await;
+        let (items, _) = committer.next(100).await.unwrap();
+        assert!(items.len() == 1 && begun.elapsed() >= gap);
+        // a commit that takes as long leaves nothing of it
+        hand_in(&group, 2).await;
+        committer.next(100).await.unwrap();
+        hand_in(&group, 1).await;
+        let end = Instant::now() + gap;
+        while Instant::now() < end {
+            tokio::task::yield_now().await;
+        }
+        let begun = Instant::now();
+        let (items, _) = committer.next(100).await.unwrap();
+        assert!(items.len() == 1 && begun.elapsed() < gap);
     }
 
     #[tokio::test]

@@ -50,6 +50,10 @@ use crate::{
     numbers,
 };
 
+/// How long a delivery waits for others at most, when several are in hand: once to be looked up, once for its effect to be
+/// committed. See [`group_commit::Committer::gathering`].
+const GAP: Duration = Duration::from_millis(3);
+
 /// How a processor treats messages that do not succeed.
 pub struct Policy {
     /// Failures of the work after which a message is given up on.
@@ -92,7 +96,7 @@ pub fn processor<H: Handler>(
     let looker = Looker {
         connection: Kept::new(pool.clone()),
         inbox,
-        asked,
+        asked: asked.gathering(GAP),
     };
     let (group, effects) = group_commit(GROUP);
     let committer = EffectCommitter {
@@ -100,7 +104,7 @@ pub fn processor<H: Handler>(
         handler: Arc::clone(&handler),
         inbox,
         fail_points: fail_points.clone(),
-        effects,
+        effects: effects.gathering(GAP),
     };
     let holding = Holding::default();
     let effects = group;
