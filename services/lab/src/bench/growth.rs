@@ -43,7 +43,7 @@ pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
     let begun = Instant::now();
     scene.scale(Service::Receiver, 0).await?;
     for receivers in course.size.growing {
-        let drained = drain(&mut scene, course.size.small, course.size.text, *receivers).await?;
+        let drained = drain(&mut scene, course.size.drain, course.size.text, *receivers).await?;
         let name = format!("drain, {receivers} receivers");
         let rate = drained.effects.rate();
         course

@@ -23,7 +23,7 @@ pub struct Size {
     pub trial: Duration,
     pub hold: Duration,
     pub half: Duration,
-    /// What one in a hundred may exceed while a rate is held for the whole time.
+    /// What one in a hundred may exceed while a rate is held, and how far behind the system may be at the end.
     pub bound: Duration,
     pub trials: usize,
     pub holds: usize,
@@ -31,7 +31,7 @@ pub struct Size {
     pub mission: &'static [usize],
     pub mission_time: Duration,
     pub mission_delay: Duration,
-    /// Rows behind, sessions, receivers, and messages of each small drain.
+    /// Rows behind, sessions, receivers, and messages of each drain before so many rows.
     pub rows: &'static [u64],
     pub sessions: &'static [u64],
     pub growing: &'static [usize],
@@ -75,7 +75,7 @@ pub const USUAL: Size = Size {
     rows: &[1_000, 100_000, 1_000_000],
     sessions: &[10, 100_000],
     growing: &[1, 2, 4, 8, 16],
-    small: 5_000,
+    small: 20_000,
     idle: secs(10),
     vacuum: secs(0),
     // what is measured once needs the rest of the half hour
