@@ -4,6 +4,9 @@
 //! (`cell.rs`), played and judged like any other. What must come of it stands in `predicted.csv`, written before the run
 //! and with its reason (`predicted.rs`); whatever differs is named. `table.rs` shows it on a terminal, `picture.rs` draws
 //! it.
+//!
+//! Seven guarantees have no column: no fault here tells them apart. `look-behind`, for one, needs a message that comes again
+//! when the inbox has forgotten it. Each of these has an experiment.
 
 pub mod cell;
 pub mod cli;
