@@ -83,8 +83,8 @@ pub(crate) async fn of(
     ids: &[Uuid],
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
     let done: Vec<Uuid> = sqlx::query_scalar(
-        "select id from unnest($1::uuid[]) as asked (id)
-          where (select true from processed where message_id = id limit 1)",
+        "select asked.id from unnest($1::uuid[]) as asked (id)
+          where (select true from processed where message_id = asked.id limit 1)",
     )
     .bind(ids)
     .fetch_all(connection)

@@ -89,9 +89,11 @@ pub async fn left(ledger: &mut PgConnection, run: &RunId) -> Result<i64> {
     Ok(within(LIMIT, ask.bind(run.as_str()).fetch_one(ledger)).await?)
 }
 
-/// Removes all rows of the messages of a run that are done; returns how many rows. What keeps a copy of one from a second
-/// effect goes only if it is older than `until`, and without it never: the row of the inbox, and the effect, which is asked
-/// when the inbox has forgotten it. Of an effect that stays only its id is left: it has no run and no text any more.
+/// Removes all rows of the messages of a run that are done; returns how many rows.
+///
+/// What keeps a copy of one from a second effect goes only if it is older than `until`, and without it never: the row of the
+/// inbox, and the effect, which is asked when the inbox has forgotten it. Of an effect that stays only its id is left: it
+/// has no run and no text any more.
 pub async fn remove_rows(
     ledger: &mut PgConnection,
     run: &RunId,

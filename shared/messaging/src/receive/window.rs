@@ -6,7 +6,7 @@
 //!
 //! 1. A turn announces a boundary in the table `inbox_window`: the ids of the time now, by the database's clock, less the
 //!    window. The boundary never goes back.
-//! 2. The next turn deletes what is below it, at least [`NOTICE`] later.
+//! 2. The next turn deletes what is below it, at least a second later.
 //!
 //! So a statement that still saw the boundary before, and took less time than that, met every row that it says nothing of;
 //! [`super::inbox`] says what becomes of one that took longer. None of it rests on clocks that agree, on receivers that have
