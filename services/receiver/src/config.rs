@@ -3,7 +3,10 @@
 use daemon::{WrongSetting, process::ProcessArgs, settings::AllSettings};
 use messaging::{
     connection::{Broker, BrokerArgs},
-    receive::retry::{RetryArgs, RetryBy},
+    receive::{
+        retry::{RetryArgs, RetryBy},
+        window::InboxArgs,
+    },
 };
 use web::session::SessionArgs;
 
@@ -40,6 +43,8 @@ pub struct Config {
     pub max_deliveries: u32,
     #[command(flatten)]
     pub retry: RetryArgs,
+    #[command(flatten)]
+    pub inbox: InboxArgs,
     #[command(flatten)]
     pub process: ProcessArgs,
 }

@@ -28,6 +28,7 @@ use messaging::{
         manner::Manner,
         processor::{self, Policy},
         retry::{Retry, RetryBy},
+        window::Pruner,
     },
     topology,
 };
@@ -97,6 +98,7 @@ pub fn run(
         history,
     );
     let held = processor.held();
+    let pruner = Pruner::new(pool.clone(), &config.inbox);
     let (consumer, link) = Consumer::new(
         broker.clone(),
         "consumer",
@@ -159,6 +161,7 @@ pub fn run(
         reader.run(|| received::read(&pages_pool)).await;
         Ok(())
     });
+    prune(lifecycle, database.clone(), pruner);
     consume(lifecycle, "consumer", database.clone(), consumer);
     consume(lifecycle, "dead letters", database, dead_letters);
 
@@ -205,6 +208,21 @@ fn retry(
             Retry::Ladder(ladder)
         }
     }
+}
+
+/// Keeps the inbox small as soon as there is one.
+fn prune(lifecycle: &Lifecycle, database: Database, pruner: Pruner) {
+    let stop = lifecycle.stopping();
+    lifecycle.spawn("inbox window", async move {
+        if stop
+            .run_until_cancelled(database.migrated())
+            .await
+            .is_some()
+        {
+            pruner.run(stop).await;
+        }
+        Ok(())
+    });
 }
 
 /// Takes deliveries as soon as there are tables to store anything in.

@@ -4,7 +4,7 @@
 //! The effect is one row in `processed`; see [`messaging::receive::processor`] for what makes it
 //! happen exactly once.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chaos::{
     Knobs,
@@ -19,7 +19,8 @@ use messaging::{
         settle::Settle,
     },
 };
-use sqlx::{Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
+use uuid::Uuid;
 
 use crate::processed;
 
@@ -155,6 +156,14 @@ impl Handler for Work {
         effects: &[&Effect<Self>],
     ) -> Result<(), sqlx::Error> {
         processed::insert(tx, &self.node, effects).await
+    }
+
+    async fn done(
+        &self,
+        connection: &mut PgConnection,
+        ids: &[Uuid],
+    ) -> Result<HashSet<Uuid>, sqlx::Error> {
+        processed::of(connection, ids).await
     }
 
     fn stored(&self, effects: usize) {

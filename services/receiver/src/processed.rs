@@ -1,9 +1,11 @@
 //! All SQL of the table `processed`: the effect.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use messaging::receive::handler::Effect;
 use serde::Serialize;
-use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use sqlx::{FromRow, PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::process::Work;
@@ -73,6 +75,21 @@ pub(crate) async fn insert(
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// Which of these messages have their effect. By a subquery for the reason that the inbox has: the index, whatever was planned.
+pub(crate) async fn of(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let done: Vec<Uuid> = sqlx::query_scalar(
+        "select asked.id from unnest($1::uuid[]) as asked (id)
+          where (select true from processed where message_id = asked.id limit 1)",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await?;
+    Ok(done.into_iter().collect())
 }
 
 /// An effect as the page and the API show it.

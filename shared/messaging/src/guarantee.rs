@@ -22,6 +22,8 @@ pub enum Guarantee {
     AckAfterCommit,
     /// A message whose effect is committed has no second one. Off: nobody looks.
     Inbox,
+    /// Of a message that is older than the inbox, the effects themselves are asked. Off: it is taken for new.
+    LookBehind,
     /// What is given up on is kept. Off: it is gone.
     DeadLettering,
     /// A receiver has so many deliveries in hand at most. Off: as many as there are.
@@ -44,13 +46,14 @@ use Guarantee as G;
 
 impl Guarantee {
     /// All of them, in the order of the road.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         G::Outbox,
         G::Confirms,
         G::Mandatory,
         G::Persistence,
         G::AckAfterCommit,
         G::Inbox,
+        G::LookBehind,
         G::DeadLettering,
         G::Prefetch,
         G::MessageId,
@@ -70,6 +73,7 @@ impl Guarantee {
             G::Persistence => "persistence",
             G::AckAfterCommit => "ack-after-commit",
             G::Inbox => "inbox",
+            G::LookBehind => "look-behind",
             G::DeadLettering => "dead-lettering",
             G::Prefetch => "prefetch",
             G::MessageId => "message-id",
@@ -99,6 +103,9 @@ impl Guarantee {
             }
             G::Inbox => {
                 "Nobody looks whether a message was processed before. One that is delivered twice has two effects."
+            }
+            G::LookBehind => {
+                "The inbox forgets old messages, and nobody looks behind it. One that comes again later than that has two effects."
             }
             G::DeadLettering => "A message that is given up on is thrown away.",
             G::Prefetch => {

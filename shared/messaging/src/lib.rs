@@ -8,7 +8,7 @@
 //! 4. [`send::publisher`]: the only code that publishes; persistent, mandatory, confirmed.
 //! 5. [`topology`]: the only code that declares exchanges, queues and bindings.
 //! 6. [`receive::consumer`]: takes deliveries, PREFETCH at a time, and settles each exactly once.
-//! 7. [`receive::inbox`]: a message whose effect is committed has no second one.
+//! 7. [`receive::inbox`]: a message whose effect is committed has no second one; [`receive::window`] keeps it small.
 //! 8. [`receive::processor`]: look, work, effect; a failure of the work is counted.
 //! 9. [`receive::settle`]: ack, requeue or dead letter.
 //! 10. [`receive::dead_letter`]: what was given up on is parked in Postgres.

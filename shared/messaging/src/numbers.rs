@@ -22,6 +22,7 @@ pub(crate) const DEAD_LETTERED: &str = "unacked_messages_dead_lettered_rejected_
 pub(crate) const DELAYED: &str = "unacked_messages_delayed_total";
 pub(crate) const PARKED: &str = "unacked_messages_parked_total";
 pub(crate) const HISTORY_DROPPED: &str = "unacked_history_dropped_total";
+pub(crate) const PRUNED: &str = "unacked_inbox_pruned_total";
 pub(crate) const SESSIONS_BROKEN: &str = "unacked_sessions_broken_total";
 pub(crate) const GUARANTEE_OFF: &str = "unacked_guarantee_off";
 
@@ -45,6 +46,7 @@ pub fn register_receiver() {
         (DELAYED, "Failed messages that were put onto the ladder"),
         (PARKED, "Dead letters that were stored"),
         (HISTORY_DROPPED, "Lines of history that were not stored"),
+        (PRUNED, "Rows of the inbox that were older than its window"),
     ] {
         describe_counter!(name, what);
         let _ = counter!(name);

@@ -24,10 +24,15 @@ use crate::stack::node::Service;
 const TIMES: usize = 2;
 const AUDITED: u64 = 2_000;
 const RECEIVERS: usize = 2;
+/// Two years.
+const WINDOW_SECS: u64 = 2 * 365 * 86_400;
 
 /// Rows, sessions, receivers.
 pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
-    let mut scene = course.stage.scene(1, 1, fast()).await?;
+    let mut settings = fast();
+    // the rows behind are a year old, and are to stay
+    settings.insert("INBOX_WINDOW_SECS".to_owned(), WINDOW_SECS.to_string());
+    let mut scene = course.stage.scene(1, 1, settings).await?;
     let least = course.size.rows.first().copied();
     let most = course.size.rows.last().copied();
     for rows in course.size.rows {

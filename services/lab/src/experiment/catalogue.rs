@@ -18,6 +18,7 @@ macro_rules! file {
 pub const FILES: &[(&str, &str)] = &[
     file!("failed-work"),
     file!("crash-before-ack"),
+    file!("redrive-after-pruning"),
     file!("confirm-lost"),
     file!("unroutable"),
     file!("poison"),

@@ -68,29 +68,42 @@ impl Accepted {
     }
 }
 
+/// Among which messages one is chosen: the newest effects.
+const NEWEST: &str = "select message_id, processed_id as place
+    from receiver.processed
+   where $1 = '' or run = $1
+   order by processed_id desc
+   limit 1000";
+/// The newest of those whose rows are gone from the inbox.
+const FORGOTTEN: &str = "select message_id, message_id as place
+    from receiver.processed p
+   where ($1 = '' or run = $1)
+     and message_id < (select below from receiver.inbox_window)
+     and not exists (select from receiver.inbox i where i.message_id = p.message_id)
+   order by message_id desc
+   limit 1000";
+
 /// The last one of which the ledger has all: its effect, the delivery that made it, and a sender that is done with it. So
 /// neither a row that comes late nor another publish of the sender's is taken for a copy.
-async fn last_processed(look: &dyn Look, run: &str) -> Result<Accepted> {
+async fn last_processed(look: &dyn Look, order: &Order) -> Result<Accepted> {
+    let run = order.text("run");
+    let forgotten = order.text("which") == "forgotten";
+    let among = if forgotten { FORGOTTEN } else { NEWEST };
     let mut database = PgConnection::connect(&look.auditor_url()?).await?;
-    let found = sqlx::query_as(
+    let sql = format!(
         "select m.message_id, m.number, m.text, m.accepted_at, m.node, m.run, clock_timestamp() as now
-           from (select message_id, processed_id
-                   from receiver.processed
-                  where $1 = '' or run = $1
-                  order by processed_id desc
-                  limit 1000) p
+           from ({among}) p
            join sender.message m using (message_id)
           where exists (select from receiver.delivery d
                          where d.message_id = m.message_id and d.outcome = 'processed')
             and not exists (select from sender.outbox o where o.message_id = m.message_id)
             and not exists (select from sender.publication t
                              where t.message_id = m.message_id and t.try > 1)
-          order by p.processed_id desc
-          limit 1",
-    )
-    .bind(run)
-    .fetch_optional(&mut database)
-    .await?;
+          order by p.place desc
+          limit 1"
+    );
+    let found = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(run);
+    let found = found.fetch_optional(&mut database).await?;
     database.close().await?;
     found.ok_or_else(|| {
         let of = if run.is_empty() {
@@ -98,8 +111,13 @@ async fn last_processed(look: &dyn Look, run: &str) -> Result<Accepted> {
         } else {
             format!(" of the run {run}")
         };
+        let what = if forgotten {
+            ", and is gone from the inbox by now (INBOX_WINDOW_SECS)"
+        } else {
+            ""
+        };
         Usage(format!(
-            "no message{of} was processed yet, with its delivery on record: there is none to copy"
+            "no message{of} was processed yet, with its delivery on record{what}: there is none to copy"
         ))
         .into()
     })
@@ -126,7 +144,7 @@ async fn new_ones(look: &dyn Look, message: Uuid, since: DateTime<Utc>) -> Resul
 #[async_trait]
 impl Fault for DuplicatePublish {
     async fn aim(&self, order: &Order, look: &dyn Look) -> Result<Aim> {
-        let message = last_processed(look, order.text("run")).await?;
+        let message = last_processed(look, order).await?;
         Ok(Aim {
             struck: vec![format!("message {}", message.message_id)],
             before: json!({

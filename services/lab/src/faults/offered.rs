@@ -100,6 +100,12 @@ const COPY: &[Arg] = &[
         usual: "1",
         what: "how often it is published again",
     },
+    Arg {
+        name: "which",
+        kind: Kind::OneOf(&["newest", "forgotten"]),
+        usual: "newest",
+        what: "forgotten: one that the inbox knows no more; there must be one",
+    },
 ];
 const POINT: &[Arg] = &[
     Arg {

@@ -4,6 +4,9 @@
 //! (`cell.rs`), played and judged like any other. What must come of it stands in `predicted.csv`, written before the run
 //! and with its reason (`predicted.rs`); whatever differs is named. `table.rs` shows it on a terminal, `picture.rs` draws
 //! it.
+//!
+//! Seven guarantees have no column, but an experiment each. `look-behind` would have one like the first: in no row a message
+//! comes again when the inbox has forgotten it.
 
 pub mod cell;
 pub mod cli;

@@ -89,8 +89,11 @@ pub async fn left(ledger: &mut PgConnection, run: &RunId) -> Result<i64> {
     Ok(within(LIMIT, ask.bind(run.as_str()).fetch_one(ledger)).await?)
 }
 
-/// Removes all rows of the messages of a run that are done; returns how many rows. Of the inbox only rows that are older
-/// than `until`, and without it none.
+/// Removes all rows of the messages of a run that are done; returns how many rows.
+///
+/// What keeps a copy of one from a second effect goes only if it is older than `until`, and without it never: the row of the
+/// inbox, and the effect, which is asked when the inbox has forgotten it. Of an effect that stays only its id is left: it
+/// has no run and no text any more.
 pub async fn remove_rows(
     ledger: &mut PgConnection,
     run: &RunId,
@@ -140,7 +143,6 @@ async fn remove(
     let tables = [
         "sender.message",
         "sender.publication",
-        "receiver.processed",
         "receiver.failure",
         "receiver.given_up",
         "receiver.delivery",
@@ -156,12 +158,19 @@ async fn remove(
             .rows_affected();
     }
     if let Some(until) = until {
-        let sql = "delete from receiver.inbox where message_id = any($1) and admitted_at < $2";
-        let delete = sqlx::query(sql).bind(ids).bind(until);
-        removed += within(LIMIT, delete.execute(&mut *transaction))
-            .await?
-            .rows_affected();
+        for sql in [
+            "delete from receiver.inbox where message_id = any($1) and admitted_at < $2",
+            "delete from receiver.processed where message_id = any($1) and processed_at < $2",
+        ] {
+            let delete = sqlx::query(sql).bind(ids).bind(until);
+            removed += within(LIMIT, delete.execute(&mut *transaction))
+                .await?
+                .rows_affected();
+        }
     }
+    let bare = "update receiver.processed set run = null, text = '' where message_id = any($1)";
+    let bare = sqlx::query(bare).bind(ids);
+    within(LIMIT, bare.execute(&mut *transaction)).await?;
     within(ASK_LIMIT, transaction.commit()).await?;
     Ok(removed)
 }

@@ -5,9 +5,10 @@
 //! (`ledger.rs`), and its folder last. Interrupted anywhere, the same command goes on where it was.
 //!
 //! A message goes with all of its rows or with none. It goes when it has an effect or is parked, and is not in the
-//! outbox any more; a run of which some messages stay keeps its folder. The inbox row of a message is what keeps a copy
-//! of it that may still be in a queue from a second effect, so inbox rows go only when the broker says twice, after
-//! somebody agreed, that all of its queues are empty, and only those that were there before it was asked.
+//! outbox any more; a run of which some messages stay keeps its folder. The inbox row of a message, and later its effect, is
+//! what keeps a copy of it that may still be in a queue from a second effect. So both go only when the broker says twice,
+//! after somebody agreed, that all of its queues are empty, and only those that were there before it was asked; else the
+//! inbox row stays, and of the effect the id.
 
 mod going;
 pub mod ledger;
@@ -29,7 +30,7 @@ use crate::run::RunDir;
 use crate::say::{self, Usage, grouped};
 use crate::stack::control;
 
-const INBOX_STAYS: &str = "Rows of the inbox stay: it is not certain that the queues are empty, and a copy of a message may be in one.";
+const INBOX_STAYS: &str = "Rows of the inbox stay, and the bare ids of effects: it is not certain that the queues are empty, and a copy of a message may be in one.";
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct PruneArgs {
@@ -42,7 +43,7 @@ pub struct PruneArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
-    /// The ledger, as a role that may delete from it [default: that of the stack that runs]
+    /// The ledger, as a role that may change it [default: that of the stack that runs]
     #[arg(
         long,
         env = "LAB_PRUNE_DATABASE_URL",

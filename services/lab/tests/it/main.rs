@@ -39,4 +39,5 @@ mod stack;
 mod storm;
 mod topology;
 mod up;
+mod window;
 mod world;

@@ -61,7 +61,7 @@ impl<H: Handler> EffectCommitter<H> {
         let mut connection = self.connection.take().await?;
         let mut tx = connection.begin().await?;
         let ids: Vec<Uuid> = effects.iter().map(|e| e.received.inbox_id).collect();
-        let admitted = self.inbox.admit(&mut tx, &ids).await?;
+        let admitted = self.inbox.admit(&*self.handler, &mut tx, &ids).await?;
         let first: Vec<&Effect<H>> = effects
             .iter()
             .zip(&admitted)

@@ -1,8 +1,8 @@
 //! What a service does with a message: its work, and the effect of it.
 
-use std::time::Instant;
+use std::{collections::HashSet, time::Instant};
 
-use sqlx::{Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::settle::Settle;
@@ -82,6 +82,14 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send
     where
         Self: Sized;
+
+    /// Which of these have their effect, by the ids that the inbox knows them by. Asked about ids that the inbox may have
+    /// forgotten, so it needs an index.
+    fn done(
+        &self,
+        connection: &mut PgConnection,
+        ids: &[Uuid],
+    ) -> impl Future<Output = Result<HashSet<Uuid>, sqlx::Error>> + Send;
 
     /// So many effects were committed.
     fn stored(&self, effects: usize);

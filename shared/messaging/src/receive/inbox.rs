@@ -1,11 +1,17 @@
 //! Ids of messages whose effect is committed. The unique key is what makes a second effect impossible;
 //! everything else only saves work.
+//!
+//! Rows below a boundary may be gone ([`super::window`]). An id below it is *old*: it is written like any other, which makes
+//! all who have it wait for each other, and then the service is asked whether its effect is there. If the row was gone its
+//! effect had been committed before, so the question, a statement of its own, sees it. Ids that are not old cost nothing:
+//! whether one is comes with the same statement.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Instant};
 
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
+use super::{handler::Handler, window::NOTICE};
 use crate::guarantee::{Guarantee, Without};
 
 /// Whose delivery is asked about.
@@ -20,6 +26,8 @@ pub(super) struct Asked {
 pub(super) struct Known {
     /// Its effect is committed.
     pub(super) admitted: bool,
+    /// The inbox may have forgotten it.
+    old: bool,
     /// How often its work failed.
     pub(super) failures: i64,
 }
@@ -35,6 +43,8 @@ pub(super) enum Admitted {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Inbox {
     Kept,
+    /// What it has forgotten is taken for new.
+    NotBehind,
     /// Every delivery is taken for the first one of its message.
     Ignored,
 }
@@ -43,6 +53,8 @@ impl Inbox {
     pub(super) fn new(without: &Without) -> Self {
         if without.has(Guarantee::Inbox) {
             Self::Ignored
+        } else if without.has(Guarantee::LookBehind) {
+            Self::NotBehind
         } else {
             Self::Kept
         }
@@ -50,48 +62,77 @@ impl Inbox {
 
     /// Looks before the work, so that a duplicate costs none and is never given up on. The answers are in the order of
     /// `asked`.
-    pub(super) async fn look(
+    pub(super) async fn look<H: Handler>(
         self,
+        handler: &H,
         connection: &mut PgConnection,
         asked: &[Asked],
     ) -> Result<Vec<Known>, sqlx::Error> {
         let mut known = look(connection, asked).await?;
-        if let Self::Ignored = self {
-            for known in &mut known {
-                known.admitted = false;
+        let both = asked.iter().zip(&mut known);
+        match self {
+            Self::Kept => {
+                let old: Vec<_> = both
+                    .filter(|(_, known)| known.old && !known.admitted)
+                    .collect();
+                let ids: Vec<Uuid> = old.iter().map(|(asked, _)| asked.inbox_id).collect();
+                let done = done(handler, connection, &ids).await?;
+                for (asked, known) in old {
+                    known.admitted = done.contains(&asked.inbox_id);
+                }
             }
+            Self::NotBehind => {}
+            Self::Ignored => both.for_each(|(_, known)| known.admitted = false),
         }
         Ok(known)
     }
 
     /// Says of each id whether this is its first effect, and remembers it.
-    pub(super) async fn admit(
+    pub(super) async fn admit<H: Handler>(
         self,
+        handler: &H,
         tx: &mut Transaction<'_, Postgres>,
         ids: &[Uuid],
     ) -> Result<Vec<Admitted>, sqlx::Error> {
-        match self {
-            Self::Kept => {
-                let mut new = admit(tx, ids).await?;
-                // The same id may be twice in one group: the first takes it.
-                let admitted = |id| {
-                    if new.remove(id) {
-                        Admitted::First
-                    } else {
-                        Admitted::Duplicate
-                    }
-                };
-                Ok(ids.iter().map(admitted).collect())
+        let mut new = match self {
+            Self::Ignored => return Ok(vec![Admitted::First; ids.len()]),
+            Self::Kept | Self::NotBehind => Written::new(tx, ids).await?,
+        };
+        if let Self::Kept = self {
+            for id in done(handler, tx, &new.old).await? {
+                new.ids.remove(&id);
             }
-            Self::Ignored => Ok(vec![Admitted::First; ids.len()]),
         }
+        // The same id may be twice in one group: the first takes it.
+        let admitted = |id| {
+            if new.ids.remove(id) {
+                Admitted::First
+            } else {
+                Admitted::Duplicate
+            }
+        };
+        Ok(ids.iter().map(admitted).collect())
     }
 }
 
+/// Asks the service, if there is anything to ask.
+async fn done<H: Handler>(
+    handler: &H,
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    handler.done(connection, ids).await
+}
+
 /// By subqueries on purpose: for an `exists`, or a join, a plan made while the tables were empty reads all of them each time.
+/// Without the row of the window every id is old.
 async fn look(connection: &mut PgConnection, asked: &[Asked]) -> Result<Vec<Known>, sqlx::Error> {
     sqlx::query_as(
         "select (select true from inbox where inbox.message_id = asked.inbox_id) is not null as admitted,
+                (asked.inbox_id < (select below from inbox_window)) is not false as old,
                 (select count(*) from failure where failure.message_id = asked.message_id) as failures
            from unnest($1::uuid[], $2::uuid[]) with ordinality as asked (inbox_id, message_id, place)
           order by place",
@@ -102,21 +143,35 @@ async fn look(connection: &mut PgConnection, asked: &[Asked]) -> Result<Vec<Know
     .await
 }
 
-/// Writes the ids that are new and returns them; the others have an effect already.
-///
-/// Waits for a transaction that is writing the same id (the other's end decides), up to the lock
-/// timeout. Sorted, so that two groups with common ids cannot wait for each other.
-async fn admit(
-    tx: &mut Transaction<'_, Postgres>,
-    message_ids: &[Uuid],
-) -> Result<HashSet<Uuid>, sqlx::Error> {
-    let new: Vec<(Uuid,)> = sqlx::query_as(
-        "insert into inbox (message_id)
-         select distinct id from unnest($1::uuid[]) as row (id) order by id
-         on conflict do nothing returning message_id",
-    )
-    .bind(message_ids)
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(new.into_iter().map(|(id,)| id).collect())
+/// Ids that were written into the inbox; the others have an effect already.
+struct Written {
+    ids: HashSet<Uuid>,
+    /// Those that it may have forgotten.
+    old: Vec<Uuid>,
+}
+
+impl Written {
+    /// Waits for a transaction that is writing the same id (the other's end decides), up to the lock
+    /// timeout. Sorted, so that two groups with common ids cannot wait for each other.
+    ///
+    /// The boundary is the one of the statement's beginning. Rows may have gone for a later one if it took long; then all
+    /// count as old.
+    async fn new(tx: &mut Transaction<'_, Postgres>, ids: &[Uuid]) -> Result<Self, sqlx::Error> {
+        let begun = Instant::now();
+        let new: Vec<(Uuid, bool)> = sqlx::query_as(
+            "insert into inbox (message_id)
+             select distinct id from unnest($1::uuid[]) as row (id) order by id
+             on conflict do nothing
+             returning message_id, (message_id < (select below from inbox_window)) is not false",
+        )
+        .bind(ids)
+        .fetch_all(&mut **tx)
+        .await?;
+        let late = begun.elapsed() >= NOTICE;
+        let old = new.iter().filter(|(_, old)| *old || late);
+        Ok(Self {
+            old: old.map(|(id, _)| *id).collect(),
+            ids: new.iter().map(|(id, _)| *id).collect(),
+        })
+    }
 }

@@ -1,6 +1,9 @@
 //! One query for all who look at the same time, see [`super::inbox`].
 
+use std::sync::Arc;
+
 use super::{
+    handler::Handler,
     inbox::{Asked, Inbox, Known},
     patience::Fault,
 };
@@ -11,13 +14,14 @@ use group_commit::Committer;
 pub(super) const GROUP: usize = 1_000;
 
 /// The loop that asks what is known of messages.
-pub struct Looker {
+pub struct Looker<H: Handler> {
     pub(super) connection: Kept,
+    pub(super) handler: Arc<H>,
     pub(super) inbox: Inbox,
     pub(super) asked: Committer<Asked, Result<Known, Fault>>,
 }
 
-impl Looker {
+impl<H: Handler> Looker<H> {
     /// Asks until the processor is gone.
     pub async fn run(mut self) {
         while let Some((asked, answers)) =
@@ -35,7 +39,10 @@ impl Looker {
 
     async fn look(&mut self, asked: &[Asked]) -> Result<Vec<Known>, sqlx::Error> {
         let mut connection = self.connection.take().await?;
-        let known = self.inbox.look(&mut connection, asked).await?;
+        let known = self
+            .inbox
+            .look(&*self.handler, &mut connection, asked)
+            .await?;
         self.connection.put(connection);
         Ok(known)
     }

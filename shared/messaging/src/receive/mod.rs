@@ -16,6 +16,7 @@ pub mod patience;
 pub mod processor;
 pub mod retry;
 pub mod settle;
+pub mod window;
 
 /// The tables of the receiving half, for the service's own schema. Its versions do not clash with a
 /// service's own migrations, which are numbered from 1.

@@ -90,11 +90,12 @@ pub fn processor<H: Handler>(
     without: &Without,
     fail_points: FailPoints,
     history: History,
-) -> (Processor<H>, Looker, EffectCommitter<H>) {
+) -> (Processor<H>, Looker<H>, EffectCommitter<H>) {
     let inbox = Inbox::new(without);
     let (looks, asked) = group_commit(look::GROUP);
     let looker = Looker {
         connection: Kept::new(pool.clone()),
+        handler: Arc::clone(&handler),
         inbox,
         asked: asked.gathering(GAP),
     };

@@ -82,6 +82,7 @@ async fn what_is_injected_is_seen_what_is_healed_is_over_and_what_is_neither_is_
     what_was_published_too_seldom_is_said_and_over(&own).await;
     what_was_refused_was_not_published(&own).await;
     only_a_first_delivery_is_taken_for_a_copy(&own).await;
+    only_what_the_inbox_knows_no_more_is_taken_for_forgotten(&own, &injector).await;
     own.fresh_with("faults-2", &[("LOG", "off")]).await;
     own.process_one().await;
     a_log_that_is_off_tells_nothing(&own, &injector).await;
@@ -246,6 +247,36 @@ async fn only_a_first_delivery_is_taken_for_a_copy(own: &Own) {
     let seen = injector.look(&copy).await.unwrap();
     assert!(matches!(seen, Evidence::NotSeen(_)), "{seen:?}");
     injector.heal(&copy).await.unwrap();
+}
+
+/// The inbox of this stack remembers for a day.
+async fn only_what_the_inbox_knows_no_more_is_taken_for_forgotten(own: &Own, injector: &Injector) {
+    let forgotten = Order::new("duplicate-publish").with("which", "forgotten");
+    let refused = injector.inject(&forgotten).await.unwrap_err();
+    assert!(refused.is::<Usage>(), "{refused:#}");
+    let why = refused.to_string();
+    assert!(why.contains("gone from the inbox by now"), "{why}");
+    // all of it is announced; some of it is gone
+    let database = own.stack.addresses().unwrap().database;
+    let mut database = PgConnection::connect(&database).await.unwrap();
+    let aged = "update receiver.inbox_window set below = 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+                delete from receiver.inbox where message_id <> (
+                    select message_id from receiver.processed order by processed_id desc limit 1)";
+    sqlx::raw_sql(aged).execute(&mut database).await.unwrap();
+    let mut copy = injector.inject(&forgotten).await.unwrap();
+    let message = copy.struck[0].strip_prefix("message ").unwrap();
+    let known = "select (select count(*) from receiver.inbox where message_id = $1::uuid),
+                        (select count(*) from receiver.processed where message_id = $1::uuid)";
+    let before = sqlx::query_as(known).bind(message);
+    let before: (i64, i64) = before.fetch_one(&mut database).await.unwrap();
+    assert_eq!(before, (0, 1));
+    let message = message.to_owned();
+    let seen = injector.see(&mut copy, LIMIT).await.unwrap();
+    assert!(seen.happened(), "{seen:?}");
+    injector.heal(&copy).await.unwrap();
+    let after = sqlx::query_as(known).bind(message);
+    let after: (i64, i64) = after.fetch_one(&mut database).await.unwrap();
+    assert_eq!(after, (0, 1), "the effects were asked, before any work");
 }
 
 /// With errors kept out of the log, of a death nobody can tell.

@@ -1,0 +1,12 @@
+-- below this id rows of the inbox may be gone; one row, moved forward before anything below it is deleted
+create table inbox_window (
+    only_one boolean primary key default true check (only_one),
+    below uuid not null
+);
+insert into inbox_window (below) values ('00000000-0000-0000-0000-000000000000');
+-- rows go at one end all the time: what they leave is made free again by how much it is, before the table has grown by it
+alter table inbox set (
+    autovacuum_vacuum_scale_factor = 0.05,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0
+);
