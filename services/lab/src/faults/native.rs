@@ -1,8 +1,6 @@
 //! The native stack, as faults see and strike it.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +21,7 @@ use crate::say::Usage;
 use crate::stack::links::Links;
 use crate::stack::servers::Which as Server;
 use crate::stack::strike::{End, Target};
-use crate::stack::{Stack, postgres, process};
+use crate::stack::{Stack, ports, postgres, process};
 
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -174,7 +172,7 @@ impl Look for Native {
             server: self.address(&Target::Server(server))?,
             bytes_up: proxy.bytes(Direction::Up),
             bytes_down: proxy.bytes(Direction::Down),
-            sockets: sockets_to(proxy.address())?,
+            sockets: ports::connections_to(proxy.address())?,
         })
     }
 }
@@ -233,47 +231,5 @@ impl Harm for Native {
             LinkHarm::Nothing => proxy.heal(),
         }
         Ok(())
-    }
-}
-
-/// The open connections to this address, as the kernel lists them: the other ends' addresses.
-fn sockets_to(address: SocketAddr) -> Result<Vec<String>> {
-    let table = fs::read_to_string("/proc/net/tcp");
-    let table = table.context("the kernel does not list its connections")?;
-    Ok(established_to(&table, address))
-}
-
-fn established_to(table: &str, address: SocketAddr) -> Vec<String> {
-    let lines = table.lines().skip(1);
-    let open = lines.filter_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let (local, remote) = (endpoint(fields.get(1)?)?, endpoint(fields.get(2)?)?);
-        (remote == address && *fields.get(3)? == "01").then(|| local.to_string())
-    });
-    open.collect()
-}
-
-/// `0100007F:1F90`: the address in the machine's order of bytes, the port in the reader's.
-fn endpoint(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let address = u32::from_str_radix(address, 16).ok()?;
-    let address = Ipv4Addr::from(address.to_ne_bytes());
-    Some((address, u16::from_str_radix(port, 16).ok()?).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_to_a_proxy_are_the_established_ones() {
-        let table = "  sl  local_address rem_address   st tx_queue
-   0: 0100007F:1F90 00000000:0000 0A 0
-   1: 0100007F:C350 0100007F:1F90 01 0
-   2: 0100007F:C351 0100007F:1F90 06 0
-   3: 0100007F:1F90 0100007F:C350 01 0
-";
-        let proxy = "127.0.0.1:8080".parse().unwrap();
-        assert_eq!(established_to(table, proxy), ["127.0.0.1:50000"]);
     }
 }

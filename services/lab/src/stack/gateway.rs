@@ -2,8 +2,14 @@
 //!
 //! Here the nodes are written into its settings, and nginx reads them again when nodes come or go. A reload is over when
 //! no old worker takes requests any more: only then may a node that left the list be stopped.
+//!
+//! A reload closes the idle connections of clients at once, and a POST that is written in that moment fails. So the clients
+//! are sent away first: while a file is there, each answer says that it is the connection's last. Whoever says nothing for
+//! as long as we wait, and speaks in the moment of the reload, still loses (browsers and our own load ask again).
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::dir::{LabDir, write_secret};
+use super::ports;
 use super::process::{self, MARKER};
 use super::supervisor::{Condition, News, Program, Unit};
 
@@ -25,6 +32,12 @@ const NATIVE: &str = include_str!("../../../../docker/nginx/native.conf.template
 
 /// nginx wants at least one server in a list; nothing listens on the discard port.
 const NOBODY: &str = "server 127.0.0.1:9 down;";
+
+/// While this file is there, nginx closes each connection after its answer.
+const DRAIN: &str = "drain";
+
+/// How long a reload waits for clients that say nothing.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// The gateway of a stack.
 #[derive(Debug)]
@@ -53,6 +66,8 @@ impl Gateway {
         tasks: &mut JoinSet<()>,
     ) -> Result<Self> {
         let home = dir.folder("gateway")?;
+        // started by root, the workers are somebody else, who must see whether the file is there
+        fs::set_permissions(&home, Permissions::from_mode(0o711))?;
         fs::write(home.join("gateway.conf"), COMMON)?;
         fs::write(home.join("locations.conf"), LOCATIONS)?;
         let (stack, log) = (dir.root().to_owned(), dir.log("gateway"));
@@ -72,12 +87,15 @@ impl Gateway {
 
     /// Starts it with these nodes behind it.
     pub async fn start(&self, senders: &[u16], receivers: &[u16]) -> Result<()> {
+        // a lab that was killed in the middle of a reload left it
+        let _ = fs::remove_file(self.home.join(DRAIN));
         self.write(senders, receivers)?;
         self.unit.start().await
     }
 
     /// Puts these nodes behind it while it runs; comes back when no request goes to others any more.
     pub async fn route(&self, senders: &[u16], receivers: &[u16]) -> Result<()> {
+        let _drain = self.drain().await?;
         self.write(senders, receivers)?;
         // while it is down there is nobody to tell: it reads the file at its next start
         let Some(master) = self.unit.pid().and_then(|pid| i32::try_from(pid).ok()) else {
@@ -102,6 +120,20 @@ impl Gateway {
         )
     }
 
+    /// Has nginx say goodbye with each answer, and waits until the connections of now are gone; later ones end by themselves.
+    async fn drain(&self) -> Result<Drain> {
+        let drain = Drain::begin(self.home.join(DRAIN))?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let (begun, kept) = (Instant::now(), ports::connections_to(address)?);
+        let mut left = kept.clone();
+        while !left.is_empty() && begun.elapsed() < DRAIN_LIMIT {
+            sleep(Duration::from_millis(20)).await;
+            left = ports::connections_to(address)?;
+            left.retain(|client| kept.contains(client));
+        }
+        Ok(drain)
+    }
+
     pub async fn stop(&self) -> Result<()> {
         self.unit.stop().await
     }
@@ -122,6 +154,24 @@ impl Gateway {
     fn write(&self, senders: &[u16], receivers: &[u16]) -> Result<()> {
         let text = fill(self.port, senders, receivers);
         write_secret(&self.home.join("nginx.conf"), &text)
+    }
+}
+
+/// Clients are sent away for as long as this is kept.
+#[derive(Debug)]
+struct Drain(PathBuf);
+
+impl Drain {
+    fn begin(file: PathBuf) -> Result<Self> {
+        fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        // where it stays all is slower, and nothing else
+        let _ = fs::remove_file(&self.0);
     }
 }
 

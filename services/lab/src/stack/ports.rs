@@ -1,14 +1,14 @@
-//! Ports: finding free ones, and who holds one that is taken.
+//! Ports: finding free ones, who holds one that is taken, and who is connected to one.
 //!
 //! A server opens its port seconds after it was chosen, and many stacks may start at once (tests do). So a chosen port
 //! is reserved by a name that the kernel gives to one process only and takes back when that process is gone.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{self, Ipv4Addr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::process;
 
@@ -88,6 +88,36 @@ fn owner(inode: u64) -> Option<process::Process> {
     })
 }
 
+/// The open connections to this address, as the kernel lists them: the other ends' addresses.
+pub fn connections_to(address: net::SocketAddr) -> Result<Vec<String>> {
+    let table = fs::read_to_string("/proc/net/tcp");
+    let table = table.context("the kernel does not list its connections")?;
+    Ok(established_to(&table, address))
+}
+
+fn established_to(table: &str, address: net::SocketAddr) -> Vec<String> {
+    let net::SocketAddr::V4(address) = address else {
+        return Vec::new();
+    };
+    // the table may be long: connections that are over stay in it for a minute
+    let number = u32::from_ne_bytes(address.ip().octets());
+    let wanted = format!("{number:08X}:{:04X}", address.port());
+    let open = table.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
+        (remote == wanted && state == "01").then(|| endpoint(local))?
+    });
+    open.map(|client| client.to_string()).collect()
+}
+
+/// `0100007F:1F90`: the address in the machine's order of bytes, the port in the reader's.
+fn endpoint(text: &str) -> Option<net::SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let address = u32::from_str_radix(address, 16).ok()?;
+    let address = Ipv4Addr::from(address.to_ne_bytes());
+    Some((address, u16::from_str_radix(port, 16).ok()?).into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,5 +148,17 @@ mod tests {
         assert!(reserve(port).is_none());
         drop(reserved);
         assert!(reserve(port).is_some());
+    }
+
+    #[test]
+    fn connections_to_a_proxy_are_the_established_ones() {
+        let table = "  sl  local_address rem_address   st tx_queue
+   0: 0100007F:1F90 00000000:0000 0A 0
+   1: 0100007F:C350 0100007F:1F90 01 0
+   2: 0100007F:C351 0100007F:1F90 06 0
+   3: 0100007F:1F90 0100007F:C350 01 0
+";
+        let proxy = "127.0.0.1:8080".parse().unwrap();
+        assert_eq!(established_to(table, proxy), ["127.0.0.1:50000"]);
     }
 }

@@ -30,6 +30,7 @@ mod metrics;
 mod mission;
 mod prune;
 mod recovery;
+mod reload;
 mod retries;
 mod road;
 mod served;
