@@ -66,12 +66,12 @@ pub struct Committer<T, R> {
 /// The group before.
 struct Last {
     taken_at: Instant,
-    weighed: usize,
+    size: usize,
     /// As many as the next one waits for, once it began to.
     enough: Option<usize>,
 }
 
-/// So many at once are cheap for each: nobody waits for more.
+/// So much at once is cheap for each: nobody waits for more.
 const ENOUGH: usize = 32;
 
 /// One answer slot for each item of a group, in the items' order.
@@ -101,10 +101,10 @@ impl<R: Clone> Answers<R> {
 }
 
 impl<T, R> Committer<T, R> {
-    /// A group waits for as many as were answered with the last one and had come during it (by weight,
-    /// and at most 32), but not longer than until `gap` after the last one was taken. So one caller that
-    /// comes again and again never waits, and eight wait for each other. Timers have steps of a
-    /// millisecond, and so has the gap.
+    /// A group waits for as many callers as were answered with the last one and had come during it, but
+    /// not when it weighs 32 or more, and not longer than until `gap` after the last one was taken. So
+    /// one caller that comes again and again never waits, and eight wait for each other. Timers have
+    /// steps of a millisecond, and so has the gap.
     #[must_use]
     pub fn gathering(mut self, gap: Duration) -> Self {
         self.gap = gap;
@@ -127,8 +127,8 @@ impl<T, R> Committer<T, R> {
         let mut weighs = self.taken.iter().map(|entry| weight(&entry.item)).sum();
         self.take_waiting(most, &mut weighs, &weight);
         if let Some(last) = &mut self.last {
-            let there_were = last.weighed.saturating_add(weighs);
-            last.enough.get_or_insert(there_were.min(ENOUGH).min(most));
+            let there_were = last.size + self.taken.len();
+            last.enough.get_or_insert(there_were);
         }
         if self.taken.is_empty() {
             let first = self.entries.recv().await?;
@@ -138,7 +138,8 @@ impl<T, R> Committer<T, R> {
         }
         if let Some(last) = &self.last {
             let mut gap = pin!(sleep_until(last.taken_at + self.gap));
-            while last.enough.is_some_and(|enough| weighs < enough) {
+            let enough = last.enough.unwrap_or(0);
+            while self.taken.len() < enough && weighs < ENOUGH.min(most) {
                 let entry = tokio::select! {
                     entry = self.entries.recv() => entry,
                     () = &mut gap => break,
@@ -154,10 +155,9 @@ impl<T, R> Committer<T, R> {
             .then(|| self.taken.pop())
             .flatten();
         let group = std::mem::replace(&mut self.taken, heavy.into_iter().collect());
-        let weighed = group.iter().map(|entry| weight(&entry.item)).sum();
         self.last = (!self.gap.is_zero()).then(|| Last {
             taken_at: Instant::now(),
-            weighed,
+            size: group.len(),
             enough: None,
         });
         let (items, answers) = group.into_iter().map(|e| (e.item, e.answer)).unzip();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     /// Longer than any test.
-    const LONG: Duration = Duration::from_secs(3_600);
+    const LONG: Duration = Duration::from_hours(1);
 
     /// Hands in `count` items and does not wait for the answers.
     async fn hand_in(group: &Group<u32, u32>, count: u32) {
@@ -257,6 +257,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn callers_are_waited_for_and_not_the_weight_of_what_they_brought() {
+        let (group, committer) = group_commit::<u32, u32>(100);
+        let mut committer = committer.gathering(LONG);
+        let hand = async |item: u32| {
+            let (answer, _) = oneshot::channel();
+            assert!(group.entries.send(Entry { item, answer }).await.is_ok());
+        };
+        let mut taken = || {
+            let weight = |item: &u32| usize::try_from(*item).unwrap();
+            let (items, _) = committer.next_weighed(100, weight).now_or_never()??;
+            Some(items)
+        };
+        // a lone caller, who brings much and then little
+        for item in [20, 1, 20] {
+            assert_eq!(taken(), None);
+            hand(item).await;
+            assert_eq!(taken(), Some(vec![item]));
+        }
+        // of three callers two bring enough
+        hand(1).await;
+        hand(1).await;
+        assert_eq!(taken(), None);
+        hand(1).await;
+        assert_eq!(taken(), Some(vec![1, 1, 1]));
+        hand(16).await;
+        assert_eq!(taken(), None);
+        hand(16).await;
+        assert_eq!(taken(), Some(vec![16, 16]));
+    }
+
+    #[tokio::test]
     async fn nobody_waits_longer_than_the_gap() {
         let gap = Duration::from_millis(20);
         let (group, committer) = group_commit::<u32, u32>(100);
@@ -266,7 +297,11 @@ mod tests {
         assert_eq!(taken_at_once(&mut committer), Some(2));
         hand_in(&group, 1).await;
         let (items, _) = committer.next(100).await.unwrap();
-        assert!(items.len() == 1 && begun.elapsed() >= gap);
+        let waited = begun.elapsed();
+        assert!(
+            items.len() == 1 && waited >= gap && waited < 100 * gap,
+            "{waited:?}"
+        );
         // a commit that takes as long leaves nothing of it
         hand_in(&group, 2).await;
         committer.next(100).await.unwrap();
