@@ -95,7 +95,15 @@ impl Gateway {
 
     /// Puts these nodes behind it while it runs; comes back when no request goes to others any more.
     pub async fn route(&self, senders: &[u16], receivers: &[u16]) -> Result<()> {
-        let _drain = self.drain().await?;
+        // whether or not clients could be told: the nodes that leave will be stopped
+        let drained = self.drain().await;
+        self.reload(senders, receivers).await?;
+        drained
+            .map(drop)
+            .context("clients were not sent away before the gateway read its settings")
+    }
+
+    async fn reload(&self, senders: &[u16], receivers: &[u16]) -> Result<()> {
         self.write(senders, receivers)?;
         // while it is down there is nobody to tell: it reads the file at its next start
         let Some(master) = self.unit.pid().and_then(|pid| i32::try_from(pid).ok()) else {

@@ -88,7 +88,9 @@ fn owner(inode: u64) -> Option<process::Process> {
     })
 }
 
-/// The open connections to this address, as the kernel lists them: the other ends' addresses.
+/// The open connections that somebody here has accepted at this address, as the kernel lists them: the other ends' addresses.
+///
+/// The list has our ends: the others may stand in another one, as addresses of IPv6.
 pub fn connections_to(address: net::SocketAddr) -> Result<Vec<String>> {
     let table = fs::read_to_string("/proc/net/tcp");
     let table = table.context("the kernel does not list its connections")?;
@@ -105,7 +107,7 @@ fn established_to(table: &str, address: net::SocketAddr) -> Vec<String> {
     let open = table.lines().skip(1).filter_map(|line| {
         let mut fields = line.split_whitespace().skip(1);
         let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
-        (remote == wanted && state == "01").then(|| endpoint(local))?
+        (local == wanted && state == "01").then(|| endpoint(remote))?
     });
     open.map(|client| client.to_string()).collect()
 }

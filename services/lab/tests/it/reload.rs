@@ -19,7 +19,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
 use crate::up::{LIMIT, folder};
@@ -104,9 +104,12 @@ impl Connection {
         *request.uri_mut() = "/api/messages".parse().unwrap();
         let headers = request.headers_mut();
         headers.insert(HOST, "gateway".parse().unwrap());
-        let (head, body) = self.sender.send_request(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok(Response::from_parts(head, body))
+        let answered = async {
+            let (head, body) = self.sender.send_request(request).await?.into_parts();
+            let body = body.collect().await?.to_bytes();
+            Ok(Response::from_parts(head, body))
+        };
+        timeout(LIMIT, answered).await.expect("no answer")
     }
 }
 
@@ -206,7 +209,7 @@ async fn a_reload_waits_for_a_kept_connection_and_its_next_answer_is_the_last() 
     // who says nothing is not waited for for ever, and connections are kept again afterwards
     let mut silent = Connection::to(stage.address).await;
     assert!(!is_last(&silent.post().await.unwrap()));
-    stage.scale(0).await;
+    timeout(LIMIT, stage.scale(0)).await.unwrap();
     assert!(!file.exists());
     let mut next = Connection::to(stage.address).await;
     assert!(!is_last(&next.post().await.unwrap()));
