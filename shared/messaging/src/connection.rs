@@ -47,8 +47,8 @@ pub struct BrokerArgs {
     #[arg(long, env = "HEARTBEAT_SECS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=60))]
     pub heartbeat_secs: u16,
     /// Guarantees to switch off, with commas between them, to see what they protect from: outbox,
-    /// confirms, mandatory, persistence, ack-after-commit, inbox, dead-lettering, prefetch,
-    /// message-id, drain, reconsume, safe-dead-lettering, reject-publish, heartbeat
+    /// confirms, mandatory, persistence, ack-after-commit, inbox, look-behind, dead-lettering,
+    /// prefetch, message-id, drain, reconsume, safe-dead-lettering, reject-publish, heartbeat
     #[arg(long, env = "WITHOUT", default_value = "", hide_default_value = true)]
     pub without: Without,
 }
@@ -276,6 +276,17 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_names_every_guarantee() {
+        let command = BrokerArgs::augment_args(clap::Command::new("node"));
+        let without = command
+            .get_arguments()
+            .find(|arg| arg.get_id() == "without");
+        let help = without.and_then(clap::Arg::get_help).unwrap().to_string();
+        let names: Vec<&str> = help.rsplit(": ").next().unwrap().split(", ").collect();
+        assert_eq!(names, Guarantee::ALL.map(Guarantee::name));
+    }
 
     #[test]
     fn pauses_grow_to_their_bound_and_start_again() {

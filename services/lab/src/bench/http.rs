@@ -1,7 +1,7 @@
 //! One connection of the load client: a request at a time, kept open for as long as the server keeps it.
 //!
 //! Without a pool and without retries, since both cost time that a benchmark would measure. Where the server closes the
-//! connection after its answer, as the gateway does, the next request opens another one, and its time counts.
+//! connection after its answer, the next request opens another one, and its time counts.
 
 use std::net::SocketAddr;
 use std::pin::Pin;

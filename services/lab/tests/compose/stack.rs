@@ -33,6 +33,7 @@ const SETTINGS: &[&str] = &[
     "WORK_FAILURE_ACTION",
     "WORK_POISON_PREFIX",
     "MAX_DELIVERIES",
+    "INBOX_WINDOW_SECS",
     "RETRY",
     "RETRY_LADDER_MS",
     "WITHOUT",
