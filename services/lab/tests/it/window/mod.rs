@@ -281,6 +281,35 @@ async fn an_admission_that_waits_heeds_what_is_announced_meanwhile() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_whose_effect_the_inbox_has_forgotten_is_not_parked() {
+    let world = World::new().await;
+    let pool = &world.database.admin;
+    let receiver = world.receiver("receiver-1").start().await;
+    ready(&receiver).await;
+    announced(&world).await;
+    let (done, not_done) = (made(pool, 2 * 86_400).await, made(pool, 2 * 86_400).await);
+    run(pool, EFFECT, done).await;
+    for id in [done, not_done] {
+        publish_to(&world, "messages.dead", id, "given up on").await;
+    }
+    wait_until("the other one to be parked", LIMIT, async || {
+        let parked = "select count(*) from receiver.dead_letter";
+        world.count(parked).await >= 1
+    })
+    .await;
+    wait_until("both to be acked", LIMIT, async || {
+        let depth = world.broker.queue_statistics("messages.dead").await;
+        depth.is_ok_and(|depth| depth.ready + depth.unacked == 0)
+    })
+    .await;
+    let parked: Vec<Uuid> = sqlx::query_scalar("select message_id from receiver.dead_letter")
+        .fetch_all(pool)
+        .await
+        .unwrap();
+    assert_eq!(parked, [not_done]);
+}
+
+#[tokio::test]
 async fn a_receiver_empties_its_inbox_by_itself() {
     let world = World::new().await;
     let receiver = world.receiver("receiver-1").env("INBOX_WINDOW_SECS", 1);
