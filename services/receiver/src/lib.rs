@@ -18,7 +18,6 @@ use daemon::{database::Database, lifecycle::Lifecycle, ops::Told, process::Proce
 use messaging::{
     connection::Broker,
     guarantee::Guarantee,
-    message::{KIND, Message},
     receive::{
         self,
         consumer::{Consumer, Deed},
@@ -91,7 +90,7 @@ pub fn run(
     let (processor, looker, committer) = processor::processor(
         pool.clone(),
         node.name.clone(),
-        work,
+        Arc::clone(&work),
         policy,
         without,
         fail_points.clone(),
@@ -107,13 +106,7 @@ pub fn run(
         fail_points.clone(),
         Arc::new(processor),
     );
-    let parking = Parking::new(
-        pool,
-        node.name.clone(),
-        KIND,
-        |e| Message::read(e).map(drop),
-        fail_points.clone(),
-    );
+    let parking = Parking::new(pool, node.name.clone(), work, fail_points.clone());
     let (dead_letters, parking_link) = Consumer::new(
         broker,
         "dead letters",

@@ -104,10 +104,11 @@ pub struct ProcessedRow {
     pub text: String,
 }
 
-/// The newest effects, the newest first.
+/// The newest effects, the newest first. Not those of pruned runs, of which only the ids are left: their numbers are negative.
 pub async fn newest(pool: &PgPool, limit: i64) -> Result<Vec<ProcessedRow>, sqlx::Error> {
     sqlx::query_as(
         "select message_id, number, node, received_at, took_ms, attempt, text from processed
+          where processed_id > 0
           order by processed_id desc limit $1",
     )
     .bind(limit)

@@ -92,8 +92,8 @@ pub async fn left(ledger: &mut PgConnection, run: &RunId) -> Result<i64> {
 /// Removes all rows of the messages of a run that are done; returns how many rows.
 ///
 /// What keeps a copy of one from a second effect goes only if it is older than `until`, and without it never: the row of the
-/// inbox, and the effect, which is asked when the inbox has forgotten it. Of an effect that stays only its id is left: it
-/// has no run and no text any more.
+/// inbox, and the effect, which is asked when the inbox has forgotten it. An effect that stays is a bare row: it has no run
+/// and no text any more, and the negative of its own number, which no receiver gives.
 pub async fn remove_rows(
     ledger: &mut PgConnection,
     run: &RunId,
@@ -168,9 +168,37 @@ async fn remove(
                 .rows_affected();
         }
     }
-    let bare = "update receiver.processed set run = null, text = '' where message_id = any($1)";
-    let bare = sqlx::query(bare).bind(ids);
-    within(LIMIT, bare.execute(&mut *transaction)).await?;
+    let bare = sqlx::query(
+        "with gone as (delete from receiver.processed where message_id = any($1) and processed_id > 0 returning *)
+         insert into receiver.processed (processed_id, message_id, number, text, node, attempt, redelivered, received_at,
+                                         took_ms, processed_at)
+         overriding system value
+         select -processed_id, message_id, number, '', node, attempt, redelivered, received_at, took_ms, processed_at
+           from gone",
+    );
+    within(LIMIT, bare.bind(ids).execute(&mut *transaction)).await?;
     within(ASK_LIMIT, transaction.commit()).await?;
     Ok(removed)
+}
+
+/// Removes the bare rows that were left when it was not certain that the queues are empty, if they are older than `until`;
+/// returns how many.
+pub async fn remove_bare(ledger: &mut PgConnection, until: DateTime<Utc>) -> Result<u64> {
+    let (mut last, mut removed) = (i64::MIN, 0);
+    loop {
+        let delete = sqlx::query_scalar(
+            "delete from receiver.processed where processed_id = any (array(
+                 select processed_id from receiver.processed
+                  where processed_id > $1 and processed_id < 0 and processed_at < $2
+                  order by processed_id limit $3))
+             returning processed_id",
+        );
+        let delete = delete.bind(last).bind(until).bind(BATCH);
+        let gone: Vec<i64> = within(LIMIT, delete.fetch_all(&mut *ledger)).await?;
+        let Some(end) = gone.iter().max() else {
+            return Ok(removed);
+        };
+        last = *end;
+        removed += gone.len() as u64;
+    }
 }

@@ -4,11 +4,12 @@
 //! what would go is counted and said, somebody agrees; then per run its rows go, batch by batch, each in one transaction
 //! (`ledger.rs`), and its folder last. Interrupted anywhere, the same command goes on where it was.
 //!
-//! A message goes with all of its rows or with none. It goes when it has an effect or is parked, and is not in the
-//! outbox any more; a run of which some messages stay keeps its folder. The inbox row of a message, and later its effect, is
-//! what keeps a copy of it that may still be in a queue from a second effect. So both go only when the broker says twice,
-//! after somebody agreed, that all of its queues are empty, and only those that were there before it was asked; else the
-//! inbox row stays, and of the effect the id.
+//! A message goes with all of its rows, but for two, or with none. It goes when it has an effect or is parked, and is not
+//! in the outbox any more; a run of which some messages stay keeps its folder. The two are its inbox row and, when that is
+//! gone, its effect: what keeps a copy of it that may still be in a queue from a second effect. So they go only when the broker
+//! says twice, after somebody agreed, that all of its queues are empty, and only those that were there before it was asked;
+//! else the inbox row stays until its window is over, and of the effect a bare row, without run and text. Where the broker is
+//! not known, as with `--database-url`, they always stay. The next prune that finds the queues empty removes all bare rows.
 
 mod going;
 pub mod ledger;
@@ -127,6 +128,9 @@ pub async fn run(root: &Path, args: &PruneArgs) -> Result<()> {
         if !quiet {
             say::line(INBOX_STAYS);
         }
+    }
+    if let (Some(ledger), Some(until)) = (&mut ledger, until) {
+        rows += ledger::remove_bare(ledger, until).await?;
     }
     for run in &runs {
         let id = run.id();

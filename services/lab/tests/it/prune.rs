@@ -9,7 +9,10 @@ use testkit::wait_until;
 use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::world::{World, lab};
+use crate::{
+    load::client,
+    world::{World, lab, ready},
+};
 
 /// The tables whose rows belong to messages, and how many rows each has.
 const TABLES: [&str; 9] = [
@@ -156,6 +159,16 @@ async fn rows(world: &World, ids: &[Uuid]) -> [i64; 9] {
     counts
 }
 
+/// How many results a receiver shows.
+async fn results(world: &World) -> usize {
+    let receiver = world.receiver("receiver-2").start().await;
+    ready(&receiver).await;
+    let url = format!("{}/received/api/messages", receiver.url());
+    let answer = client().get(url).send().await.unwrap();
+    let shown: serde_json::Value = answer.json().await.unwrap();
+    shown["messages"].as_array().unwrap().len()
+}
+
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -199,8 +212,9 @@ async fn an_old_run_goes_with_the_rows_of_what_is_done_and_no_other_row_does() {
     // of queues nothing is known here: what keeps a copy from a second effect stays
     assert!(text.contains("Rows of the inbox stay"), "{text}");
     assert_eq!(rows(&world, &done).await, [0, 0, 0, 3, 3, 0, 0, 0, 0]);
-    let bare = "select count(*) from receiver.processed where run is null and text = ''";
+    let bare = "select count(*) from receiver.processed where processed_id < 0 and run is null and text = ''";
     assert_eq!(world.count(bare).await, 3);
+    assert_eq!(results(&world).await, 9, "bare rows are no results");
     assert_eq!(rows(&world, &stay).await, before);
     // by its folder the rest can be found
     assert!(
@@ -257,6 +271,10 @@ async fn a_run_of_another_ledger_stays_and_the_others_go() {
     assert_eq!(rows(&world, &[done]).await, before);
 }
 
+async fn now_of(ledger: &mut sqlx::PgConnection) -> chrono::DateTime<chrono::Utc> {
+    lab::prune::ledger::now(ledger).await.unwrap()
+}
+
 #[tokio::test]
 async fn inbox_rows_go_when_the_queues_are_empty_and_strays_go_too() {
     let world = ledger().await;
@@ -272,7 +290,7 @@ async fn inbox_rows_go_when_the_queues_are_empty_and_strays_go_too() {
     let mut ledger = world.database.admin.acquire().await.unwrap();
     let count = lab::prune::ledger::count(&mut ledger, &run).await.unwrap();
     assert_eq!((count.done, count.open), (1, 1));
-    let now = lab::prune::ledger::now(&mut ledger).await.unwrap();
+    let now = now_of(&mut ledger).await;
     let late = message(&world, Some("r1"), Came::Processed).await;
     let removed = lab::prune::ledger::remove_rows(&mut ledger, &run, Some(now))
         .await
@@ -289,6 +307,16 @@ async fn inbox_rows_go_when_the_queues_are_empty_and_strays_go_too() {
             .unwrap(),
         0
     );
+
+    // the bare one goes with a later one, and no other effect does
+    let other = message(&world, Some("r2"), Came::Processed).await;
+    for (until, bare) in [(now, 1), (now_of(&mut ledger).await, 0)] {
+        let removed = lab::prune::ledger::remove_bare(&mut ledger, until).await;
+        assert_eq!(removed.unwrap(), 1 - bare);
+        let counts = [0, 0, 0, 1, i64::try_from(bare).unwrap(), 0, 0, 0, 0];
+        assert_eq!(rows(&world, &[late]).await, counts);
+    }
+    assert_eq!(rows(&world, &[other]).await[4], 1);
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ create table inbox_window (
     below uuid not null
 );
 insert into inbox_window (below) values ('00000000-0000-0000-0000-000000000000');
+-- the boundary as it is now, not as it was when the statement that asks began: volatile for that reason
+create function inbox_below() returns uuid language sql volatile as 'select below from inbox_window';
 -- rows go at one end all the time: what they leave is made free again by how much it is, before the table has grown by it
 alter table inbox set (
     autovacuum_vacuum_scale_factor = 0.05,

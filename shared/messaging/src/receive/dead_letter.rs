@@ -8,7 +8,7 @@
 //! what the receiver stored about it, or from its counted failures, and of a foreign one from the
 //! message itself.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use chaos::FailPoints;
 use lapin::{
@@ -27,6 +27,8 @@ use super::{
     consumer::Deed,
     failure::{self, Failures},
     given_up::{self, GivenUp},
+    handler::Handler,
+    inbox,
     patience::{Held, Holding},
     settle::Settle,
 };
@@ -43,38 +45,30 @@ pub const PREFETCH: u16 = 32;
 const DELIVERY_LIMIT: &str = "delivery_limit";
 
 /// The deed of the queue `messages.dead`.
-pub struct Parking {
+pub struct Parking<H: Handler> {
     pool: PgPool,
     node: String,
-    kind: &'static str,
-    /// Reads the body as far as to say what is wrong with it.
-    check: fn(&Envelope) -> Result<(), envelope::NotOurs>,
+    /// Says what is wrong with a body, and whether a message that the inbox has forgotten has its effect.
+    handler: Arc<H>,
     fail_points: FailPoints,
     holding: Holding,
 }
 
-impl Parking {
-    /// Parks dead letters of messages of `kind`, whose bodies `check` understands.
-    pub fn new(
-        pool: PgPool,
-        node: String,
-        kind: &'static str,
-        check: fn(&Envelope) -> Result<(), envelope::NotOurs>,
-        fail_points: FailPoints,
-    ) -> Self {
+impl<H: Handler> Parking<H> {
+    /// Parks dead letters of the messages that `handler` understands.
+    pub fn new(pool: PgPool, node: String, handler: Arc<H>, fail_points: FailPoints) -> Self {
         Self {
             pool,
             node,
-            kind,
-            check,
+            handler,
             fail_points,
             holding: Holding::default(),
         }
     }
 
     async fn park(&self, delivery: &Delivery) -> Result<(), sqlx::Error> {
-        let ours = Envelope::read(delivery, self.kind);
-        let ours = ours.and_then(|envelope| (self.check)(&envelope).map(|()| envelope));
+        let ours = Envelope::read(delivery, H::KIND);
+        let ours = ours.and_then(|envelope| self.handler.read(&envelope).map(|_| envelope));
         let (reason, attempts) = match &ours {
             Ok(envelope) => self.reason(envelope.message_id, delivery).await?,
             Err(not_ours) => (format!("not a message of ours: {not_ours}"), None),
@@ -94,15 +88,19 @@ impl Parking {
             Ok(envelope) => envelope.message_id.to_string(),
             Err(_) => fingerprint(delivery, &headers),
         };
-        // Of two copies one may have been given up on while the other had its effect.
-        let parked = sqlx::query(
+        let message_id = ours.as_ref().ok().map(|envelope| envelope.message_id);
+        // Of two copies one may have been given up on while the other had its effect. Whether the inbox may have forgotten
+        // that is read after the row was written, as it is there: a wait for another row makes no difference.
+        let mut tx = self.pool.begin().await?;
+        let parked: Option<Option<Uuid>> = sqlx::query_scalar(
             "insert into dead_letter (fingerprint, message_id, kind, body, reason, attempts, headers, node, run)
              select $1, $2, $3, $4, $5, $6, $7, $8, $9
               where not exists (select from inbox where message_id = $2)
-             on conflict do nothing",
+             on conflict do nothing
+             returning inbox_below()",
         )
         .bind(fingerprint)
-        .bind(ours.as_ref().ok().map(|envelope| envelope.message_id))
+        .bind(message_id)
         .bind(kind)
         .bind(&delivery.data)
         .bind(clean(&reason))
@@ -110,12 +108,21 @@ impl Parking {
         .bind(Value::Object(headers))
         .bind(&self.node)
         .bind(ours.as_ref().ok().and_then(|envelope| envelope.run.as_deref()))
-        .execute(&self.pool)
+        .fetch_optional(&mut *tx)
         .await?;
-        if parked.rows_affected() == 0 {
+        let done = match (parked, message_id) {
+            (None, _) => true,
+            (Some(below), Some(id)) if inbox::is_old(id, below) => {
+                self.handler.done(&mut tx, &[id]).await?.contains(&id)
+            }
+            (Some(_), _) => false,
+        };
+        if done {
+            tx.rollback().await?;
             info!("a dead letter that is parked already, or has its effect");
             return Ok(());
         }
+        tx.commit().await?;
         info!(reason, "parked");
         metrics::counter!(numbers::PARKED).increment(1);
         Ok(())
@@ -168,7 +175,7 @@ fn reason(
     }
 }
 
-impl Deed for Parking {
+impl<H: Handler> Deed for Parking<H> {
     async fn deliver(&self, delivery: &Delivery, stop: &CancellationToken) -> Settle {
         match self
             .holding

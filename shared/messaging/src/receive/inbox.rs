@@ -3,15 +3,15 @@
 //!
 //! Rows below a boundary may be gone ([`super::window`]). An id below it is *old*: it is written like any other, which makes
 //! all who have it wait for each other, and then the service is asked whether its effect is there. If the row was gone its
-//! effect had been committed before, so the question, a statement of its own, sees it. Ids that are not old cost nothing:
-//! whether one is comes with the same statement.
+//! effect had been committed before, so the question, a statement of its own, sees it. Ids that are not old cost hardly
+//! anything: whether one is comes with the same statement.
 
-use std::{collections::HashSet, time::Instant};
+use std::collections::HashSet;
 
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{handler::Handler, window::NOTICE};
+use super::handler::Handler;
 use crate::guarantee::{Guarantee, Without};
 
 /// Whose delivery is asked about.
@@ -154,24 +154,29 @@ impl Written {
     /// Waits for a transaction that is writing the same id (the other's end decides), up to the lock
     /// timeout. Sorted, so that two groups with common ids cannot wait for each other.
     ///
-    /// The boundary is the one of the statement's beginning. Rows may have gone for a later one if it took long; then all
-    /// count as old.
+    /// However long it waited: the boundary is read after the last row was written, by a function that sees what is committed
+    /// by then (`volatile`, at read committed). Once for all rows, so that it costs nearly nothing.
     async fn new(tx: &mut Transaction<'_, Postgres>, ids: &[Uuid]) -> Result<Self, sqlx::Error> {
-        let begun = Instant::now();
-        let new: Vec<(Uuid, bool)> = sqlx::query_as(
-            "insert into inbox (message_id)
-             select distinct id from unnest($1::uuid[]) as row (id) order by id
-             on conflict do nothing
-             returning message_id, (message_id < (select below from inbox_window)) is not false",
+        let (new, below): (Vec<Uuid>, Option<Uuid>) = sqlx::query_as(
+            "with new as (
+                insert into inbox (message_id)
+                select distinct id from unnest($1::uuid[]) as row (id) order by id
+                on conflict do nothing
+                returning message_id)
+             select coalesce(array_agg(message_id), '{}'), inbox_below() from new",
         )
         .bind(ids)
-        .fetch_all(&mut **tx)
+        .fetch_one(&mut **tx)
         .await?;
-        let late = begun.elapsed() >= NOTICE;
-        let old = new.iter().filter(|(_, old)| *old || late);
+        let old = new.iter().copied().filter(|id| is_old(*id, below));
         Ok(Self {
-            old: old.map(|(id, _)| *id).collect(),
-            ids: new.iter().map(|(id, _)| *id).collect(),
+            old: old.collect(),
+            ids: new.into_iter().collect(),
         })
     }
+}
+
+/// Whether the inbox may have forgotten an id. Without the row of the window it may have forgotten any.
+pub(super) fn is_old(id: Uuid, below: Option<Uuid>) -> bool {
+    below.is_none_or(|below| id < below)
 }

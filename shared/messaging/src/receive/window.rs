@@ -4,13 +4,13 @@
 //! so the oldest are at one end of the primary key, and are deleted there in batches. An id of anybody else obeys the same
 //! rule: it goes early or never, and is asked about early or never, whatever its bytes mean.
 //!
-//! 1. A turn announces a boundary in the table `inbox_window`: the ids of the time now, by the database's clock, less the
-//!    window. The boundary never goes back.
-//! 2. The next turn deletes what is below it, at least a second later.
+//! A turn first announces a boundary in the table `inbox_window`: the ids of the time now, by the database's clock, less the
+//! window. The boundary never goes back. Then it deletes what is below, which the table says by then.
 //!
-//! So a statement that still saw the boundary before, and took less time than that, met every row that it says nothing of;
-//! [`super::inbox`] says what becomes of one that took longer. None of it rests on clocks that agree, on receivers that have
-//! the same window, or on a window that stays: what was ever announced is in the table.
+//! So who meets no row of an id, and reads the boundary after that or in the same snapshot, sees whether the row may be gone;
+//! [`super::inbox`] does. None of it rests on clocks that agree, on receivers that have the same window, or on a window that
+//! stays: what was ever announced is in the table. A database whose clock ran a year ahead has announced a year too much:
+//! until that is over each id is old and asked about, which is slower and as right as ever.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use uuid::Uuid;
 
 use crate::{bounded, numbers};
 
-/// From an announcement to the first row that goes for it, at least.
-pub(super) const NOTICE: Duration = Duration::from_secs(1);
+/// Shortest time from turn to turn.
+const TURN_MIN: Duration = Duration::from_secs(1);
 /// Longest time from turn to turn: a day's rows go minute by minute, not all at midnight.
 const TURN_MAX: Duration = Duration::from_mins(1);
 /// Rows of one statement, which is a transaction of its own: it takes some milliseconds.
@@ -46,13 +46,6 @@ pub struct InboxArgs {
 pub struct Pruner {
     pool: PgPool,
     window: Duration,
-    announced: Option<Announced>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Announced {
-    below: Uuid,
-    at: Instant,
 }
 
 impl Pruner {
@@ -61,13 +54,12 @@ impl Pruner {
         Self {
             pool,
             window: Duration::from_secs(args.inbox_window_secs),
-            announced: None,
         }
     }
 
     /// Takes turns until the stop. A turn that fails is tried again.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let pause = (self.window / 10).clamp(NOTICE, TURN_MAX);
+    pub async fn run(self, stop: CancellationToken) {
+        let pause = (self.window / 10).clamp(TURN_MIN, TURN_MAX);
         let turns = async {
             loop {
                 match self.step().await {
@@ -81,20 +73,13 @@ impl Pruner {
         stop.run_until_cancelled(turns).await;
     }
 
-    /// One turn: deletes what an earlier one announced, then announces again. Gives how many rows went.
+    /// One turn: announces, then deletes. Gives how many rows went.
     ///
     /// # Errors
     /// The database's; the next turn does the rest.
-    pub async fn step(&mut self) -> Result<u64, sqlx::Error> {
-        let removed = match self.announced {
-            Some(announced) if announced.at.elapsed() < NOTICE => return Ok(0),
-            Some(announced) => self.remove(announced.below).await?,
-            None => 0,
-        };
+    pub async fn step(&self) -> Result<u64, sqlx::Error> {
         let below = bounded(announce(&self.pool, self.window)).await?;
-        let at = Instant::now();
-        self.announced = Some(Announced { below, at });
-        Ok(removed)
+        self.remove(below).await
     }
 
     /// Batch by batch, and never more than half of the time, so that nobody has to wait for it.
@@ -117,7 +102,8 @@ impl Pruner {
 }
 
 /// Moves the boundary forward and gives where it is. Its first 48 bits are the milliseconds, the rest is less than in any id
-/// of that time.
+/// of that time. What 48 bits cannot hold, such as a time before 1970, is the nearest that they can: other digits would be
+/// some other boundary, and it never goes back.
 async fn announce(pool: &PgPool, window: Duration) -> Result<Uuid, sqlx::Error> {
     let window = PgInterval {
         months: 0,
@@ -126,7 +112,8 @@ async fn announce(pool: &PgPool, window: Duration) -> Result<Uuid, sqlx::Error> 
     };
     sqlx::query_scalar(
         "update inbox_window set below = greatest(below, rpad(lpad(to_hex(
-                (extract(epoch from clock_timestamp() - $1) * 1000)::bigint), 12, '0'), 32, '0')::uuid)
+                least(greatest(0, (extract(epoch from clock_timestamp() - $1) * 1000)::bigint), 281474976710655)
+                ), 12, '0'), 32, '0')::uuid)
          returning below",
     )
     .bind(window)
@@ -136,11 +123,15 @@ async fn announce(pool: &PgPool, window: Duration) -> Result<Uuid, sqlx::Error> 
 
 /// Rows that another one removes or writes at this moment are passed over. The inner select is an array for the reason that
 /// the outbox has, and the statement is planned each time: a plan made while the table was small would read all of it.
+///
+/// Nothing goes when the table has forgotten the announcement, as a standby that took over without it has. That is a condition
+/// of its own, since it leaves `$2` to the planner: of a boundary that it cannot see it takes few rows to be below, and sorts all.
 async fn remove_batch(pool: &PgPool, from: Uuid, below: Uuid) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
         "delete from inbox
           where message_id = any (array(
-                select message_id from inbox where message_id >= $1 and message_id < $2
+                select message_id from inbox
+                 where message_id >= $1 and message_id < $2 and $2 <= (select below from inbox_window)
                  order by message_id limit $3 for update skip locked))
          returning message_id",
     )

@@ -43,12 +43,20 @@ const ADMIT: &str = "insert into receiver.inbox (message_id) values ($1)";
 const EFFECT: &str = "insert into receiver.processed (message_id, number, text, node, attempt, redelivered, received_at, took_ms)
     values ($1, 1, 'x', 'receiver-before', 1, false, clock_timestamp(), 0)";
 
+/// Receivers whose admission waits for a row of somebody else.
+const WAITS: &str = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'
+    and datname = current_database() and query like 'with new as (%insert into inbox%'";
+
 async fn publish(world: &World, id: Uuid, text: &str) {
+    publish_to(world, "messages", id, text).await;
+}
+
+async fn publish_to(world: &World, queue: &str, id: Uuid, text: &str) {
     let properties = ours().with_message_id(id.to_string().into());
     let body = json!({"number": 1, "text": text}).to_string();
     let published = world
         .broker
-        .publish_raw("messages", "messages", properties, body.as_bytes());
+        .publish_raw(queue, queue, properties, body.as_bytes());
     published.await.unwrap();
 }
 
@@ -82,14 +90,29 @@ async fn go_on(receiver: &Process) {
     turn(receiver, json!({"delay_min_ms": 0, "delay_max_ms": 0})).await;
 }
 
-/// Waits until so many deliveries are at work: in hand for so long that the look which comes first is over.
-async fn at_work(world: &World, count: i64) {
-    wait_until("the work to have begun", LIMIT, async || {
-        let begun = "select count(*) from receiver.delivery
-                      where outcome is null and started_at < clock_timestamp() - interval '1 s'";
-        world.count(begun).await == count
-    })
-    .await;
+/// Waits until each receiver has one delivery at work. Looks are answered in turn, so that of the delivery is over when a
+/// later one is: that of a duplicate. Gives how many of these were acked.
+async fn at_work(world: &World, receivers: &[&Process]) -> f64 {
+    for receiver in receivers {
+        reaches(receiver, IN_HAND, 1.0, LIMIT).await;
+    }
+    let done = made(&world.database.admin, 60).await;
+    run(&world.database.admin, ADMIT, done).await;
+    let known = async || {
+        let known = receivers.iter().map(|receiver| receiver.metric(DUPLICATE));
+        let known = futures::future::try_join_all(known).await;
+        known.unwrap()
+    };
+    let mut published = 0.0;
+    while known().await.iter().any(|known| *known < 1.0) {
+        publish(world, done, "done").await;
+        published += 1.0;
+        wait_until("a duplicate to be known", LIMIT, async || {
+            known().await.iter().sum::<f64>() >= published
+        })
+        .await;
+    }
+    published
 }
 
 #[tokio::test]
@@ -136,10 +159,11 @@ async fn forgotten_during_the_work(off: &str) -> i64 {
     let receiver = slow(&world, "receiver-1", off).await;
     let id = made(pool, 2 * 86_400).await;
     publish(&world, id, "old").await;
-    at_work(&world, 1).await;
+    let before = at_work(&world, &[&receiver]).await;
     run(pool, EFFECT, id).await;
     go_on(&receiver).await;
-    reaches(&receiver, "unacked_messages_acknowledged_total", 1.0, LIMIT).await;
+    let acknowledged = "unacked_messages_acknowledged_total";
+    reaches(&receiver, acknowledged, before + 1.0, LIMIT).await;
     if off.is_empty() {
         let log = receiver.log();
         assert!(log.contains("a duplicate, found at the commit"), "{log}");
@@ -183,10 +207,7 @@ async fn two_who_admit_the_same_old_message_at_once_have_one_effect() {
     // one each: both queues of deliveries are empty, and the broker takes turns
     publish(&world, id, "old").await;
     publish(&world, id, "old").await;
-    at_work(&world, 2).await;
-    for receiver in [&first, &second] {
-        assert!((receiver.metric(IN_HAND).await.unwrap() - 1.0).abs() < 0.5);
-    }
+    let before = at_work(&world, &[&first, &second]).await;
     // The first has written its row and is not yet committed; the second waits for it.
     first.arm("consumer.before_commit=park").await.unwrap();
     go_on(&first).await;
@@ -196,15 +217,13 @@ async fn two_who_admit_the_same_old_message_at_once_have_one_effect() {
     .await;
     go_on(&second).await;
     wait_until("the second to wait for the row", LIMIT, async || {
-        let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'
-                       and datname = current_database() and query like 'insert into inbox%'";
-        world.count(waits).await == 1
+        world.count(WAITS).await == 1
     })
     .await;
     first.arm("").await.unwrap();
     wait_until("one to be a duplicate", LIMIT, async || {
         let (first, second) = tokio::join!(first.metric(DUPLICATE), second.metric(DUPLICATE));
-        (first.unwrap() + second.unwrap() - 1.0).abs() < 0.5
+        (first.unwrap() + second.unwrap() - before - 1.0).abs() < 0.5
     })
     .await;
     assert_eq!(effects(&world, id).await, 1);
@@ -232,34 +251,62 @@ async fn dying_between_the_row_of_an_old_message_and_the_commit_does_it_again_on
 
 /// A statement that waits may be older than the boundary: rows could have gone for one that it does not see.
 #[tokio::test]
-async fn an_admission_that_took_long_takes_no_message_for_young() {
+async fn an_admission_that_waits_heeds_what_is_announced_meanwhile() {
     let world = World::new().await;
     let pool = &world.database.admin;
     let receiver = slow(&world, "receiver-1", "").await;
     let id = made(pool, 60).await;
     publish(&world, id, "young").await;
-    at_work(&world, 1).await;
+    let before = at_work(&world, &[&receiver]).await;
     // Another one writes it, and never commits.
     let mut other = pool.begin().await.unwrap();
     let row = sqlx::query(ADMIT).bind(id).execute(&mut *other);
     row.await.unwrap();
     go_on(&receiver).await;
-    wait_until(
-        "the receiver to wait for longer than a notice",
-        LIMIT,
-        async || {
-            let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'
-                       and datname = current_database() and query like 'insert into inbox%'
-                       and query_start < clock_timestamp() - interval '1100 ms'";
-            world.count(waits).await == 1
-        },
+    wait_until("the receiver to wait for the row", LIMIT, async || {
+        world.count(WAITS).await == 1
+    })
+    .await;
+    // As if a third one had done it, its row were gone by now, and that had been announced.
+    run(pool, EFFECT, id).await;
+    run(
+        pool,
+        "update receiver.inbox_window set below = $1",
+        made(pool, 30).await,
     )
     .await;
-    // As if a third one had done it, and its row were gone by now.
-    run(pool, EFFECT, id).await;
     other.rollback().await.unwrap();
-    reaches(&receiver, DUPLICATE, 1.0, LIMIT).await;
+    reaches(&receiver, DUPLICATE, before + 1.0, LIMIT).await;
     assert_eq!(effects(&world, id).await, 1);
+}
+
+#[tokio::test]
+async fn a_dead_letter_whose_effect_the_inbox_has_forgotten_is_not_parked() {
+    let world = World::new().await;
+    let pool = &world.database.admin;
+    let receiver = world.receiver("receiver-1").start().await;
+    ready(&receiver).await;
+    announced(&world).await;
+    let (done, not_done) = (made(pool, 2 * 86_400).await, made(pool, 2 * 86_400).await);
+    run(pool, EFFECT, done).await;
+    for id in [done, not_done] {
+        publish_to(&world, "messages.dead", id, "given up on").await;
+    }
+    wait_until("the other one to be parked", LIMIT, async || {
+        let parked = "select count(*) from receiver.dead_letter";
+        world.count(parked).await >= 1
+    })
+    .await;
+    wait_until("both to be acked", LIMIT, async || {
+        let depth = world.broker.queue_statistics("messages.dead").await;
+        depth.is_ok_and(|depth| depth.ready + depth.unacked == 0)
+    })
+    .await;
+    let parked: Vec<Uuid> = sqlx::query_scalar("select message_id from receiver.dead_letter")
+        .fetch_all(pool)
+        .await
+        .unwrap();
+    assert_eq!(parked, [not_done]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use daemon::{
 };
 use messaging::receive::window::{InboxArgs, Pruner};
 use sqlx::PgPool;
-use testkit::{Database, Servers};
+use testkit::{Database, Servers, wait_until};
 use uuid::Uuid;
 
 use super::{LIMIT, foreign, made};
@@ -44,19 +44,8 @@ async fn count(pool: &PgPool) -> i64 {
     count.fetch_one(pool).await.unwrap()
 }
 
-/// Takes turns until so many rows went; gives how many did.
-async fn until_gone(pruner: &mut Pruner, rows: u64) -> u64 {
-    let mut gone = 0;
-    let by = tokio::time::Instant::now() + LIMIT;
-    while gone < rows && tokio::time::Instant::now() < by {
-        gone += pruner.step().await.unwrap();
-        tokio::task::yield_now().await;
-    }
-    gone
-}
-
 #[tokio::test]
-async fn rows_go_in_batches_and_only_those_that_were_announced() {
+async fn rows_go_in_batches_and_only_those_that_are_older_than_the_window() {
     let (fresh, pool) = tables().await;
     fill(&pool, 12_000, 3_600).await;
     fill(&pool, 100, 60).await;
@@ -72,14 +61,7 @@ async fn rows_go_in_batches_and_only_those_that_were_announced() {
         create trigger note after delete on inbox referencing old table as gone
             for each statement execute function note();";
     sqlx::raw_sql(noted).execute(&pool).await.unwrap();
-    let mut pruner = pruner(&pool, 1_800);
-    assert_eq!(
-        pruner.step().await.unwrap(),
-        0,
-        "the first turn only says what will go"
-    );
-    assert_eq!(pruner.step().await.unwrap(), 0, "and it is not yet time");
-    assert_eq!(until_gone(&mut pruner, 12_002).await, 12_002);
+    assert_eq!(pruner(&pool, 1_800).step().await.unwrap(), 12_002);
     let batches: Vec<i64> = sqlx::query_scalar("select rows from inbox_batch")
         .fetch_all(&pool)
         .await
@@ -109,22 +91,51 @@ async fn two_who_remove_at_once_share_the_rows_and_wait_for_nobody() {
         .execute(&mut *hand)
         .await
         .unwrap();
-    let (mut one, mut other) = (pruner(&pool, 1_800), pruner(&pool, 1_800));
-    let both = async {
-        let by = tokio::time::Instant::now() + LIMIT;
-        let (mut by_one, mut by_other) = (0, 0);
-        while by_one + by_other < 20_000 && tokio::time::Instant::now() < by {
-            let (first, second) = tokio::join!(one.step(), other.step());
-            by_one += first.unwrap();
-            by_other += second.unwrap();
-        }
-        (by_one, by_other)
+    // Whoever has removed a batch waits, so that the other one removes one too.
+    let barrier = "create function wait() returns trigger language plpgsql as
+            $$ begin perform pg_advisory_xact_lock_shared(7); return null; end $$;
+        create trigger wait after delete on inbox for each statement execute function wait();";
+    sqlx::raw_sql(barrier).execute(&pool).await.unwrap();
+    let mut shut = fresh.admin.begin().await.unwrap();
+    let lock = sqlx::query("select pg_advisory_xact_lock(7)");
+    lock.execute(&mut *shut).await.unwrap();
+    let (one, other) = (pruner(&pool, 1_800), pruner(&pool, 1_800));
+    let open = async {
+        wait_until("both to have removed a batch", LIMIT, async || {
+            let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted
+                and database = (select oid from pg_database where datname = current_database())";
+            let waits: i64 = sqlx::query_scalar(waits)
+                .fetch_one(&fresh.admin)
+                .await
+                .unwrap();
+            waits == 2
+        })
+        .await;
+        shut.commit().await.unwrap();
     };
-    let (by_one, by_other) = both.await;
+    let (by_one, by_other, ()) = tokio::join!(one.step(), other.step(), open);
+    let (by_one, by_other) = (by_one.unwrap(), by_other.unwrap());
+    assert!(by_one >= 5_000 && by_other >= 5_000, "{by_one} {by_other}");
     assert_eq!(by_one + by_other, 20_000, "{by_one} and {by_other}");
     assert_eq!(count(&pool).await, 1, "the one in hand is passed over");
     hand.rollback().await.unwrap();
-    assert_eq!(until_gone(&mut one, 1).await, 1);
+    assert_eq!(one.step().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn nothing_goes_for_an_announcement_that_the_table_has_lost() {
+    let (_fresh, pool) = tables().await;
+    fill(&pool, 10, 3_600).await;
+    // As if another server had taken over between the two, which never heard of it.
+    let lose = "create function lose() returns trigger language plpgsql as
+            $$ begin update inbox_window set below = old.below; return null; end $$;
+        create trigger lose after update on inbox_window for each row when (pg_trigger_depth() = 0)
+            execute function lose();";
+    sqlx::raw_sql(lose).execute(&pool).await.unwrap();
+    assert_eq!(pruner(&pool, 1_800).step().await.unwrap(), 0);
+    let found = "drop trigger lose on inbox_window";
+    sqlx::raw_sql(found).execute(&pool).await.unwrap();
+    assert_eq!(pruner(&pool, 1_800).step().await.unwrap(), 10);
 }
 
 #[tokio::test]
@@ -135,6 +146,8 @@ async fn what_was_announced_once_counts_whatever_the_window_is_later() {
         below.fetch_one(&pool).await.unwrap()
     };
     assert_eq!(below().await, Uuid::nil(), "of a new inbox nothing is gone");
+    pruner(&pool, 4_000_000_000).step().await.unwrap();
+    assert_eq!(below().await, Uuid::nil(), "a time before 1970");
     pruner(&pool, 60).step().await.unwrap();
     let short = below().await;
     let (older, younger) = (made(&pool, 70).await, made(&pool, 50).await);
