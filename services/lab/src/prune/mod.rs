@@ -9,7 +9,8 @@
 //! gone, its effect: what keeps a copy of it that may still be in a queue from a second effect. So they go only when the broker
 //! says twice, after somebody agreed, that all of its queues are empty, and only those that were there before it was asked;
 //! else the inbox row stays until its window is over, and of the effect a bare row, without run and text. Where the broker is
-//! not known, as with `--database-url`, they always stay. The next prune that finds the queues empty removes all bare rows.
+//! not known, as with `--database-url`, they always stay. The next prune that removes a run and finds the queues empty takes
+//! all bare rows along.
 
 mod going;
 pub mod ledger;
