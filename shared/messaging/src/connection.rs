@@ -30,6 +30,9 @@ use crate::{
 /// Deadline of one exchange with the broker that answers at once when all is well.
 pub const RPC_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long the end of a broken session waits for the broker's word.
+const HANG_UP_LIMIT: Duration = Duration::from_millis(500);
+
 /// Bytes of the largest frame, unless the URL says otherwise; a longer body travels in several. The library keeps room for 64
 /// of them for each connection: with the broker's 128 KiB that is 8 MiB.
 const FRAME_MAX: u32 = 32 * 1024;
@@ -100,7 +103,7 @@ impl Broker {
     }
 
     /// Opens a connection named "NODE ROLE", and gives its events too: the library hands each event
-    /// to one listener only, so there must be one.
+    /// to one listener only, so there must be one. However its session ends, [`hang_up`] is to follow.
     ///
     /// # Errors
     /// The broker is away, or refuses us.
@@ -159,6 +162,18 @@ pub async fn close(connection: &Connection, channels: &[&Channel]) {
     };
     if let Err(error) = within("close", orderly).await {
         info!(%error, "the connection was closed without a good-bye");
+    }
+}
+
+/// Ends the connection of a session that broke, in whatever state it is; nothing to do when it is closed.
+///
+/// Dropped only, it lives on when a call without an answer is on its way: the library keeps it for the answer, and the broker
+/// for its heartbeats. A consumer that the broker adds late is then handed messages that nobody settles.
+pub async fn hang_up(connection: &Connection) {
+    if connection.status().connected() {
+        // What is asked for goes out by itself; a broker that is slow closes later.
+        let closing = connection.close(200, "the session broke".into());
+        drop(tokio::time::timeout(HANG_UP_LIMIT, closing).await);
     }
 }
 

@@ -22,6 +22,7 @@ mod guarantees;
 mod inbox;
 mod kept;
 mod ladder;
+mod late;
 mod leaving;
 mod load;
 mod load_command;

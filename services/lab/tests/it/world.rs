@@ -154,7 +154,8 @@ pub(crate) async fn linked(world: &World, program: Program, database_url: &str) 
     }
 }
 
-fn address(url: &str) -> String {
+/// The HOST:PORT of a URL.
+pub(crate) fn address(url: &str) -> String {
     let after_at = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
     after_at.split('/').next().unwrap_or_default().to_owned()
 }

@@ -16,9 +16,12 @@
 use std::{sync::Arc, time::Duration};
 
 use chaos::FailPoints;
-use futures::{FutureExt, StreamExt, pin_mut, stream::FuturesUnordered};
+use futures::{
+    FutureExt, StreamExt, pin_mut,
+    stream::{BoxStream, FuturesUnordered},
+};
 use lapin::{
-    Channel,
+    Channel, Connection, Event,
     message::Delivery,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{DeliveryTag, FieldTable},
@@ -99,7 +102,18 @@ impl<D: Deed> Consumer<D> {
 
     async fn session(&self, stop: &CancellationToken) -> Result<(), Error> {
         let (connection, events) = self.broker.connect(self.role).await?;
-        topology::declare(&connection, &self.broker.topology).await?;
+        let result = self.session_on(&connection, events, stop).await;
+        connection::hang_up(&connection).await;
+        result
+    }
+
+    async fn session_on(
+        &self,
+        connection: &Connection,
+        events: BoxStream<'static, Event>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        topology::declare(connection, &self.broker.topology).await?;
         let channel = within("open a channel", connection.create_channel()).await?;
         within(
             "prefetch",
@@ -122,7 +136,7 @@ impl<D: Deed> Consumer<D> {
         if let Err(error) = ended {
             return self.manner.broken(error, stop).await;
         }
-        connection::close(&connection, &[&channel]).await;
+        connection::close(connection, &[&channel]).await;
         Ok(())
     }
 

@@ -17,7 +17,8 @@
 use std::{str::FromStr, time::Duration};
 
 use chaos::FailPoints;
-use futures::pin_mut;
+use futures::{pin_mut, stream::BoxStream};
+use lapin::{Connection, Event};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info};
@@ -182,12 +183,22 @@ impl Climber {
 
     async fn session(&self) -> Result<(), Error> {
         let (connection, events) = self.broker.connect("retries").await?;
-        topology::declare(&connection, &self.broker.topology).await?;
+        let result = self.session_on(&connection, events).await;
+        connection::hang_up(&connection).await;
+        result
+    }
+
+    async fn session_on(
+        &self,
+        connection: &Connection,
+        events: BoxStream<'static, Event>,
+    ) -> Result<(), Error> {
+        topology::declare(connection, &self.broker.topology).await?;
         let mut publishers = Vec::new();
         for rung in self.rungs.as_slice() {
             let (link, fail_points) = (self.link.subscribe(), self.fail_points.clone());
             let without = &self.broker.without;
-            let publisher = Publisher::open(&connection, rung.route(), without, link, fail_points);
+            let publisher = Publisher::open(connection, rung.route(), without, link, fail_points);
             publishers.push(publisher.await?);
         }
         self.link.send_replace(Link::Open);
@@ -197,7 +208,7 @@ impl Climber {
             error = connection::watch_events(events, &self.link) => return Err(error),
         }
         let channels: Vec<_> = publishers.iter().map(Publisher::channel).collect();
-        connection::close(&connection, &channels).await;
+        connection::close(connection, &channels).await;
         Ok(())
     }
 

@@ -26,7 +26,8 @@ use std::{
 };
 
 use chaos::FailPoints;
-use lapin::Connection;
+use futures::stream::BoxStream;
+use lapin::{Connection, Event};
 use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -137,10 +138,22 @@ impl Relay {
         marks: &mpsc::Sender<Mark>,
     ) -> Result<(), Error> {
         let (connection, events) = self.broker.connect("publisher").await?;
-        topology::declare(&connection, &self.broker.topology).await?;
+        let result = self.session_on(&connection, events, stop, marks).await;
+        connection::hang_up(&connection).await;
+        result
+    }
+
+    async fn session_on(
+        &self,
+        connection: &Connection,
+        events: BoxStream<'static, Event>,
+        stop: &CancellationToken,
+        marks: &mpsc::Sender<Mark>,
+    ) -> Result<(), Error> {
+        topology::declare(connection, &self.broker.topology).await?;
         let publishers = [
-            self.publisher(&connection).await?,
-            self.publisher(&connection).await?,
+            self.publisher(connection).await?,
+            self.publisher(connection).await?,
         ];
         let lease = Uuid::new_v4();
         let in_hand = InHand::default();
@@ -165,9 +178,10 @@ impl Relay {
         self.open.send_replace(None);
         self.set_stale(Some(lease));
         if result.is_ok() {
-            end(&connection, &publishers).await;
+            end(connection, &publishers).await;
         }
-        drop(connection);
+        // Before its rows are free: what it has not sent by now, it should not.
+        connection::hang_up(connection).await;
         flush(marks).await;
         self.free_stale().await;
         result
