@@ -68,12 +68,15 @@ impl Accepted {
     }
 }
 
-/// Among which messages one is chosen: the newest effects.
-const NEWEST: &str = "select message_id, processed_id as place
-    from receiver.processed
-   where $1 = '' or run = $1
-   order by processed_id desc
-   limit 1000";
+/// Among which messages one is chosen: the newest effects whose deliveries are on record, some seconds of them at the highest
+/// rates, since records and the sender's marks come a while after the effect.
+const NEWEST: &str = "select d.message_id, d.delivery_id as place
+    from receiver.delivery d
+   where d.outcome = 'processed'
+     and exists (select from receiver.processed p
+                  where p.message_id = d.message_id and ($1 = '' or p.run = $1))
+   order by d.delivery_id desc
+   limit 10000";
 /// The newest of those whose rows are gone from the inbox.
 const FORGOTTEN: &str = "select message_id, message_id as place
     from receiver.processed p
