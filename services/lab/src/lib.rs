@@ -11,6 +11,7 @@ pub mod bench;
 pub mod cli;
 pub mod compare;
 pub mod compose;
+pub mod console;
 pub mod down;
 pub mod experiment;
 pub mod faults;

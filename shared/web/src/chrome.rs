@@ -22,6 +22,14 @@ pub enum Tab {
     Send,
     /// The receiver's page.
     Results,
+    /// The lab's console.
+    Lab,
+    /// Its search, and what is known of one message.
+    Messages,
+    /// Its dead letters.
+    Dead,
+    /// Its experiments.
+    Experiments,
     /// None of them.
     Other,
 }
@@ -29,9 +37,14 @@ pub enum Tab {
 impl Tab {
     /// The tab of a path; for error pages.
     pub fn of(path: &str) -> Self {
-        match path.split('/').nth(1).unwrap_or_default() {
-            "" | "reset-session" => Self::Send,
-            "received" => Self::Results,
+        let mut steps = path.split('/').skip(1);
+        match (steps.next().unwrap_or_default(), steps.next()) {
+            ("" | "reset-session", _) => Self::Send,
+            ("received", _) => Self::Results,
+            ("lab", Some("messages")) => Self::Messages,
+            ("lab", Some("dead")) => Self::Dead,
+            ("lab", Some("experiments")) => Self::Experiments,
+            ("lab", _) => Self::Lab,
             _ => Self::Other,
         }
     }
