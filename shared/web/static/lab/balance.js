@@ -15,24 +15,26 @@ export function shares(balance) {
 }
 
 /**
- * Brings what is marked up to date: `data-balance="accepted"` and so on are texts, `data-balance-bar="processed"` and so
- * on parts of the bar, `data-balance-lost` is shown only when something is proven to be lost.
+ * Brings the page's balance up to date: `data-is="accepted"` and so on are figures, `data-share="processed"` and so on
+ * parts of the bar. The state says of which run it is; for another one the page is drawn anew.
  */
-export function showBalance(root, balance) {
+export function showBalance(root, state) {
+  const { balance } = state;
+  const figures = root.getElementById("balance");
   if (!balance) return;
   for (const name of ["accepted", ...PARTS]) {
-    for (const place of root.querySelectorAll(`[data-balance="${name}"]`)) say(place, count(balance[name] ?? 0));
+    for (const place of figures?.querySelectorAll(`[data-is="${name}"]`) ?? []) say(place, count(balance[name] ?? 0));
   }
+  figures?.querySelector("[data-is=lost]")?.classList.toggle("bad", balance.lost > 0);
   shares(balance).forEach((share, index) => {
-    for (const part of root.querySelectorAll(`[data-balance-bar="${PARTS[index]}"]`)) part.style.width = `${share}%`;
+    for (const part of root.querySelectorAll(`[data-share="${PARTS[index]}"]`)) part.style.width = `${share}%`;
   });
-  for (const part of root.querySelectorAll("[data-balance-lost]")) part.hidden = !(balance.lost > 0);
-  for (const time of root.querySelectorAll("time[data-balance=as_of]")) {
-    const moment = new Date(balance.as_of);
-    if (Number.isNaN(moment.getTime())) continue;
-    time.dateTime = moment.toISOString();
-    say(time, moment.toLocaleTimeString("en-GB"));
-  }
+  const moment = new Date(balance.as_of);
+  const place = root.getElementById("as-of")?.firstChild;
+  if (!balance.as_of || Number.isNaN(moment.getTime()) || place?.nodeType !== 3) return;
+  const more = state.counting ? "; older messages are still being added" : "";
+  const text = `As of ${moment.toLocaleTimeString("en-GB")}${more}. `;
+  if (place.nodeValue !== text) place.nodeValue = text;
 }
 
 function say(place, text) {

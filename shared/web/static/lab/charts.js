@@ -75,7 +75,7 @@ export class Charts {
     return {
       width: Math.max(120, place.clientWidth),
       height: HEIGHT,
-      padding: [NAMES * NAME_ROW + 4, 8, 0, 0],
+      padding: [NAMES * NAME_ROW + 4, 16, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "lab" }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
       scales: { y: { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.12] } },
@@ -104,8 +104,9 @@ export class Charts {
     ctx.textBaseline = "alphabetic";
     ctx.font = `${10.5 * ratio}px system-ui, sans-serif`;
     ctx.fillStyle = shades.bad;
-    const ends = [];
-    for (const { name, from, to } of this.series.spans()) {
+    const rows = Array.from({ length: NAMES }, () => []);
+    // The newest first: of many, it is the one to be named.
+    for (const { name, from, to } of this.series.spans().toReversed()) {
       const x = Math.max(bbox.left, plot.valToPos(from - 0.5, "x", true));
       const end = Math.min(right, plot.valToPos(to + 0.5, "x", true));
       ctx.globalAlpha = 0.12;
@@ -114,10 +115,11 @@ export class Charts {
       // Names that would lie upon each other take the next row; those that find none are read under the pointer.
       const text = ctx.measureText(name).width;
       const start = Math.max(bbox.left, Math.min(x, right - text));
-      const row = [...Array(NAMES).keys()].find((one) => (ends[one] ?? -Infinity) < start);
-      if (row === undefined) continue;
-      ends[row] = start + text + 8 * ratio;
-      ctx.fillText(name, start, bbox.top - (4 + (NAMES - 1 - row) * NAME_ROW) * ratio);
+      const after = start + text + 8 * ratio;
+      const row = rows.findIndex((taken) => taken.every((other) => after <= other[0] || other[1] <= start));
+      if (row < 0) continue;
+      rows[row].push([start, after]);
+      ctx.fillText(name, start, bbox.top - (4 + row * NAME_ROW) * ratio);
     }
     ctx.restore();
   }

@@ -1,9 +1,13 @@
 // Knobs, faults and load without a reload. The page's own forms do it: what they send is sent in the background, and the
-// sections that are marked `data-fresh` are taken from the page that the server answers with. So the server alone
+// sections of controls are taken from the page that the server answers with. So the server alone
 // decides how things look, and without this script the same forms work as forms.
 
+/** What the server draws anew: each with its controls. */
+const SECTIONS = "#faults, #load, #knobs, #runs";
 /** Sections are asked for at most this often. */
 const OFTEN = 1500;
+/** So long what somebody has written into a section is left there, though it was not sent. */
+export const PATIENCE = 60000;
 
 /** What of a state is drawn by the server: when it changes, the sections are stale. */
 export function drawnByServer(state) {
@@ -20,9 +24,9 @@ export function drawnByServer(state) {
 }
 
 /** Whether the reader is at work in it: then it must not change under his hands. */
-export function isBusy(section, document) {
-  if (section.contains(document.activeElement) && document.activeElement !== document.body) return true;
-  return section.matches("[data-edited]");
+export function isBusy(section, { activeElement, body }, now) {
+  if (activeElement !== body && section.contains(activeElement)) return true;
+  return now - Number(section.dataset.edited ?? -Infinity) < PATIENCE;
 }
 
 /** By what an element is known again in a page that is drawn anew. */
@@ -31,17 +35,17 @@ function key(element) {
 }
 
 export class Controls {
-  constructor({ page = location.pathname, document = globalThis.document, ask = fetch } = {}) {
+  constructor({ page = location.pathname, document = globalThis.document, ask = (...what) => fetch(...what) } = {}) {
     Object.assign(this, { page, document, ask });
     this.known = null;
     this.wanted = false;
     this.asking = false;
     this.asked = 0;
-    this.sections = () => [...this.document.querySelectorAll("[data-fresh][id]")];
+    this.sections = () => [...this.document.querySelectorAll(SECTIONS)];
     if (this.sections().length === 0) return;
     document.addEventListener("submit", (event) => this.submit(event));
     document.addEventListener("input", (event) => {
-      event.target.closest("[data-fresh]")?.setAttribute("data-edited", "");
+      event.target.closest(SECTIONS)?.setAttribute("data-edited", Date.now());
       this.echo(event.target);
     });
     document.addEventListener("focusout", () => {
@@ -73,13 +77,15 @@ export class Controls {
 
   async submit(event) {
     const form = event.target;
-    const section = form.closest("[data-fresh]");
-    if (!section || form.method !== "post" || event.defaultPrevented) return;
+    const section = form.closest(SECTIONS);
+    // As attributes: a field may be called `method` or `action`.
+    if (!section || form.getAttribute("method") !== "post" || event.defaultPrevented) return;
     event.preventDefault();
     const fields = new URLSearchParams(new FormData(form, event.submitter));
-    const action = event.submitter?.formAction || form.action;
-    const buttons = [...form.querySelectorAll("button:not(:disabled)")];
-    for (const button of buttons) button.disabled = true;
+    const action = event.submitter?.getAttribute("formaction") ?? form.getAttribute("action");
+    // Pressed twice it is done once. Not by disabling the button, which would lose the focus.
+    if (form.hasAttribute("aria-busy")) return;
+    form.setAttribute("aria-busy", "true");
     try {
       const answer = await this.ask(action, {
         method: "POST",
@@ -92,7 +98,7 @@ export class Controls {
       this.say("The console did not answer: nobody knows yet whether it was done.", true);
       this.wanted = true;
     } finally {
-      for (const button of buttons) button.disabled = false;
+      form.removeAttribute("aria-busy");
     }
   }
 
@@ -119,16 +125,17 @@ export class Controls {
       for (const section of this.sections()) {
         const fresh = page.getElementById(section.id);
         if (!fresh || fresh.innerHTML === section.innerHTML) continue;
-        if (section !== done && isBusy(section, this.document)) {
+        if (section !== done && isBusy(section, this.document, Date.now())) {
           this.wanted = true;
           continue;
         }
         this.swap(section, fresh);
       }
     }
+    if (done === null) return;
     const said = page.querySelector("[data-flash]") ?? (well ? null : page.querySelector(".error-page p"));
     if (said) this.say(said.textContent.trim(), !well);
-    else if (!well) this.say("The console refused it.", true);
+    else this.say(well ? "" : "The console refused it.", !well);
   }
 
   /** Whoever stood on a button stays there, as far as it is still there; what was unfolded stays so. */

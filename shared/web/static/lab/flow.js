@@ -93,7 +93,7 @@ export class Flow {
     if (queue) {
       const inside = `${count(queue.ready)} ready, ${count(queue.unacked)} unacked`;
       rows.push([`queue ${queue.name}`, queue.blocked ? "blocked" : "up", rate(view.lines.route), inside]);
-      rows.push(["dead letters", "", rate(view.lines.dead), count(queue.dead)]);
+      rows.push(["dead letters", "", rate(view.lines.dead), count(view.dead)]);
     }
     rows.forEach((cells, index) => {
       const row = this.rows.rows[index] ?? this.rows.insertRow();

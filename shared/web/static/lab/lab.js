@@ -7,10 +7,14 @@ import { Flow } from "./flow.js";
 import { Live } from "./live.js";
 import { Model } from "./model.js";
 
-const flowRoot = document.getElementById("flow");
+// What only a script can show stands there hidden; the table that is for readers without one says the same.
+for (const part of document.querySelectorAll("[data-script]")) part.hidden = false;
+for (const part of document.querySelectorAll("#flow")) part.hidden = true;
+
+const pictureRoot = document.getElementById("picture");
 const chartsRoot = document.getElementById("charts");
 const model = new Model();
-const flow = flowRoot && new Flow(flowRoot, model);
+const flow = pictureRoot && new Flow(pictureRoot, model);
 const charts = chartsRoot && new Charts(chartsRoot, "/lab/api/history");
 const controls = new Controls();
 
@@ -18,7 +22,7 @@ const hear = {
   state(state) {
     model.state(state, Date.now());
     flow?.moved();
-    showBalance(document, state.balance);
+    showBalance(document, state);
     controls.state(state);
   },
   frame(frame) {
@@ -35,11 +39,10 @@ const live = new Live({
   tell: (kind, what) => hear[kind](what),
   status(is, why) {
     flow?.status(is, why);
-    for (const place of document.querySelectorAll("[data-live]")) {
-      place.textContent = is ? "live" : `not live: ${why}`;
-      place.classList.toggle("ok", is);
-      place.classList.toggle("bad", !is);
-    }
+    const place = document.getElementById("live");
+    if (!place) return;
+    place.textContent = is ? "Live." : `Not live: ${why}.`;
+    place.className = is ? "ok" : "wait";
   },
   resumed: () => charts?.fetch(),
 });

@@ -231,6 +231,8 @@ export class Model {
       receivers: nodes.filter((node) => node.service === "receiver"),
       queue: this.last?.queue ?? null,
       exchange: this.last?.exchange ?? null,
+      // What was stored of the dead letters, and what waits for it.
+      dead: (this.last?.balance?.parked ?? 0) + (this.last?.queue?.dead ?? 0),
       lines,
       streaming: this.streaming,
       sampled,
@@ -250,7 +252,9 @@ export class Model {
       service: node.service,
       colour: told.colour ?? null,
       state: told.state ?? "up",
-      blocked: told.blocked === true,
+      blocked: told.blocked === true || (heard && node.gauges.blocked === true),
+      // Only what a node says itself: one that is not heard is not called cut off.
+      cutOff: heard && node.gauges.connected === false,
       rate: heard ? node.recent.perSecond(kind, now) : (told.rate ?? 0),
       inHand: (heard ? node.gauges.in_hand : undefined) ?? told.in_hand ?? 0,
       prefetch: (heard ? node.gauges.prefetch : undefined) ?? told.prefetch ?? 0,
@@ -269,7 +273,7 @@ export function strikes(faults, nodes) {
   const struck = { links: new Map(), nodes: new Map(), queue: null, exchange: null, route: null, beside: [] };
   for (const fault of faults) {
     const kind = fault.kind ?? "";
-    const words = (fault.target ?? "").split(/[\s,]+/);
+    const words = (fault.target ?? "").split(/[^\w.-]+/);
     const hit = nodes.filter((node) => words.includes(node.name)).map((node) => node.name);
     const links = kind.match(/^(\w+)-(?:link|close)/);
     if (links?.[1] === "rabbitmq") for (const name of hit) struck.links.set(name, kind);

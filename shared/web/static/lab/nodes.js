@@ -150,7 +150,7 @@ export class Drawing {
     say(made.name, fitting(node.name, made.box.w - 26 - speed.length * 6.4));
     say(made.title, `${node.name}: ${nodeNote(node)}${fault ? `; ${fault}` : ""}`);
     if (!made.note) return;
-    const slots = node.service === "receiver" && !gone && !fault && node.prefetch > 0;
+    const slots = node.service === "receiver" && !gone && !fault && !node.cutOff && node.prefetch > 0;
     say(made.note, slots ? "" : fault && !gone ? fitting(fault, made.box.w - 20) : nodeNote(node));
     this.showSlots(made, slots ? node : null);
   }
@@ -189,15 +189,16 @@ export class Drawing {
     set(this.queue.unacked, "x", (14 + wide(ready)).toFixed(1));
     set(this.queue.unacked, "width", wide(unacked).toFixed(1));
     say(this.queue.figures, queue ? `${count(queue.ready)} ready · ${count(queue.unacked)} unacked` : "not known");
-    say(this.dead.figure, count(queue?.dead ?? 0));
-    set(this.dead.group, "class", `flow-box flow-dead${queue?.dead > 0 ? " has-some" : ""}`);
+    say(this.dead.figure, count(view.dead));
+    set(this.dead.group, "class", `flow-box flow-dead${view.dead > 0 ? " has-some" : ""}`);
   }
 
   showLine(name, path, view) {
     const [kind, node] = name.split(/:(.*)/s);
-    const state = [...view.senders, ...view.receivers].find((other) => other.name === node)?.state;
-    const cut = view.struck.links.has(node) || (name === "route" && view.struck.route);
-    const gone = state === "dead";
+    const end = [...view.senders, ...view.receivers].find((other) => other.name === node);
+    const way = kind === "publish" || kind === "deliver";
+    const cut = way ? view.struck.links.has(node) || end?.cutOff : name === "route" && view.struck.route;
+    const gone = end?.state === "dead";
     const used = view.lines[name] > 0;
     const word = gone ? " is-gone" : cut ? " is-cut" : used ? " is-used" : "";
     set(path, "class", `flow-line flow-line-${kind}${word}`);
@@ -210,8 +211,10 @@ export function nodeNote(node) {
   if (node.state === "frozen") return "stands still";
   if (node.state === "starting") return "starts";
   if (node.state === "stopping") return "finishes and stops";
+  if (node.cutOff) return "no link with RabbitMQ";
   const parts = [];
-  if (node.service === "sender") parts.push(`${count(node.waiting)} waiting`);
+  // The outbox is one for all senders.
+  if (node.service === "sender") parts.push(`${count(node.waiting)} wait in all`);
   else parts.push(node.prefetch > 0 ? `${count(node.inHand)} of ${count(node.prefetch)} in hand` : `${count(node.inHand)} in hand`);
   if (node.held > 0) parts.push(`${count(node.held)} held`);
   return parts.join(", ");

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { shares } from "../../static/lab/balance.js";
-import { drawnByServer, isBusy } from "../../static/lab/controls.js";
+import { drawnByServer, isBusy, PATIENCE } from "../../static/lab/controls.js";
 import { nodeNote } from "../../static/lab/nodes.js";
 import { count, rate, took } from "../../static/lab/words.js";
 
@@ -38,14 +38,16 @@ test("sections are stale when a fault or a knob changed, not with each rate", ()
   }
 });
 
-const section = (inside, edited) => ({ contains: (what) => what === inside, matches: () => edited });
+const section = (inside, edited) => ({ contains: (what) => what === inside, dataset: edited === null ? {} : { edited } });
 
 test("a section in which one writes does not change under one's hands", () => {
   const body = {};
   const field = {};
-  assert.equal(isBusy(section(field, false), { activeElement: field, body }), true);
-  assert.equal(isBusy(section(field, false), { activeElement: body, body }), false);
-  assert.equal(isBusy(section(field, true), { activeElement: body, body }), true);
+  const [writing, elsewhere] = [{ activeElement: field, body }, { activeElement: body, body }];
+  assert.equal(isBusy(section(field, null), writing, 0), true);
+  assert.equal(isBusy(section(field, null), elsewhere, 0), false);
+  assert.equal(isBusy(section(field, "1000"), elsewhere, 2000), true);
+  assert.equal(isBusy(section(field, "1000"), elsewhere, 1000 + PATIENCE), false, "left alone for long, it is no more");
 });
 
 test("a dead node says what went back", () => {
@@ -53,5 +55,5 @@ test("a dead node says what went back", () => {
   assert.equal(nodeNote(node), "8 in hand went back");
   assert.equal(nodeNote({ ...node, wentBack: 0 }), "dead");
   assert.equal(nodeNote({ ...node, state: "up", inHand: 3, held: 1 }), "3 of 8 in hand, 1 held");
-  assert.equal(nodeNote({ ...node, service: "sender", state: "up", waiting: 1204 }), "1,204 waiting");
+  assert.equal(nodeNote({ ...node, service: "sender", state: "up", waiting: 1204 }), "1,204 wait in all");
 });
