@@ -14,20 +14,22 @@ for (const part of document.querySelectorAll("#flow")) part.hidden = true;
 const pictureRoot = document.getElementById("picture");
 const chartsRoot = document.getElementById("charts");
 const model = new Model();
+// Without it nobody takes what the model gives, and nothing is told to it.
 const flow = pictureRoot && new Flow(pictureRoot, model);
 const charts = chartsRoot && new Charts(chartsRoot, "/lab/api/history");
 const controls = new Controls();
 
 const hear = {
   state(state) {
-    model.state(state, Date.now());
+    if (flow) model.state(state, Date.now());
     flow?.moved();
     showBalance(document, state);
     controls.state(state);
   },
   frame(frame) {
+    if (!flow) return;
     model.frame(frame, Date.now());
-    flow?.moved();
+    flow.moved();
   },
   second(second) {
     charts?.second(second);
