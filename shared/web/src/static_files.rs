@@ -1,7 +1,8 @@
 //! Style sheets and scripts, inside the program: no network, no folder that could be missing.
 //!
 //! A page links to a file with the hash of its content, and such an address may be kept for ever;
-//! without the hash, or with that of another version, a file is asked for again each time.
+//! without the hash, or with that of another version, a file is asked for again each time. The lab's
+//! modules import each other, so theirs is one hash for all, in the name of their folder.
 
 use std::{fmt::Write, sync::LazyLock};
 
@@ -27,7 +28,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-static FILES: [File; 6] = [
+static FILES: &[File] = &[
     File {
         name: "bootstrap.min.css",
         media: CSS,
@@ -54,22 +55,101 @@ static FILES: [File; 6] = [
         content: include_bytes!("../static/send.js"),
     },
     File {
+        name: "uplot.iife.min.js",
+        media: SCRIPT,
+        content: include_bytes!("../static/uplot.iife.min.js"),
+    },
+    File {
+        name: "uplot.min.css",
+        media: CSS,
+        content: include_bytes!("../static/uplot.min.css"),
+    },
+    File {
+        name: "uplot.LICENSE",
+        media: TEXT,
+        content: include_bytes!("../static/uplot.LICENSE"),
+    },
+    File {
         name: "icon.svg",
         media: "image/svg+xml",
         content: include_bytes!("../static/icon.svg"),
     },
 ];
 
-static HASHES: LazyLock<[String; 6]> = LazyLock::new(|| {
-    FILES.each_ref().map(|file| {
-        Sha256::digest(file.content)[..8]
-            .iter()
-            .fold(String::new(), |mut hash, byte| {
-                let _ = write!(hash, "{byte:02x}");
-                hash
-            })
-    })
-});
+static HASHES: LazyLock<Vec<String>> =
+    LazyLock::new(|| FILES.iter().map(|file| hash(&[file])).collect());
+
+/// What the lab's console shows moves by these: modules that import each other, without a build step.
+static LAB: &[File] = &[
+    lab(
+        "balance.js",
+        SCRIPT,
+        include_bytes!("../static/lab/balance.js"),
+    ),
+    lab(
+        "charts.js",
+        SCRIPT,
+        include_bytes!("../static/lab/charts.js"),
+    ),
+    lab(
+        "controls.js",
+        SCRIPT,
+        include_bytes!("../static/lab/controls.js"),
+    ),
+    lab("dots.js", SCRIPT, include_bytes!("../static/lab/dots.js")),
+    lab("flow.js", SCRIPT, include_bytes!("../static/lab/flow.js")),
+    lab("lab.css", CSS, include_bytes!("../static/lab/lab.css")),
+    lab("lab.js", SCRIPT, include_bytes!("../static/lab/lab.js")),
+    lab(
+        "layout.js",
+        SCRIPT,
+        include_bytes!("../static/lab/layout.js"),
+    ),
+    lab("live.js", SCRIPT, include_bytes!("../static/lab/live.js")),
+    lab("model.js", SCRIPT, include_bytes!("../static/lab/model.js")),
+    lab("nodes.js", SCRIPT, include_bytes!("../static/lab/nodes.js")),
+    lab(
+        "series.js",
+        SCRIPT,
+        include_bytes!("../static/lab/series.js"),
+    ),
+    lab("words.js", SCRIPT, include_bytes!("../static/lab/words.js")),
+];
+
+const fn lab(name: &'static str, media: &'static str, content: &'static [u8]) -> File {
+    File {
+        name,
+        media,
+        content,
+    }
+}
+
+static LAB_HASHES: LazyLock<Vec<String>> =
+    LazyLock::new(|| LAB.iter().map(|file| hash(&[file])).collect());
+
+/// Of all of them: a page must not mix the files of two versions.
+static LAB_HASH: LazyLock<String> = LazyLock::new(|| hash(&LAB.iter().collect::<Vec<_>>()));
+
+fn lab_folder() -> String {
+    format!("/static/lab-{}", *LAB_HASH)
+}
+
+/// Of what they are called and what is in them, in their order.
+fn hash(files: &[&File]) -> String {
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(file.name);
+        hash.update([0]);
+        hash.update(file.content.len().to_le_bytes());
+        hash.update(file.content);
+    }
+    hash.finalize()[..8]
+        .iter()
+        .fold(String::new(), |mut hash, byte| {
+            let _ = write!(hash, "{byte:02x}");
+            hash
+        })
+}
 
 /// The addresses that pages link to.
 #[derive(Debug)]
@@ -80,6 +160,10 @@ pub struct Urls {
     pub time: String,
     pub send: String,
     pub icon: String,
+    pub uplot: String,
+    pub uplot_css: String,
+    /// The folder of the lab's own files, without a slash at its end.
+    pub lab: String,
 }
 
 /// The addresses, made once.
@@ -90,6 +174,9 @@ pub fn urls() -> &'static Urls {
         time: url("time.js"),
         send: url("send.js"),
         icon: url("icon.svg"),
+        uplot: url("uplot.iife.min.js"),
+        uplot_css: url("uplot.min.css"),
+        lab: lab_folder(),
     });
     &URLS
 }
@@ -111,10 +198,29 @@ pub(crate) async fn serve(
         .iter()
         .position(|file| file.name == name)
         .ok_or_else(Error::not_found)?;
-    let (file, hash) = (&FILES[at], &HASHES[at]);
-    let etag = format!("\"{hash}\"");
     let asked = query.as_deref().and_then(|query| query.strip_prefix("v="));
-    let cache = if asked == Some(hash) {
+    let fixed = asked == Some(&*HASHES[at]);
+    Ok(answer(&FILES[at], &HASHES[at], fixed, &headers))
+}
+
+/// One of the lab's files. They import each other by relative addresses, so the hash is in the folder's name.
+pub(crate) async fn serve_lab(
+    Path((folder, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let version = folder.strip_prefix("lab-").ok_or_else(Error::not_found)?;
+    let at = LAB
+        .iter()
+        .position(|file| file.name == name)
+        .ok_or_else(Error::not_found)?;
+    // A page of another version gets what is here, and may not keep it.
+    let fixed = version == *LAB_HASH;
+    Ok(answer(&LAB[at], &LAB_HASHES[at], fixed, &headers))
+}
+
+fn answer(file: &File, hash: &str, fixed: bool, headers: &HeaderMap) -> Response {
+    let etag = format!("\"{hash}\"");
+    let cache = if fixed {
         "public, max-age=31536000, immutable"
     } else {
         "no-cache"
@@ -128,7 +234,7 @@ pub(crate) async fn serve(
     });
     let about = [(ETAG, etag), (CACHE_CONTROL, cache.to_owned())];
     if known {
-        return Ok((StatusCode::NOT_MODIFIED, about).into_response());
+        return (StatusCode::NOT_MODIFIED, about).into_response();
     }
-    Ok((about, [(CONTENT_TYPE, file.media)], file.content).into_response())
+    (about, [(CONTENT_TYPE, file.media)], file.content).into_response()
 }

@@ -35,6 +35,7 @@ pub fn wrap(pages: Router, api: Router, site: Site) -> Router {
         .layer(from_fn(session::watch_outage))
         .merge(api)
         .route("/static/{file}", get(static_files::serve))
+        .route("/static/{folder}/{file}", get(static_files::serve_lab))
         .fallback(async || Error::not_found())
         .layer(from_fn_with_state(Some(site), around))
 }

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::cargo::{cargo, check, count, has};
 use super::docker::Docker;
 use super::test_servers::TEST_SERVERS;
-use super::{Run, Tally, chaos_toolkit};
+use super::{Run, Tally, chaos_toolkit, scripts};
 use crate::say::{self, Steps};
 use crate::stack::install::{self, CHROMEDRIVER, CHROMIUM};
 use crate::stack::process;
@@ -24,6 +24,8 @@ pub enum Stage {
     Clippy,
     /// The documentation builds, and its links lead somewhere
     Doc,
+    /// The scripts of the pages do what they should, and their linter is silent
+    Scripts,
     /// Unit and integration tests on private servers
     Tests,
     /// The fast experiments and their unsafe twins end as they must
@@ -37,10 +39,11 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Fmt,
         Self::Clippy,
         Self::Doc,
+        Self::Scripts,
         Self::Tests,
         Self::Experiments,
         Self::Road4,
@@ -53,6 +56,7 @@ impl Stage {
             Self::Fmt => "fmt",
             Self::Clippy => "clippy",
             Self::Doc => "doc",
+            Self::Scripts => "scripts",
             Self::Tests => "tests",
             Self::Experiments => "experiments",
             Self::Road4 => "road4",
@@ -66,6 +70,7 @@ impl Stage {
             Self::Fmt => "the code is formatted",
             Self::Clippy => "the lints are silent",
             Self::Doc => "the documentation builds",
+            Self::Scripts => "the scripts of the pages, tested and linted",
             Self::Tests => "unit and integration tests on private servers",
             Self::Experiments => "the fast experiments and their unsafe twins end as they must",
             Self::Road4 => "the road again, on RabbitMQ 4.0 in a container",
@@ -76,7 +81,10 @@ impl Stage {
 
     /// Needs neither Docker nor a browser.
     pub fn is_fast(self) -> bool {
-        matches!(self, Self::Fmt | Self::Clippy | Self::Doc | Self::Tests)
+        matches!(
+            self,
+            Self::Fmt | Self::Clippy | Self::Doc | Self::Scripts | Self::Tests
+        )
     }
 
     pub fn needs_servers(self) -> bool {
@@ -89,6 +97,7 @@ impl Stage {
             Self::Fmt => fmt(run).await,
             Self::Clippy => clippy(run).await,
             Self::Doc => doc(run).await,
+            Self::Scripts => scripts::run(&run.root).await,
             Self::Tests => tests(run).await,
             Self::Experiments => experiments(run).await,
             Self::Road4 => road4(run).await,
@@ -231,7 +240,7 @@ fn with_servers(mut command: Command, addresses: &Value) -> Command {
     command
 }
 
-fn skip(stage: &str, why: &str) -> Tally {
+pub(super) fn skip(stage: &str, why: &str) -> Tally {
     say::line(format!("skipped {stage}: {why}"));
     Tally::SKIPPED
 }

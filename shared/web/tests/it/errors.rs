@@ -251,3 +251,48 @@ async fn a_static_file_is_kept_for_ever_under_its_hash_and_checked_otherwise() {
         );
     }
 }
+
+#[tokio::test]
+async fn the_labs_modules_are_kept_for_ever_in_the_folder_of_their_version() {
+    let site = TestSite::on(NOWHERE, 60);
+    let folder = &web::static_files::urls().lab;
+    let cache = |answer: &Response| answer.headers()[header::CACHE_CONTROL].clone();
+    let script = site.get(&format!("{folder}/lab.js"), None).await;
+    assert_eq!(media(&script), "text/javascript; charset=utf-8");
+    assert_eq!(cache(&script), "public, max-age=31536000, immutable");
+    // What one imports is beside it, at an address that changes with the version too.
+    let mut asked = vec!["lab.js".to_owned()];
+    let mut next = 0;
+    while let Some(name) = asked.get(next).cloned() {
+        next += 1;
+        let answer = site.get(&format!("{folder}/{name}"), None).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{name}");
+        for part in text(answer).await.split("from \"").skip(1) {
+            let imported = part.split('"').next().unwrap();
+            let imported = imported.strip_prefix("./").unwrap().to_owned();
+            if !asked.contains(&imported) {
+                asked.push(imported);
+            }
+        }
+    }
+    assert!(asked.len() > 8, "{asked:?}");
+    // A page of another version still gets its script, but may not keep it under that address.
+    let other = site.get("/static/lab-0123456789abcdef/lab.js", None).await;
+    assert_eq!(other.status(), StatusCode::OK);
+    assert_eq!(cache(&other), "no-cache");
+    let etag = other.headers()[header::ETAG].clone();
+    let again = Request::get("/static/lab-0/lab.js").header(header::IF_NONE_MATCH, etag);
+    let again = site.ask(again.body(Body::empty()).unwrap()).await;
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    for path in [
+        format!("{folder}/package.json"),
+        format!("{folder}/nothing.js"),
+        "/static/other/lab.js".to_owned(),
+    ] {
+        assert_eq!(
+            site.get(&path, None).await.status(),
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+}

@@ -1,0 +1,74 @@
+// The last 15 minutes, second by second: what the charts are drawn from. Knows nothing of how.
+
+/** Seconds that are kept. */
+export const KEPT = 900;
+
+export class Series {
+  constructor(kept = KEPT) {
+    this.kept = kept;
+    this.seconds = new Map();
+    this.newest = null;
+  }
+
+  /** One second. What comes twice replaces what was there: a second may still grow. */
+  add(second) {
+    if (!Number.isFinite(second?.t)) return;
+    if (this.newest !== null && second.t <= this.newest - this.kept) return;
+    this.seconds.set(second.t, second);
+    if (this.newest === null || second.t > this.newest) this.newest = second.t;
+    if (this.seconds.size > 2 * this.kept) this.forget();
+  }
+
+  /** Many, as history tells them. */
+  addAll(seconds) {
+    for (const second of seconds ?? []) this.add(second);
+  }
+
+  forget() {
+    for (const t of this.seconds.keys()) {
+      if (t <= this.newest - this.kept) this.seconds.delete(t);
+    }
+  }
+
+  /** Columns for the names, one step a second; a second of which nothing is known is a gap and not zero. */
+  columns(names) {
+    if (this.newest === null) return [[], ...names.map(() => [])];
+    const times = Array.from({ length: this.kept }, (_, index) => this.newest - this.kept + 1 + index);
+    const column = (name) => times.map((t) => this.seconds.get(t)?.[name] ?? null);
+    return [times, ...names.map(column)];
+  }
+
+  /** From when to when each fault was active, within what is shown. */
+  spans() {
+    if (this.newest === null) return [];
+    const open = new Map();
+    const done = [];
+    const first = this.newest - this.kept + 1;
+    for (let t = first; t <= this.newest; t += 1) {
+      const second = this.seconds.get(t);
+      // Of a gap nothing is known: a fault that is there before and after it was there in between.
+      if (!second) continue;
+      const active = new Set(second.faults ?? []);
+      for (const name of active) {
+        const span = open.get(name);
+        if (span) span.to = t;
+        else open.set(name, { name, from: t, to: t });
+      }
+      for (const [name, span] of open) {
+        if (active.has(name)) continue;
+        done.push(span);
+        open.delete(name);
+      }
+    }
+    return [...done, ...open.values()].toSorted((a, b) => a.from - b.from || a.name.localeCompare(b.name));
+  }
+
+  /** The second that is shown at a time, if it is known. */
+  at(t) {
+    return this.seconds.get(Math.round(t)) ?? null;
+  }
+
+  latest() {
+    return this.newest === null ? null : this.seconds.get(this.newest);
+  }
+}

@@ -1,0 +1,52 @@
+// The charts' seconds: gaps stay gaps, what comes twice counts once, faults have their spans.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { Series } from "../../static/lab/series.js";
+
+const second = (t, changes = {}) => ({ t, accepted: t % 10, faults: [], ...changes });
+
+test("a second of which nothing is known is a gap", () => {
+  const series = new Series(5);
+  for (const t of [101, 102, 105]) series.add(second(t));
+  assert.deepEqual(series.columns(["accepted"]), [[101, 102, 103, 104, 105], [1, 2, null, null, 5]]);
+  assert.deepEqual(series.columns(["p50"])[1], [null, null, null, null, null]);
+});
+
+test("seconds that come twice count once, and history may come after what is newer", () => {
+  const series = new Series(5);
+  series.add(second(105));
+  series.addAll([103, 104, 105].map((t) => second(t)));
+  series.add(second(105, { accepted: 7 }));
+  assert.deepEqual(series.columns(["accepted"])[1], [null, null, 3, 4, 7]);
+  assert.equal(series.latest().accepted, 7);
+});
+
+test("only the last 15 minutes are kept", () => {
+  const series = new Series(5);
+  for (let t = 0; t < 1000; t += 1) series.add(second(t));
+  assert.ok(series.seconds.size <= 10);
+  assert.deepEqual(series.columns(["accepted"])[0], [995, 996, 997, 998, 999]);
+  series.add(second(3));
+  assert.equal(series.at(3), null);
+});
+
+test("what is no second is not taken for one", () => {
+  const series = new Series();
+  for (const nothing of [null, undefined, {}, { t: "x" }]) series.add(nothing);
+  series.addAll(undefined);
+  assert.equal(series.latest(), null);
+  assert.deepEqual(series.spans(), []);
+});
+
+test("faults are shaded from their first second to their last, also across a gap", () => {
+  const series = new Series(20);
+  const faults = { 5: ["a"], 6: ["a", "b"], 8: ["a", "b"], 9: ["b"], 10: [], 12: ["a"] };
+  for (const [t, names] of Object.entries(faults)) series.add(second(Number(t), { faults: names }));
+  assert.deepEqual(series.spans(), [
+    { name: "a", from: 5, to: 8 },
+    { name: "b", from: 6, to: 9 },
+    { name: "a", from: 12, to: 12 },
+  ]);
+});
