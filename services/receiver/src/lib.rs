@@ -21,7 +21,7 @@ use daemon::{
     process::Process,
     tally::Tally,
 };
-use live::{Gauges, KnobReader, Listener, Live};
+use live::{Gauges, Kind, KnobReader, Listener, Live};
 use messaging::{
     connection::Broker,
     guarantee::Guarantee,
@@ -144,6 +144,7 @@ pub fn run(
         sessions: sessions.clone(),
         results,
         held,
+        live: web::live::LivePage::new(lifecycle.stopping()),
         tally,
     });
 
@@ -204,13 +205,19 @@ pub fn run(
     }
     without.tell();
     let pages = received::pages().with_state(Arc::clone(&app));
-    let api = received::api().with_state(app);
+    let api = received::api().with_state(Arc::clone(&app));
     let site = web::Site::from(web::About {
         node,
         parts,
         sessions,
         meanings: received::MEANINGS,
         guarantees_off: without.warnings(),
+    });
+    let drawn_for = site.clone();
+    lifecycle.spawn("live page", async move {
+        let draw = || received::drawn(&app, &drawn_for);
+        app.live.clone().run(ears, Kind::Processed, draw).await;
+        Ok(())
     });
     daemon::http::serve(listener, web::wrap(pages, api, site), lifecycle);
     Ok(())

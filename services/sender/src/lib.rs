@@ -27,7 +27,7 @@ use std::{
 
 use axum::Router;
 use daemon::{lifecycle::Lifecycle, ops::Told, process::Process};
-use live::{Gauges, Live};
+use live::{Gauges, Kind, Live};
 use messaging::{
     Kept, bounded,
     guarantee::Guarantee,
@@ -116,6 +116,7 @@ pub fn run(
         newest,
         depth: depth.clone(),
         submissions,
+        live: web::live::LivePage::new(lifecycle.stopping()),
         tally: Arc::default(),
     });
 
@@ -178,7 +179,6 @@ pub fn run(
         .merge(home::routes())
         .merge(session::routes())
         .with_state(Arc::clone(&app));
-    let api = api::routes().with_state(app);
     let site = web::Site::from(web::About {
         node,
         parts,
@@ -186,6 +186,14 @@ pub fn run(
         meanings: home::MEANINGS,
         guarantees_off: without.warnings(),
     });
+    let (drawn_by, drawn_for) = (Arc::clone(&app), site.clone());
+    lifecycle.spawn("live page", async move {
+        let live = drawn_by.live.clone();
+        let draw = || home::drawn(&drawn_by, &drawn_for);
+        live.run(ears, Kind::Accepted, draw).await;
+        Ok(())
+    });
+    let api = api::routes().merge(home::live_routes()).with_state(app);
     daemon::http::serve(listener, web::wrap(pages, api, site), lifecycle);
     Ok(())
 }

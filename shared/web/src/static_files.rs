@@ -27,7 +27,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-static FILES: [File; 6] = [
+static FILES: [File; 7] = [
     File {
         name: "bootstrap.min.css",
         media: CSS,
@@ -54,13 +54,18 @@ static FILES: [File; 6] = [
         content: include_bytes!("../static/send.js"),
     },
     File {
+        name: "live.js",
+        media: SCRIPT,
+        content: include_bytes!("../static/live.js"),
+    },
+    File {
         name: "icon.svg",
         media: "image/svg+xml",
         content: include_bytes!("../static/icon.svg"),
     },
 ];
 
-static HASHES: LazyLock<[String; 6]> = LazyLock::new(|| {
+static HASHES: LazyLock<[String; 7]> = LazyLock::new(|| {
     FILES.each_ref().map(|file| {
         Sha256::digest(file.content)[..8]
             .iter()
@@ -79,6 +84,7 @@ pub struct Urls {
     pub unacked: String,
     pub time: String,
     pub send: String,
+    pub live: String,
     pub icon: String,
 }
 
@@ -89,6 +95,7 @@ pub fn urls() -> &'static Urls {
         unacked: url("unacked.css"),
         time: url("time.js"),
         send: url("send.js"),
+        live: url("live.js"),
         icon: url("icon.svg"),
     });
     &URLS
