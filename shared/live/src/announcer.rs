@@ -39,6 +39,16 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const LEFT_OUT: &str = "unacked_live_events_dropped_total";
 const UNHEARD: &str = "unacked_live_frames_lost_total";
 
+/// Shows what this crate counts from the start, at 0.
+pub(crate) fn register() {
+    let dropped = "Events that found no room in the queue for the next live frame";
+    metrics::describe_counter!(LEFT_OUT, dropped);
+    metrics::counter!(LEFT_OUT).increment(0);
+    let lost = "Live frames that could not be published, since Redis was away";
+    metrics::describe_counter!(UNHEARD, lost);
+    metrics::counter!(UNHEARD).increment(0);
+}
+
 /// Where events go. Clones share everything.
 #[derive(Debug, Clone, Default)]
 pub struct Announcer(Option<Arc<Inner>>);

@@ -46,6 +46,7 @@ pub struct Live {
 impl LiveArgs {
     /// Opens both, as the settings say. The voice is not running yet.
     pub fn open(&self, process: &Process, redis: &RedisArgs, lifecycle: &Lifecycle) -> Live {
+        announcer::register();
         if !self.live {
             return Live {
                 announcer: Announcer::off(),

@@ -136,7 +136,7 @@ impl LivePage {
         let mut figures = Figures::default();
         let mut each = interval(Duration::from_secs(1));
         each.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut due, mut earliest) = (true, Instant::now());
+        let (mut due, mut arrived, mut earliest) = (true, false, Instant::now());
         loop {
             let readers = self.told.receiver_count() > 0;
             tokio::select! {
@@ -149,7 +149,7 @@ impl LivePage {
                     Err(RecvError::Closed) => std::future::pending().await,
                 },
                 _ = hearing.changed() => due = true,
-                () = self.arrived.notified() => due = true,
+                () = self.arrived.notified() => (due, arrived) = (true, true),
                 // Banners and rates change without a word.
                 _ = each.tick() => due = true,
                 () = sleep_until(earliest), if due && readers => {
@@ -157,7 +157,8 @@ impl LivePage {
                     let hears = hearing.borrow_and_update().clone();
                     let told = figures.told(draw().await, &hears);
                     if let Ok(told) = serde_json::to_string(&told) {
-                        self.told.send_if_modified(|before| tell(before, &told));
+                        self.told.send_if_modified(|before| tell(before, &told, arrived));
+                        arrived = false;
                     }
                     earliest = Instant::now() + REST;
                 }
@@ -166,10 +167,13 @@ impl LivePage {
     }
 }
 
-/// Also the same again: somebody may have come who has not seen it.
-fn tell(before: &mut Option<Arc<str>>, told: &str) -> bool {
-    *before = Some(told.into());
-    true
+/// The same again only where somebody has come who has not seen it.
+fn tell(before: &mut Option<Arc<str>>, told: &str, arrived: bool) -> bool {
+    let is_new = arrived || before.as_deref() != Some(told);
+    if is_new {
+        *before = Some(told.into());
+    }
+    is_new
 }
 
 async fn next(told: &mut watch::Receiver<Option<Arc<str>>>, id: u64) -> Option<Event> {
