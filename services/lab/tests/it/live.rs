@@ -8,7 +8,7 @@ use daemon::{
     lifecycle::Lifecycle,
     redis::{
         RedisArgs, connect,
-        fred::{clients::Pool, interfaces::ServerInterface},
+        fred::{clients::Pool, interfaces::ClientLike},
     },
 };
 use live::{Heard, Kind, KnobWriter, Listener, Target};
