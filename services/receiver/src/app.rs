@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use daemon::{database::Database, node::Node, parts::Parts, tally::Tally};
 use messaging::receive::patience::Held;
 use tokio::sync::watch;
-use web::{Together, session::Sessions};
+use web::{Together, live::LivePage, session::Sessions};
 
 use crate::received::Results;
 
@@ -18,6 +18,7 @@ pub struct App {
     pub(crate) results: Together<Results>,
     /// Deliveries held because Postgres does not do what it should.
     pub held: watch::Receiver<Held>,
+    pub(crate) live: LivePage,
     pub(crate) tally: Arc<Tally>,
 }
 

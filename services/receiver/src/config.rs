@@ -1,6 +1,7 @@
 //! All settings of a receiver: `--help` is the reference.
 
 use daemon::{WrongSetting, process::ProcessArgs, settings::AllSettings};
+use live::LiveArgs;
 use messaging::{
     connection::{Broker, BrokerArgs},
     receive::{
@@ -46,6 +47,8 @@ pub struct Config {
     #[command(flatten)]
     pub inbox: InboxArgs,
     #[command(flatten)]
+    pub live: LiveArgs,
+    #[command(flatten)]
     pub process: ProcessArgs,
 }
 
@@ -56,7 +59,7 @@ impl Config {
     /// A setting that cannot be used.
     pub fn check(&self) -> Result<(), WrongSetting> {
         self.process.check("receiver")?;
-        self.work.knobs()?;
+        self.work.knobs(self.prefetch)?;
         self.broker("receiver").map(drop)
     }
 

@@ -13,8 +13,15 @@ pub mod received;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use chaos::FailPoints;
-use daemon::{database::Database, lifecycle::Lifecycle, ops::Told, process::Process, tally::Tally};
+use chaos::{FailPoints, Knobs};
+use daemon::{
+    database::Database,
+    lifecycle::Lifecycle,
+    ops::{Tell, Told},
+    process::Process,
+    tally::Tally,
+};
+use live::{Gauges, Kind, KnobReader, Listener, Live};
 use messaging::{
     connection::Broker,
     guarantee::Guarantee,
@@ -31,6 +38,7 @@ use messaging::{
     },
     topology,
 };
+use serde_json::json;
 use tokio::net::TcpListener;
 
 pub use app::App;
@@ -69,9 +77,16 @@ pub fn run(
     } = process.clone();
     let broker = config.broker(&node.name)?;
     let without = &config.broker.without;
-    let knobs = config.work.knobs()?;
+    let knobs = config.work.knobs(config.prefetch)?;
     let sessions = web::session::Sessions::new(redis, parts.part("redis"), &config.sessions)
         .with_prefix(&config.process.redis.redis_prefix);
+    let redis_args = &config.process.redis;
+    let Live {
+        announcer,
+        voice,
+        listener: ears,
+    } = config.live.open(&process, redis_args, lifecycle);
+    let watching = broker_part::announced(announcer);
     let pool = database.pool.clone();
     let tally = Arc::<Tally>::default();
 
@@ -96,7 +111,9 @@ pub fn run(
         fail_points.clone(),
         history,
     );
+    let processor = processor.watched(watching.clone());
     let held = processor.held();
+    let held_by_work = held.clone();
     let pruner = Pruner::new(pool.clone(), &config.inbox);
     let (consumer, link) = Consumer::new(
         broker.clone(),
@@ -106,7 +123,10 @@ pub fn run(
         fail_points.clone(),
         Arc::new(processor),
     );
+    let consumer = consumer.turned_by(knobs.clone());
+    let in_hand = consumer.in_hand();
     let parking = Parking::new(pool, node.name.clone(), work, fail_points.clone());
+    let parking = parking.watched(watching);
     let (dead_letters, parking_link) = Consumer::new(
         broker,
         "dead letters",
@@ -124,6 +144,7 @@ pub fn run(
         sessions: sessions.clone(),
         results,
         held,
+        live: web::live::LivePage::new(lifecycle.stopping()),
         tally,
     });
 
@@ -133,6 +154,19 @@ pub fn run(
         "session index",
         sessions.clone().keep_index(stopping.clone()),
     );
+    if let Some(voice) = voice {
+        let (knobs, held, link) = (knobs.clone(), held_by_work, link.clone());
+        let bounded = !without.has(Guarantee::Prefetch);
+        voice.start(lifecycle, move || Gauges {
+            in_hand: in_hand.now() as u64,
+            prefetch: u64::from(knobs.now().prefetch) * u64::from(bounded),
+            held: held.borrow().count as u64,
+            connected: link.borrow().is_up(),
+            blocked: link.borrow().is_blocked(),
+            ..Gauges::default()
+        });
+    }
+    let shared_knobs = share_knobs(config, &process, knobs.clone(), ears.clone(), lifecycle);
     let links = vec![link, parking_link];
     let rabbitmq = broker_part::follow(parts.part("rabbitmq"), links, stopping);
     lifecycle.spawn("broker state", rabbitmq);
@@ -162,6 +196,7 @@ pub fn run(
         ready_needs: &["postgres", "rabbitmq"],
         without: without.iter().map(Guarantee::name).collect(),
         knobs: Some(knobs),
+        shared_knobs: Some(shared_knobs),
         settings: config.all.clone(),
     };
     process.watch_and_tell(ops_listener, told, lifecycle);
@@ -170,13 +205,19 @@ pub fn run(
     }
     without.tell();
     let pages = received::pages().with_state(Arc::clone(&app));
-    let api = received::api().with_state(app);
+    let api = received::api().with_state(Arc::clone(&app));
     let site = web::Site::from(web::About {
         node,
         parts,
         sessions,
         meanings: received::MEANINGS,
         guarantees_off: without.warnings(),
+    });
+    let drawn_for = site.clone();
+    lifecycle.spawn("live page", async move {
+        let draw = || received::drawn(&app, &drawn_for);
+        app.live.clone().run(ears, Kind::Processed, draw).await;
+        Ok(())
     });
     daemon::http::serve(listener, web::wrap(pages, api, site), lifecycle);
     Ok(())
@@ -201,6 +242,26 @@ fn retry(
             Retry::Ladder(ladder)
         }
     }
+}
+
+/// Keeps the knobs as all nodes are told; gives what says so on the ops port.
+fn share_knobs(
+    config: &Config,
+    process: &Process,
+    knobs: Knobs,
+    ears: Listener,
+    lifecycle: &Lifecycle,
+) -> Tell {
+    let prefix = &config.process.redis.redis_prefix;
+    let (redis, name) = (process.redis.clone(), &process.node.name);
+    let reader = KnobReader::new(redis, prefix, name, knobs, ears);
+    let applied = reader.applied();
+    let stopping = lifecycle.stopping();
+    lifecycle.spawn("shared knobs", async move {
+        reader.run(stopping).await;
+        Ok(())
+    });
+    Arc::new(move || json!(*applied.borrow()))
 }
 
 /// Keeps the inbox small as soon as there is one.

@@ -50,12 +50,13 @@ impl WorkArgs {
     ///
     /// # Errors
     /// Settings that do not fit together.
-    pub(crate) fn knobs(&self) -> Result<Knobs, WrongSetting> {
+    pub(crate) fn knobs(&self, prefetch: u16) -> Result<Knobs, WrongSetting> {
         let settings = Settings {
             delay_min_ms: self.work_delay_min_ms,
             delay_max_ms: self.work_delay_max_ms,
             fail_one_in: self.work_fail_one_in,
             failure_action: self.work_failure_action,
+            prefetch,
         };
         Knobs::new(settings).map_err(|_| {
             let right = format!("at most WORK_DELAY_MAX_MS, {}", self.work_delay_max_ms);
@@ -196,6 +197,7 @@ mod tests {
             delay_max_ms: 0,
             fail_one_in: 0,
             failure_action,
+            prefetch: 16,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The same as JSON for those who prefer it, and at an address of its own.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use askama::Template;
 use axum::{
@@ -18,6 +18,7 @@ use web::{
     Error, Site,
     chrome::{Chrome, Tab},
     head::Head,
+    live::{Drawn, banners},
     session::Visit,
     show::{NodeName, When, Written, number},
     wants_json,
@@ -52,7 +53,39 @@ pub fn pages() -> Router<Arc<App>> {
 }
 
 pub fn api() -> Router<Arc<App>> {
-    Router::new().route("/received/api/messages", get(list))
+    Router::new()
+        .route("/received/api/messages", get(list))
+        .route("/received/live", get(follow))
+}
+
+async fn follow(State(app): State<Arc<App>>) -> Response {
+    app.live.read()
+}
+
+/// What changes on the page, as it is now.
+pub(crate) async fn drawn(app: &App, site: &Site) -> Drawn {
+    let results = results(app, site).await.ok();
+    let mut chrome = chrome(site);
+    say_held(&mut chrome, app.held.borrow().count);
+    let mut parts = BTreeMap::new();
+    let rows = results.and_then(|results| {
+        let dead_letters = &results.dead_letters;
+        if let Ok(dead) = (Dead { dead_letters }).render() {
+            parts.insert("dead", dead);
+        }
+        let rows = results.messages.iter().map(|row| Row::new(row, &chrome));
+        let rows: Vec<Row> = rows.collect();
+        Rows { rows: &rows }.render().ok()
+    });
+    Drawn {
+        rows,
+        parts,
+        banners: banners(&chrome).unwrap_or_default(),
+    }
+}
+
+fn chrome(site: &Site) -> Chrome {
+    Chrome::new(site, Tab::Results, "Results")
 }
 
 /// What was processed last, and how many were given up on.
@@ -77,6 +110,18 @@ struct Page {
     head: Head,
     /// None while the database is away.
     results: Option<Shown>,
+}
+
+#[derive(Template)]
+#[template(path = "result_rows.html")]
+struct Rows<'a> {
+    rows: &'a [Row],
+}
+
+#[derive(Template)]
+#[template(path = "dead.html")]
+struct Dead<'a> {
+    dead_letters: &'a DeadLetters,
 }
 
 struct Shown {
@@ -146,7 +191,7 @@ async fn draw(
     visit: &Visit,
     results: Result<Results, Error>,
 ) -> Result<Response, Error> {
-    let mut chrome = Chrome::new(site, Tab::Results, "Results");
+    let mut chrome = chrome(site);
     say_held(&mut chrome, app.held.borrow().count);
     let error = match &results {
         // Anything but "away" is no state of the page, but a fault of ours.

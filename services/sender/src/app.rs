@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use daemon::{database::Database, node::Node, parts::Parts, tally::Tally};
 use messaging::send::outbox::Depth;
 use tokio::sync::watch;
-use web::{Together, session::Sessions};
+use web::{Together, live::LivePage, session::Sessions};
 
 use crate::{
     message::MessageRow,
@@ -23,6 +23,7 @@ pub struct App {
     pub(crate) newest: Together<Arc<[MessageRow]>>,
     /// What waits in the outbox, counted about once a second.
     pub depth: watch::Receiver<Depth>,
+    pub(crate) live: LivePage,
     pub(crate) submissions: Submissions,
     pub(crate) tally: Arc<Tally>,
 }

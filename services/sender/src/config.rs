@@ -1,6 +1,7 @@
 //! All settings of a sender: `--help` is the reference.
 
 use daemon::{WrongSetting, process::ProcessArgs, settings::AllSettings};
+use live::LiveArgs;
 use messaging::connection::{Broker, BrokerArgs};
 use web::session::SessionArgs;
 
@@ -27,6 +28,8 @@ pub struct Config {
     /// Messages published and not yet confirmed, at most
     #[arg(long, env = "PUBLISH_WINDOW", default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(2..))]
     pub publish_window: u16,
+    #[command(flatten)]
+    pub live: LiveArgs,
     #[command(flatten)]
     pub process: ProcessArgs,
 }

@@ -3,7 +3,7 @@
 //! What the form sends is [`crate::form`]'s business; where it is refused, the page is drawn again
 //! with what was typed.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use askama::Template;
 use axum::{
@@ -20,6 +20,7 @@ use web::{
     Error, Site,
     chrome::{Chrome, Tab},
     head::Head,
+    live::{Drawn, banners},
     session::Visit,
     show::{NodeName, When, Written, number},
 };
@@ -53,6 +54,39 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/", get(show).post(form::send))
 }
 
+/// Events, for pages that are open; they know no session.
+pub fn live_routes() -> Router<Arc<App>> {
+    Router::new().route("/live", get(follow))
+}
+
+async fn follow(State(app): State<Arc<App>>) -> Response {
+    app.live.read()
+}
+
+/// What changes on the page, as it is now.
+pub(crate) async fn drawn(app: &App, site: &Site) -> Drawn {
+    let rows = rows(app, site).await;
+    let (mut chrome, depth) = (chrome(site), app.depth.borrow().clone());
+    say_depth(&mut chrome, &depth);
+    let rows = rows.ok().and_then(|rows| {
+        let rows: Vec<Row> = rows.iter().map(|row| Row::new(row, &chrome)).collect();
+        Rows { rows: &rows }.render().ok()
+    });
+    let waiting = match depth.waiting {
+        0 => String::new(),
+        waiting => format!("{} in the outbox", number(waiting)),
+    };
+    Drawn {
+        rows,
+        parts: BTreeMap::from([("waiting", waiting)]),
+        banners: banners(&chrome).unwrap_or_default(),
+    }
+}
+
+fn chrome(site: &Site) -> Chrome {
+    Chrome::new(site, Tab::Send, "Send")
+}
+
 /// Something to say once, on the next page.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Flash {
@@ -77,6 +111,12 @@ struct Page {
     waiting: i64,
     /// None while the database is away.
     rows: Option<Vec<Row>>,
+}
+
+#[derive(Template)]
+#[template(path = "rows.html")]
+struct Rows<'a> {
+    rows: &'a [Row],
 }
 
 /// The form, with what was typed where that was not accepted.
@@ -172,7 +212,7 @@ pub(crate) async fn draw(
     form: Form,
     flash: Option<Flash>,
 ) -> Result<Response, Error> {
-    let mut chrome = Chrome::new(site, Tab::Send, "Send");
+    let mut chrome = chrome(site);
     let depth = app.depth.borrow().clone();
     say_depth(&mut chrome, &depth);
     let error = match &rows {

@@ -27,6 +27,7 @@ use std::{
 
 use axum::Router;
 use daemon::{lifecycle::Lifecycle, ops::Told, process::Process};
+use live::{Gauges, Kind, Live};
 use messaging::{
     Kept, bounded,
     guarantee::Guarantee,
@@ -81,9 +82,16 @@ pub fn run(
         .with_prefix(&config.process.redis.redis_prefix);
     let pool = database.pool.clone();
 
+    let redis_args = &config.process.redis;
+    let Live {
+        announcer,
+        voice,
+        listener: ears,
+    } = config.live.open(&process, redis_args, lifecycle);
     let settings = RelaySettings {
         node: node.name.clone(),
         window: usize::from(config.publish_window),
+        watching: broker_part::announced(announcer.clone()),
     };
     let (relay, handover, link) = Relay::new(broker, pool.clone(), settings, fail_points.clone());
     let (depth_sender, depth) = watch::channel(Depth::default());
@@ -95,6 +103,7 @@ pub fn run(
         outbox_max: config.outbox_max,
         handover,
         fail_points: fail_points.clone(),
+        announcer,
         depth: depth.clone(),
         since: Arc::clone(&since),
     };
@@ -105,8 +114,9 @@ pub fn run(
         parts: parts.clone(),
         sessions: sessions.clone(),
         newest,
-        depth,
+        depth: depth.clone(),
         submissions,
+        live: web::live::LivePage::new(lifecycle.stopping()),
         tally: Arc::default(),
     });
 
@@ -116,6 +126,15 @@ pub fn run(
         "session index",
         sessions.clone().keep_index(stopping.clone()),
     );
+    if let Some(voice) = voice {
+        let (depth, link) = (depth.clone(), link.clone());
+        voice.start(lifecycle, move || Gauges {
+            waiting: u64::try_from(depth.borrow().waiting).unwrap_or(0),
+            connected: link.borrow().is_up(),
+            blocked: link.borrow().is_blocked(),
+            ..Gauges::default()
+        });
+    }
     let rabbitmq = broker_part::follow(parts.part("rabbitmq"), vec![link], stopping.clone());
     lifecycle.spawn("broker state", rabbitmq);
     lifecycle.spawn(
@@ -148,6 +167,7 @@ pub fn run(
         ready_needs: &["postgres"],
         without: without.iter().map(Guarantee::name).collect(),
         knobs: None,
+        shared_knobs: None,
         settings: config.all.clone(),
     };
     process.watch_and_tell(ops_listener, told, lifecycle);
@@ -159,7 +179,6 @@ pub fn run(
         .merge(home::routes())
         .merge(session::routes())
         .with_state(Arc::clone(&app));
-    let api = api::routes().with_state(app);
     let site = web::Site::from(web::About {
         node,
         parts,
@@ -167,6 +186,14 @@ pub fn run(
         meanings: home::MEANINGS,
         guarantees_off: without.warnings(),
     });
+    let (drawn_by, drawn_for) = (Arc::clone(&app), site.clone());
+    lifecycle.spawn("live page", async move {
+        let live = drawn_by.live.clone();
+        let draw = || home::drawn(&drawn_by, &drawn_for);
+        live.run(ears, Kind::Accepted, draw).await;
+        Ok(())
+    });
+    let api = api::routes().merge(home::live_routes()).with_state(app);
     daemon::http::serve(listener, web::wrap(pages, api, site), lifecycle);
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::{
 
 use chaos::FailPoints;
 use group_commit::Committer;
+use live::{Announcer, Event, Kind};
 use messaging::{
     Kept,
     envelope::Envelope,
@@ -49,6 +50,7 @@ pub struct Store {
     pub(crate) outbox_max: u64,
     pub(crate) handover: Handover,
     pub(crate) fail_points: FailPoints,
+    pub(crate) announcer: Announcer,
     pub(crate) depth: watch::Receiver<Depth>,
     /// Rows added by this node since `depth` was counted.
     pub(crate) since: Arc<AtomicI64>,
@@ -131,6 +133,7 @@ impl Store {
             i64::try_from(rows.len()).unwrap_or(i64::MAX),
             Ordering::Relaxed,
         );
+        self.announce(&rows);
         match reservation {
             Some(reservation) => reservation.hand_over(rows),
             None => self.handover.announce(),
@@ -260,6 +263,18 @@ impl Store {
         message::insert(tx, &self.node, messages)
             .await
             .map_err(StoreError::before_commit)
+    }
+
+    /// After the commit, and before they are handed over: nobody hears of a publish before.
+    fn announce(&self, rows: &[Envelope]) {
+        if self.announcer.is_on() {
+            for row in rows {
+                self.announcer.announce(Event {
+                    run: row.run.clone(),
+                    ..Event::now(Kind::Accepted, row.message_id)
+                });
+            }
+        }
     }
 
     async fn earlier(

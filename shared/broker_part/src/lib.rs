@@ -1,14 +1,16 @@
-//! RabbitMQ as a part of a process: what [`daemon`] says of what [`messaging`] knows.
+//! RabbitMQ as a part of a process: what [`daemon`] and [`live`] say of what [`messaging`] knows.
 //!
-//! Neither of the two may know the other, and a sender and a receiver say the same of their broker.
+//! None of them may know the other, and a sender and a receiver say the same of their broker.
 #![warn(missing_docs)]
 
 use anyhow::ensure;
 use daemon::{WrongSetting, parts::Part};
 use futures::future::select_all;
+use live::{Announcer, Event, Kind};
 use messaging::{
     Error,
     connection::{Broker, BrokerArgs, Link},
+    watching::{Sight, Watcher, Watching, What},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,39 @@ pub fn broker(args: &BrokerArgs, node: &str) -> Result<Broker, WrongSetting> {
         .check(args.queue_type)
         .map_err(|why| WrongSetting::because("WITHOUT", why))?;
     Broker::new(args, node).map_err(|why| WrongSetting::because("AMQP_URL", why))
+}
+
+/// Has everything that happens to messages announced.
+pub fn announced(announcer: Announcer) -> Watching {
+    if announcer.is_on() {
+        Watching::by(Told(announcer))
+    } else {
+        Watching::nobody()
+    }
+}
+
+struct Told(Announcer);
+
+impl Watcher for Told {
+    fn see(&self, sight: &Sight<'_>) {
+        let kind = match sight.what {
+            What::Published => Kind::Published,
+            What::Unroutable => Kind::Returned,
+            What::Refused => Kind::Refused,
+            What::Delivered => Kind::Delivered,
+            What::Failed => Kind::Failed,
+            What::Duplicate => Kind::Duplicate,
+            What::Processed => Kind::Processed,
+            What::Dead => Kind::Dead,
+        };
+        self.0.announce(Event {
+            attempt: sight.attempt,
+            ms: sight.ms,
+            run: sight.run.map(str::to_owned),
+            redelivered: sight.redelivered,
+            ..Event::now(kind, sight.message_id)
+        });
+    }
 }
 
 /// How a role ended: what no new session can mend is a setting that does not fit the broker.

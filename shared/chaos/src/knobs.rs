@@ -15,6 +15,8 @@ use crate::TARGET;
 pub const CRASHES: &str = "the work crashes its process";
 /// Longest delay.
 pub const DELAY_MAX_MS: u64 = 600_000;
+/// Most deliveries in hand: what a quorum queue gives at most.
+pub const PREFETCH_MAX: u16 = 2_000;
 
 /// What a failure of the work does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,9 +108,26 @@ pub struct Settings {
     pub fail_one_in: u32,
     /// What its failure does.
     pub failure_action: FailureAction,
+    /// Deliveries in hand at most.
+    pub prefetch: u16,
 }
 
 impl Settings {
+    /// What they are after a change.
+    ///
+    /// # Errors
+    /// See [`Settings::check`].
+    pub fn after(&self, change: &Change) -> Result<Self, WrongKnob> {
+        let wanted = Self {
+            delay_min_ms: change.delay_min_ms.unwrap_or(self.delay_min_ms),
+            delay_max_ms: change.delay_max_ms.unwrap_or(self.delay_max_ms),
+            fail_one_in: change.fail_one_in.unwrap_or(self.fail_one_in),
+            failure_action: change.failure_action.unwrap_or(self.failure_action),
+            prefetch: change.prefetch.unwrap_or(self.prefetch),
+        };
+        wanted.check().map(|()| wanted)
+    }
+
     /// Whether they fit together.
     ///
     /// # Errors
@@ -123,22 +142,70 @@ impl Settings {
             let why = format!("delay_min_ms is {min}, more than delay_max_ms, which is {max}");
             return Err(WrongKnob(why));
         }
+        if !(1..=PREFETCH_MAX).contains(&self.prefetch) {
+            let why = format!(
+                "prefetch is {}, and right is 1 to {PREFETCH_MAX}",
+                self.prefetch
+            );
+            return Err(WrongKnob(why));
+        }
         Ok(())
     }
 }
 
 /// What is to be changed. Anything unknown, and `null`, is refused.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    #[serde(default, deserialize_with = "some")]
-    delay_min_ms: Option<u64>,
-    #[serde(default, deserialize_with = "some")]
-    delay_max_ms: Option<u64>,
-    #[serde(default, deserialize_with = "some")]
-    fail_one_in: Option<u32>,
-    #[serde(default, deserialize_with = "some")]
-    failure_action: Option<FailureAction>,
+    /// See [`Settings`], as for all of them.
+    #[serde(
+        default,
+        deserialize_with = "some",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub delay_min_ms: Option<u64>,
+    /// Longest delay.
+    #[serde(
+        default,
+        deserialize_with = "some",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub delay_max_ms: Option<u64>,
+    /// How often the work fails.
+    #[serde(
+        default,
+        deserialize_with = "some",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub fail_one_in: Option<u32>,
+    /// What its failure does.
+    #[serde(
+        default,
+        deserialize_with = "some",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub failure_action: Option<FailureAction>,
+    /// Deliveries in hand at most.
+    #[serde(
+        default,
+        deserialize_with = "some",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub prefetch: Option<u16>,
+}
+
+impl Change {
+    /// This change, and after it that one: where both name the same, the later holds.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        Self {
+            delay_min_ms: later.delay_min_ms.or(self.delay_min_ms),
+            delay_max_ms: later.delay_max_ms.or(self.delay_max_ms),
+            fail_one_in: later.fail_one_in.or(self.fail_one_in),
+            failure_action: later.failure_action.or(self.failure_action),
+            prefetch: later.prefetch.or(self.prefetch),
+        }
+    }
 }
 
 fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
@@ -176,19 +243,23 @@ impl Knobs {
     pub fn change(&self, change: &Change) -> Result<Settings, WrongKnob> {
         let mut result = Ok(self.now());
         self.0.send_if_modified(|settings| {
-            let wanted = Settings {
-                delay_min_ms: change.delay_min_ms.unwrap_or(settings.delay_min_ms),
-                delay_max_ms: change.delay_max_ms.unwrap_or(settings.delay_max_ms),
-                fail_one_in: change.fail_one_in.unwrap_or(settings.fail_one_in),
-                failure_action: change.failure_action.unwrap_or(settings.failure_action),
-            };
-            result = wanted.check().map(|()| wanted);
-            if result.is_ok() {
-                *settings = wanted;
+            result = settings.after(change);
+            if let Ok(wanted) = &result {
+                *settings = *wanted;
             }
             result.is_ok()
         });
         result
+    }
+
+    /// Turns all of them.
+    ///
+    /// # Errors
+    /// See [`Settings::check`].
+    pub fn set(&self, settings: Settings) -> Result<(), WrongKnob> {
+        settings.check()?;
+        self.0.send_replace(settings);
+        Ok(())
     }
 }
 
@@ -202,6 +273,7 @@ mod tests {
             delay_max_ms: 20,
             fail_one_in: 5,
             failure_action: FailureAction::Nack,
+            prefetch: 16,
         })
         .unwrap()
     }
@@ -221,9 +293,10 @@ mod tests {
             delay_max_ms,
             fail_one_in,
             failure_action,
+            prefetch,
         } = settings;
         assert_eq!((delay_min_ms, delay_max_ms, fail_one_in), (10, 20, 1));
-        assert_eq!(failure_action, FailureAction::Hang);
+        assert_eq!((failure_action, prefetch), (FailureAction::Hang, 16));
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub struct OpsState {
     pub lab_ops: bool,
 }
 
+/// Says something as JSON, as it is when asked.
+pub type Tell = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
 /// What a service says of itself on its second port.
 #[derive(Clone, Default)]
 pub struct Told {
@@ -49,6 +52,8 @@ pub struct Told {
     pub without: Vec<&'static str>,
     /// The knobs of its work, if it has some.
     pub knobs: Option<Knobs>,
+    /// What it has taken of the knobs that all nodes share.
+    pub shared_knobs: Option<Tell>,
     /// The settings that it was started with.
     pub settings: AllSettings,
 }
@@ -66,6 +71,10 @@ pub fn router(state: OpsState) -> Router {
         if let Some(knobs) = state.told.knobs.clone() {
             let routes = get(get_knobs).put(put_knobs);
             router = router.route("/ops/knobs", routes.with_state(knobs));
+        }
+        if let Some(tell) = state.told.shared_knobs.clone() {
+            let shared = get(|| async move { Json(tell()) });
+            router = router.route("/ops/knobs/shared", shared);
         }
     }
     router.with_state(state)
@@ -253,12 +262,12 @@ mod tests {
             delay_max_ms: 100,
             fail_one_in: 0,
             failure_action: chaos::knobs::FailureAction::Nack,
+            prefetch: 16,
         };
         state.told.knobs = Some(Knobs::new(settings).unwrap());
         let turn = r#"{"failure_action": "drop", "delay_min_ms": 7}"#;
         assert_eq!(ask(&state, "PUT", "/ops/knobs", turn).await.0, 200);
-        let expected =
-            r#"{"delay_min_ms":7,"delay_max_ms":100,"fail_one_in":0,"failure_action":"drop"}"#;
+        let expected = r#"{"delay_min_ms":7,"delay_max_ms":100,"fail_one_in":0,"failure_action":"drop","prefetch":16}"#;
         let now = ask(&state, "GET", "/ops/knobs", "").await;
         assert_eq!(now, (StatusCode::OK, expected.to_owned()));
         for (nonsense, said) in [
@@ -270,6 +279,7 @@ mod tests {
             (r#"{"fail_one_in": -1}"#, "invalid value"),
             (r#"{"failure_action": "explode"}"#, "unknown variant"),
             (r#"{"delay_min_ms": 101}"#, "more than delay_max_ms"),
+            (r#"{"prefetch": 0}"#, "right is 1 to 2000"),
             (r#"{"fail_one_in": 1} x"#, "trailing characters"),
         ] {
             let (status, why) = ask(&state, "PUT", "/ops/knobs", nonsense).await;

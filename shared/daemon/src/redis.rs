@@ -11,9 +11,12 @@ use std::time::Duration;
 pub use tower_sessions_redis_store::fred;
 
 use fred::{
-    clients::Pool,
+    clients::{Client, Pool},
     interfaces::ClientLike,
-    types::config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig},
+    types::{
+        RespVersion,
+        config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig},
+    },
 };
 
 use crate::WrongSetting;
@@ -25,6 +28,8 @@ const RECONNECT_MS: u32 = 300;
 /// Commands that wait for a connection; more err at once.
 const WAITING_MAX: usize = 10_000;
 const CLIENTS: usize = 2;
+/// Announcements that may wait for who listens on a [`subscriber`]; the client's own 32 are fewer than come at once.
+const HEARD_MAX: usize = 2_048;
 
 /// The settings of Redis.
 #[derive(Clone, clap::Args)]
@@ -97,6 +102,30 @@ pub fn connect(args: &RedisArgs) -> Result<Pool, WrongSetting> {
     // The tasks of the clients: they end with the pool.
     drop(pool.connect());
     Ok(pool)
+}
+
+/// A client for one subscription, not connected yet. It does not reconnect: what was said meanwhile is lost, so who
+/// listens must know, and make another. It speaks the newer protocol, in which a subscriber may still be pinged.
+pub fn subscriber(args: &RedisArgs) -> Result<Client, WrongSetting> {
+    let mut config = config(args)?;
+    config.version = RespVersion::RESP3;
+    let performance = PerformanceConfig {
+        default_command_timeout: COMMAND_LIMIT,
+        broadcast_channel_capacity: HEARD_MAX,
+        ..PerformanceConfig::default()
+    };
+    let connection = ConnectionConfig {
+        connection_timeout: CONNECT_LIMIT,
+        internal_command_timeout: CONNECT_LIMIT,
+        max_command_attempts: 1,
+        ..ConnectionConfig::default()
+    };
+    Ok(Client::new(
+        config,
+        Some(performance),
+        Some(connection),
+        None,
+    ))
 }
 
 #[cfg(test)]

@@ -192,6 +192,18 @@ pub enum Link {
     Closed,
 }
 
+impl Link {
+    /// Whether there is a session.
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Open | Self::Blocked(_))
+    }
+
+    /// Whether the broker takes no publishes.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self, Self::Blocked(_))
+    }
+}
+
 /// Waits until the connection breaks, and keeps `link` true meanwhile.
 ///
 /// # Errors

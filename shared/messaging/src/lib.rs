@@ -30,6 +30,7 @@ pub mod numbers;
 pub mod receive;
 pub mod send;
 pub mod topology;
+pub mod watching;
 
 pub use arguments::Topology;
 pub use deadline::bounded;

@@ -18,6 +18,7 @@ pub mod error;
 pub mod form;
 pub mod head;
 pub mod json;
+pub mod live;
 pub mod numbers;
 pub mod origin;
 pub mod session;

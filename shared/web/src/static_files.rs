@@ -70,6 +70,11 @@ static FILES: &[File] = &[
         content: include_bytes!("../static/uplot.LICENSE"),
     },
     File {
+        name: "live.js",
+        media: SCRIPT,
+        content: include_bytes!("../static/live.js"),
+    },
+    File {
         name: "icon.svg",
         media: "image/svg+xml",
         content: include_bytes!("../static/icon.svg"),
@@ -159,6 +164,7 @@ pub struct Urls {
     pub unacked: String,
     pub time: String,
     pub send: String,
+    pub live: String,
     pub icon: String,
     pub uplot: String,
     pub uplot_css: String,
@@ -173,6 +179,7 @@ pub fn urls() -> &'static Urls {
         unacked: url("unacked.css"),
         time: url("time.js"),
         send: url("send.js"),
+        live: url("live.js"),
         icon: url("icon.svg"),
         uplot: url("uplot.iife.min.js"),
         uplot_css: url("uplot.min.css"),

@@ -215,5 +215,8 @@ async fn a_rung_keeps_what_a_classic_queue_refuses_to_take_back_also_when_the_br
     // What it was told right before it was killed it may have forgotten. Then the rung has been refused once more, and the
     // broker lets it try again after three minutes.
     world.make_room().await;
-    world.drained(Duration::from_mins(4)).await.assert_exactly_once(2);
+    world
+        .drained(Duration::from_mins(4))
+        .await
+        .assert_exactly_once(2);
 }

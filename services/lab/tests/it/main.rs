@@ -24,6 +24,7 @@ mod kept;
 mod ladder;
 mod late;
 mod leaving;
+mod live;
 mod load;
 mod load_command;
 mod matrix;

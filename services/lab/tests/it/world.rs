@@ -21,7 +21,7 @@ pub(crate) struct World {
     pub(crate) servers: Servers,
     pub(crate) database: Database,
     pub(crate) broker: Broker,
-    redis_prefix: String,
+    pub(crate) redis_prefix: String,
 }
 
 impl World {

@@ -5,6 +5,10 @@
 //! until one is settled. While a delivery is held because the database is away, no further one is
 //! begun. What a delivery needs is the [`Deed`]'s business; this module knows only how to answer.
 //!
+//! The bound can be turned while it runs ([`Consumer::turned_by`]). The broker takes a bound for the consumers that come
+//! after it, so the consumer is cancelled and another one begun on the same channel: what is in hand stays in hand, and is
+//! settled there as it would have been. What it leaves above a smaller bound is worked off before anything new is begun.
+//!
 //! The session is over when the link breaks, when an answer does not go out, and when the stream of
 //! deliveries ends (the broker cancels a consumer whose queue lost its leader; the process would look
 //! healthy and do nothing). Then everything in hand is dropped, since it will be delivered again, and
@@ -13,18 +17,24 @@
 //! At `stop`: the consumer is cancelled, what has not begun goes back, what has begun is finished and
 //! settled, and then the channel is closed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use chaos::FailPoints;
+use chaos::{FailPoints, Knobs, knobs::Settings};
 use futures::{
     FutureExt, StreamExt, pin_mut,
-    stream::{BoxStream, FuturesUnordered},
+    stream::{BoxStream, FuturesUnordered, SelectAll},
 };
 use lapin::{
     Channel, Connection, Event,
     message::Delivery,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::{DeliveryTag, FieldTable},
+    types::{DeliveryTag, FieldTable, ShortString},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +75,19 @@ pub struct Consumer<D> {
     fail_points: FailPoints,
     link: watch::Sender<Link>,
     deed: Arc<D>,
+    knobs: Option<Knobs>,
+    in_hand: Arc<AtomicUsize>,
+}
+
+/// How many deliveries a consumer has in hand, at any moment.
+#[derive(Debug, Clone)]
+pub struct InHand(Arc<AtomicUsize>);
+
+impl InHand {
+    /// Now.
+    pub fn now(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl<D: Deed> Consumer<D> {
@@ -87,9 +110,29 @@ impl<D: Deed> Consumer<D> {
                 fail_points,
                 link,
                 deed,
+                knobs: None,
+                in_hand: Arc::default(),
             },
             linked,
         )
+    }
+
+    /// Lets these knobs say how many deliveries may be in hand; not where any number may.
+    #[must_use]
+    pub fn turned_by(mut self, knobs: Knobs) -> Self {
+        self.knobs = (self.manner.prefetch > 0).then_some(knobs);
+        self
+    }
+
+    /// How many deliveries are in hand.
+    pub fn in_hand(&self) -> InHand {
+        InHand(Arc::clone(&self.in_hand))
+    }
+
+    /// How many deliveries may be in hand now; 0 for any number.
+    fn prefetch(&self) -> u16 {
+        let turned = self.knobs.as_ref().map(|knobs| knobs.now().prefetch);
+        turned.unwrap_or(self.manner.prefetch)
     }
 
     /// Runs until `stop`.
@@ -103,6 +146,7 @@ impl<D: Deed> Consumer<D> {
     async fn session(&self, stop: &CancellationToken) -> Result<(), Error> {
         let (connection, events) = self.broker.connect(self.role).await?;
         let result = self.session_on(&connection, events, stop).await;
+        self.in_hand.store(0, Ordering::Relaxed);
         connection::hang_up(&connection).await;
         result
     }
@@ -115,22 +159,11 @@ impl<D: Deed> Consumer<D> {
     ) -> Result<(), Error> {
         topology::declare(connection, &self.broker.topology).await?;
         let channel = within("open a channel", connection.create_channel()).await?;
-        within(
-            "prefetch",
-            channel.basic_qos(self.manner.prefetch, BasicQosOptions::default()),
-        )
-        .await?;
-        let consumer = channel.basic_consume(
-            self.queue.into(),
-            self.role.replace(' ', "-").as_str().into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        );
-        let consumer = within("consume", consumer).await?;
+        let begun = self.begin(&channel, 0).await?;
         self.link.send_replace(Link::Open);
         pin_mut!(events);
         let ended = tokio::select! {
-            result = self.consume(&channel, consumer, stop) => result,
+            result = self.consume(&channel, begun, stop) => result,
             error = connection::watch_events(events, &self.link) => Err(error),
         };
         if let Err(error) = ended {
@@ -140,22 +173,65 @@ impl<D: Deed> Consumer<D> {
         Ok(())
     }
 
+    /// A consumer with the bound that holds now.
+    async fn begin(&self, channel: &Channel, generation: u32) -> Result<Begun, Error> {
+        let prefetch = self.prefetch();
+        let qos = channel.basic_qos(prefetch, BasicQosOptions::default());
+        within("prefetch", qos).await?;
+        let name = self.role.replace(' ', "-");
+        // Not the name of one before: while it has deliveries in hand, the broker still knows it.
+        let name = match generation {
+            0 => name,
+            again => format!("{name}-{again}"),
+        };
+        let consumer = channel.basic_consume(
+            self.queue.into(),
+            name.as_str().into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let consumer = within("consume", consumer).await?;
+        Ok(Begun {
+            consumer,
+            prefetch,
+            generation,
+        })
+    }
+
+    /// Ends one consumer and begins the next. Dies it in between: the session is over, and its end gives everything back.
+    async fn turn(
+        &self,
+        channel: &Channel,
+        tag: ShortString,
+        generation: u32,
+    ) -> Result<Begun, Error> {
+        let cancel = channel.basic_cancel(tag, BasicCancelOptions::default());
+        within("cancel the consumer", cancel).await?;
+        self.begin(channel, generation).await
+    }
+
     async fn consume(
         &self,
         channel: &Channel,
-        consumer: lapin::Consumer,
+        begun: Begun,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let tag = consumer.tag();
-        let mut deliveries = self.manner.deliveries(consumer, self.queue);
+        let mut current = Current::new(&begun);
+        let mut deliveries = SelectAll::new();
+        deliveries.push(self.deliveries(begun));
+        let mut turning = FuturesUnordered::new();
+        let mut knobs = self.knobs.as_ref().map(Knobs::watch);
         let mut held = self.deed.held();
         let mut in_hand = FuturesUnordered::new();
         let mut acks = Acks::default();
         let in_hand_gauge = metrics::gauge!(numbers::IN_HAND, "queue" => self.queue);
         loop {
             let paused = held.borrow_and_update().count > 0;
+            let count = acks.in_hand();
+            self.in_hand.store(count, Ordering::Relaxed);
             #[expect(clippy::cast_precision_loss, reason = "bounded by the prefetch")]
-            in_hand_gauge.set(acks.in_hand() as f64);
+            in_hand_gauge.set(count as f64);
+            let room = self.has_room(&current, count);
             tokio::select! {
                 Some(left) = in_hand.next() => {
                     // The effects of one commit are done together, and so are their acks.
@@ -170,19 +246,41 @@ impl<D: Deed> Consumer<D> {
                     acks.send().await?;
                     ended?;
                 }
-                Some(delivery) = deliveries.next(), if !paused => {
-                    let delivery = delivery?;
-                    acks.begin(delivery.delivery_tag);
-                    in_hand.push(self.deliver(delivery, stop));
+                Some((of, delivery)) = deliveries.next(), if !paused && room => match delivery {
+                    Err(Error::ConsumerEnded(_)) if of != current.generation => {}
+                    delivery => {
+                        let delivery = delivery?;
+                        acks.begin(delivery.delivery_tag);
+                        in_hand.push(self.deliver(delivery, stop));
+                    }
+                },
+                () = turned(&mut knobs, current.prefetch), if turning.is_empty() => {
+                    // From here on the end of the one before is no fault.
+                    current.generation += 1;
+                    turning.push(self.turn(channel, current.tag.clone(), current.generation));
+                }
+                Some(begun) = turning.next() => {
+                    let begun = begun?;
+                    current = Current::new(&begun);
+                    deliveries.push(self.deliveries(begun));
                 }
                 _ = held.changed() => {}
                 () = stop.cancelled() => break,
             }
         }
-        let cancel = channel.basic_cancel(tag, BasicCancelOptions::default());
+        while let Some(begun) = turning.next().await {
+            let begun = begun?;
+            current = Current::new(&begun);
+            deliveries.push(self.deliveries(begun));
+        }
+        let cancel = channel.basic_cancel(current.tag, BasicCancelOptions::default());
         within("cancel the consumer", cancel).await?;
-        while let Some(Some(Ok(delivery))) = deliveries.next().now_or_never() {
-            settle(&delivery, Settle::Requeue(Duration::ZERO), stop).await?;
+        while let Some(Some((of, delivery))) = deliveries.next().now_or_never() {
+            match delivery {
+                Ok(delivery) => settle(&delivery, Settle::Requeue(Duration::ZERO), stop).await?,
+                Err(_) if of == current.generation => break,
+                Err(_) => {}
+            }
         }
         while let Some(left) = in_hand.next().await {
             let (tag, left) = left?;
@@ -191,6 +289,24 @@ impl<D: Deed> Consumer<D> {
         }
         in_hand_gauge.set(0.0);
         Ok(())
+    }
+
+    /// What a consumer is given, with its generation.
+    fn deliveries(&self, begun: Begun) -> BoxStream<'static, (u32, Result<Delivery, Error>)> {
+        let generation = begun.generation;
+        let deliveries = self.manner.deliveries(begun.consumer, self.queue);
+        deliveries.map(move |item| (generation, item)).boxed()
+    }
+
+    /// Whether another delivery may be begun. The broker keeps to the bound, but for a while after it was turned: then it
+    /// counts what the consumer before has in hand for that one.
+    fn has_room(&self, current: &Current, in_hand: usize) -> bool {
+        match self.manner.answer {
+            Answer::AfterTheDeed => {
+                current.prefetch == 0 || in_hand < usize::from(current.prefetch)
+            }
+            Answer::OnArrival => true,
+        }
     }
 
     /// Sees one delivery to its answer, or to where only the ack is missing.
@@ -241,5 +357,41 @@ impl<D: Deed> Consumer<D> {
         let name = "settle.before_ack";
         let hit = self.fail_points.hit(name).await;
         hit.map_err(|_| Error::Injected(name))
+    }
+}
+
+/// A consumer that has just begun.
+struct Begun {
+    consumer: lapin::Consumer,
+    prefetch: u16,
+    /// One more each time the bound was turned.
+    generation: u32,
+}
+
+/// The consumer that is given deliveries.
+struct Current {
+    tag: ShortString,
+    prefetch: u16,
+    generation: u32,
+}
+
+impl Current {
+    fn new(begun: &Begun) -> Self {
+        Self {
+            tag: begun.consumer.tag(),
+            prefetch: begun.prefetch,
+            generation: begun.generation,
+        }
+    }
+}
+
+/// Until the knobs say another bound than this.
+async fn turned(knobs: &mut Option<watch::Receiver<Settings>>, prefetch: u16) {
+    let Some(knobs) = knobs else {
+        return std::future::pending().await;
+    };
+    let turned = knobs.wait_for(|settings| settings.prefetch != prefetch);
+    if turned.await.is_err() {
+        std::future::pending().await
     }
 }

@@ -36,6 +36,7 @@ use crate::{
     bounded,
     envelope::{self, Envelope},
     numbers,
+    watching::{Sight, Watching, What},
 };
 
 /// How many dead letters are in hand at most.
@@ -52,6 +53,7 @@ pub struct Parking<H: Handler> {
     handler: Arc<H>,
     fail_points: FailPoints,
     holding: Holding,
+    watching: Watching,
 }
 
 impl<H: Handler> Parking<H> {
@@ -63,7 +65,15 @@ impl<H: Handler> Parking<H> {
             handler,
             fail_points,
             holding: Holding::default(),
+            watching: Watching::nobody(),
         }
+    }
+
+    /// Tells this one what is parked.
+    #[must_use]
+    pub fn watched(mut self, watching: Watching) -> Self {
+        self.watching = watching;
+        self
     }
 
     async fn park(&self, delivery: &Delivery) -> Result<(), sqlx::Error> {
@@ -125,6 +135,10 @@ impl<H: Handler> Parking<H> {
         tx.commit().await?;
         info!(reason, "parked");
         metrics::counter!(numbers::PARKED).increment(1);
+        if let Ok(envelope) = &ours {
+            let seen = Sight::new(What::Dead, envelope.message_id);
+            self.watching.tell(&seen.run(envelope.run.as_deref()));
+        }
         Ok(())
     }
 

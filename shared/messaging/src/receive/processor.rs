@@ -48,6 +48,7 @@ use crate::{
     envelope::{self, Envelope, NotOurs},
     guarantee::Without,
     numbers,
+    watching::{Sight, Watching, What},
 };
 
 /// How long a delivery waits for others at most, when several are in hand: once to be looked up, once for its effect to be
@@ -79,6 +80,7 @@ pub struct Processor<H: Handler> {
     looks: Looks,
     effects: EffectGroup<H>,
     history: History,
+    watching: Watching,
 }
 
 /// The deed and its two loops.
@@ -120,6 +122,7 @@ pub fn processor<H: Handler>(
             looks,
             effects,
             history,
+            watching: Watching::nobody(),
         },
         looker,
         committer,
@@ -192,6 +195,13 @@ impl<H: Handler> Deed for Processor<H> {
 }
 
 impl<H: Handler> Processor<H> {
+    /// Tells this one what happens.
+    #[must_use]
+    pub fn watched(mut self, watching: Watching) -> Self {
+        self.watching = watching;
+        self
+    }
+
     async fn decide(
         &self,
         delivery: &Delivery,
@@ -213,6 +223,9 @@ impl<H: Handler> Processor<H> {
             }
         };
         let id = envelope.message_id;
+        let seen = Sight::new(What::Delivered, id).attempt(attempt);
+        let seen = seen.redelivered(delivery.redelivered);
+        self.watching.tell(&seen.run(envelope.run.as_deref()));
         let inbox_id = envelope::inbox_id(&delivery.properties).unwrap_or(id);
         let asked = Asked {
             inbox_id,
@@ -230,6 +243,8 @@ impl<H: Handler> Processor<H> {
         if known.admitted {
             info!("a duplicate, acked without work");
             metrics::counter!(numbers::DUPLICATE).increment(1);
+            let seen = Sight::new(What::Duplicate, id).attempt(attempt);
+            self.watching.tell(&seen.run(envelope.run.as_deref()));
             return Decision::ack(Ending::Duplicate);
         }
         let failures = u32::try_from(known.failures).unwrap_or(u32::MAX);
@@ -307,15 +322,22 @@ impl<H: Handler> Processor<H> {
             .await;
         let received = &effect.received;
         let duration_ms = received.came_in.elapsed().as_millis();
+        let tell = |what| {
+            let seen = Sight::new(what, received.envelope.message_id).attempt(received.attempt);
+            let seen = seen.run(received.envelope.run.as_deref());
+            self.watching.tell(&seen.ms(duration_ms));
+        };
         match stored {
             Ok(Admitted::First) => {
                 info!(duration_ms, "processed");
                 metrics::counter!(numbers::PROCESSED).increment(1);
+                tell(What::Processed);
                 Decision::ack(Ending::Processed)
             }
             Ok(Admitted::Duplicate) => {
                 info!(duration_ms, "a duplicate, found at the commit");
                 metrics::counter!(numbers::DUPLICATE).increment(1);
+                tell(What::Duplicate);
                 Decision::ack(Ending::Duplicate)
             }
             Err(why) => {
@@ -353,6 +375,8 @@ impl<H: Handler> Processor<H> {
             // A failure that cannot be stored cannot be counted either; the broker's count remains.
             Err(_) => 0,
         };
+        let seen = Sight::new(What::Failed, envelope.message_id).attempt(attempt);
+        self.watching.tell(&seen.run(envelope.run.as_deref()));
         let too_often = count >= self.policy.max_failures;
         let settle = match failure {
             Failure::Swallow(_) => Settle::Ack,

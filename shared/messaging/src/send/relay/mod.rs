@@ -35,13 +35,14 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{
-    outbox::{self, Outbox, Published},
+    outbox::{self, Outbox, Outcome, Published},
     publisher::Publisher,
 };
 use crate::{
     Error, bounded,
     connection::{self, Broker, Link},
     topology::{self, Route},
+    watching::{Sight, Watching, What},
 };
 pub use handover::{Handover, Reservation};
 use handover::{InHand, OpenSession};
@@ -60,6 +61,8 @@ pub struct RelaySettings {
     pub node: String,
     /// Most messages published and not yet confirmed.
     pub window: usize,
+    /// Who is told what the broker said, once it is marked.
+    pub watching: Watching,
 }
 
 /// The loop.
@@ -250,7 +253,10 @@ impl Relay {
     async fn mark_all(&self, published: &[Published]) {
         while !published.is_empty() {
             match bounded(outbox::mark(&self.pool, &self.settings.node, published)).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.tell(published);
+                    break;
+                }
                 Err(error) => {
                     self.unmarked.store(true, Ordering::Relaxed);
                     warn!(%error, rows = published.len(), "published rows are not marked yet");
@@ -259,6 +265,20 @@ impl Relay {
             }
         }
         self.unmarked.store(false, Ordering::Relaxed);
+    }
+
+    fn tell(&self, published: &[Published]) {
+        for row in published {
+            let what = match row.outcome {
+                Outcome::Confirmed => What::Published,
+                Outcome::Unroutable => What::Unroutable,
+                Outcome::Refused => What::Refused,
+            };
+            let ms = u128::try_from(row.confirm_ms).unwrap_or(0);
+            let tries = u32::try_from(row.tries).unwrap_or(0);
+            let sight = Sight::new(what, row.message_id).attempt(tries).ms(ms);
+            self.settings.watching.tell(&sight);
+        }
     }
 }
 
