@@ -36,15 +36,16 @@ use super::{
     failure::{self, FailedWork},
     given_up,
     handler::{Effect, Failure, Handler, Received},
-    history::{Begun, Ending, History, VISIBLE_AFTER},
+    history::{Answer, Begun, End, Ending, History, VISIBLE_AFTER},
     inbox::{Admitted, Asked, Inbox, Known},
     look::{self, Looker},
     patience::{Fault, Held, Holding},
     retry::Retry,
+    sessions::Current,
     settle::Settle,
 };
 use crate::{
-    Kept, bounded,
+    Error, Kept, bounded,
     envelope::{self, Envelope, NotOurs},
     guarantee::Without,
     numbers,
@@ -79,6 +80,7 @@ pub struct Processor<H: Handler> {
     looks: Looks,
     effects: EffectGroup<H>,
     history: History,
+    session: Current,
 }
 
 /// The deed and its two loops.
@@ -120,6 +122,7 @@ pub fn processor<H: Handler>(
             looks,
             effects,
             history,
+            session: Current::default(),
         },
         looker,
         committer,
@@ -131,14 +134,33 @@ struct Decision {
     settle: Settle,
     ending: Ending,
     cause: Option<String>,
+    /// Where the settling alone does not tell: an ack may stand for a rung of the ladder.
+    answer: Option<Answer>,
 }
 
 impl Decision {
+    /// What the history says of it.
+    fn end(&self) -> End {
+        let answer = match self.settle {
+            Settle::Ack => Answer::Ack,
+            Settle::Requeue(_) => Answer::Nack,
+            Settle::RequeueByReject => Answer::Reject,
+            Settle::DropConnection => Answer::Drop,
+            Settle::DeadLetter => Answer::DeadLetter,
+        };
+        End {
+            ending: self.ending,
+            cause: self.cause.clone(),
+            answer: Some(self.answer.unwrap_or(answer)),
+        }
+    }
+
     fn ack(ending: Ending) -> Self {
         Self {
             settle: Settle::Ack,
             ending,
             cause: None,
+            answer: None,
         }
     }
 
@@ -147,6 +169,7 @@ impl Decision {
             settle: Settle::DeadLetter,
             ending: Ending::DeadLettered,
             cause: Some(cause),
+            answer: None,
         }
     }
 
@@ -156,6 +179,7 @@ impl Decision {
             settle: Settle::Requeue(Duration::ZERO),
             ending: Ending::Returned,
             cause,
+            answer: None,
         }
     }
 }
@@ -170,6 +194,8 @@ impl<H: Handler> Deed for Processor<H> {
             message_id: envelope::message_id(&delivery.properties),
             attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
             redelivered: delivery.redelivered,
+            earlier: earlier.and_then(|earlier| i32::try_from(earlier).ok()),
+            session: self.session.id(),
             at: Instant::now(),
         };
         let in_hand = self.history.begin(begun);
@@ -182,8 +208,16 @@ impl<H: Handler> Deed for Processor<H> {
             in_hand.show();
             deciding.await
         };
-        in_hand.end(decision.ending, decision.cause);
+        in_hand.end(decision.end());
         decision.settle
+    }
+
+    fn opened(&self) {
+        self.session.opened(&self.history);
+    }
+
+    fn ended(&self, error: Option<&Error>) {
+        self.session.ended(&self.history, error);
     }
 
     fn held(&self) -> watch::Receiver<Held> {
@@ -354,6 +388,10 @@ impl<H: Handler> Processor<H> {
             Err(_) => 0,
         };
         let too_often = count >= self.policy.max_failures;
+        let by_ladder = matches!(
+            (&failure, &self.policy.retry),
+            (Failure::Retry(_), Retry::Ladder(_))
+        );
         let settle = match failure {
             Failure::Swallow(_) => Settle::Ack,
             Failure::Retry(_) if !too_often => {
@@ -373,6 +411,7 @@ impl<H: Handler> Processor<H> {
             settle,
             ending: Ending::Failed,
             cause: Some(failed.reason),
+            answer: (by_ladder && settle == Settle::Ack).then_some(Answer::Ladder),
         }
     }
 }
