@@ -222,7 +222,8 @@ impl Recorder {
         let mut news = Vec::new();
         while self.news.recv_many(&mut news, CAPACITY).await > 0 {
             // What is still in hand begins no wait: it is the trace of a node that may die.
-            let settled = |news: &News| matches!(news, News::Delivery(line) if line.ended.is_some());
+            let settled =
+                |news: &News| matches!(news, News::Delivery(line) if line.ended.is_some());
             if news.iter().all(settled) {
                 tokio::time::sleep(GATHER).await;
             }
@@ -236,8 +237,10 @@ impl Recorder {
                     News::Session(told) => sessions.push(told),
                 }
             }
-            self.keep(sessions::write(&self.pool, self.boot, &self.node, &sessions))
-                .await;
+            self.keep(sessions::write(
+                &self.pool, self.boot, &self.node, &sessions,
+            ))
+            .await;
             if !lines.is_empty() && !self.keep(self.write(&lines)).await {
                 metrics::counter!(numbers::HISTORY_DROPPED)
                     .increment(u64::try_from(lines.len()).unwrap_or(0));

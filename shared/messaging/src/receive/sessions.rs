@@ -62,7 +62,9 @@ impl EndedBy {
         match error.kind() {
             ErrorKind::ProtocolError(said) => match said.kind() {
                 AMQPErrorKind::Hard(_) => Self::ConnectionClosed,
-                AMQPErrorKind::Soft(_) if error.to_string().contains("delivery acknowledgement") => {
+                AMQPErrorKind::Soft(_)
+                    if error.to_string().contains("delivery acknowledgement") =>
+                {
                     Self::AckTimeout
                 }
                 AMQPErrorKind::Soft(_) => Self::ChannelClosed,
@@ -117,7 +119,9 @@ impl Current {
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Uuid>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
