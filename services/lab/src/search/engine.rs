@@ -474,11 +474,12 @@ impl<'r> FromRow<'r, sqlx::postgres::PgRow> for Maybe {
 const WALK: &str =
     "select * from sender.message where number between $1 and $2 order by number {order} limit $3";
 
-// What is in a gap of the index may be committed by now, and not copied yet.
+// Gap by gap (offset 0), not the other way round: what is in one may be committed by now, and not copied yet.
 const BY_RUN: &str = "select m.* from (
       (select number from lab.message_text where run = $5 and number between $1 and $2 order by number {order} limit $3)
       union
-      (select m.number from lab.text_gap g join sender.message m on m.number between g.low and g.high
+      (select m.number from lab.text_gap g cross join lateral (
+          select * from sender.message where number between g.low and g.high offset 0) as m
         where m.run = $5 and m.number between $1 and $2)
       order by number {order} limit $3
     ) as candidate join sender.message m using (number)";
@@ -489,7 +490,8 @@ const BY_TEXT: &str = "select m.* from (
         where slice between $13 and $14 and text ilike $4 and number + 0 between $1 and $2
         order by number + 0 {order} limit $3)
       union
-      (select m.number from lab.text_gap g join sender.message m on m.number between g.low and g.high
+      (select m.number from lab.text_gap g cross join lateral (
+          select * from sender.message where number between g.low and g.high offset 0) as m
         where m.text ilike $4 and m.number between $1 and $2 and m.number / 20000 between $13 and $14)
     ) as candidate join sender.message m using (number)";
 

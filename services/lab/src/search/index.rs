@@ -146,7 +146,8 @@ impl Indexer {
         let late = sqlx::query(
             "insert into lab.message_text (number, slice, run, text)
              select m.number, m.number / $1, m.run, m.text
-               from lab.text_gap g join sender.message m on m.number between g.low and g.high
+               from lab.text_gap g cross join lateral (
+               select * from sender.message where number between g.low and g.high offset 0) as m
              on conflict do nothing",
         )
         .bind(SLICE)
