@@ -1,7 +1,7 @@
--- One role and one schema per service, and a role that may only read them.
+-- One role and one schema per service, a role that may only read them, and one for what the lab itself keeps.
 --
 -- For psql 14 or later, as a superuser, connected to the database it should prepare:
---   SENDER_PASSWORD=.. RECEIVER_PASSWORD=.. AUDITOR_PASSWORD=.. psql -v ON_ERROR_STOP=1 -f services.sql
+--   SENDER_PASSWORD=.. RECEIVER_PASSWORD=.. AUDITOR_PASSWORD=.. LAB_PASSWORD=.. psql -v ON_ERROR_STOP=1 -f services.sql
 --
 -- Applying it again is safe; it then sets the passwords anew. Roles belong to the whole cluster, schemas and rights to one
 -- database, so a second database in the same cluster needs it too, or is created from a template that had it.
@@ -14,6 +14,7 @@
 \getenv sender_password SENDER_PASSWORD
 \getenv receiver_password RECEIVER_PASSWORD
 \getenv auditor_password AUDITOR_PASSWORD
+\getenv lab_password LAB_PASSWORD
 
 \if :{?sender_password}
 \else
@@ -27,6 +28,10 @@
 \else
   do $$ begin raise 'AUDITOR_PASSWORD is not set'; end $$;
 \endif
+\if :{?lab_password}
+\else
+  do $$ begin raise 'LAB_PASSWORD is not set'; end $$;
+\endif
 
 set client_min_messages = warning;
 
@@ -35,7 +40,7 @@ do $$
 declare
   wanted text;
 begin
-  foreach wanted in array array['sender', 'receiver', 'auditor'] loop
+  foreach wanted in array array['sender', 'receiver', 'auditor', 'lab'] loop
     begin
       execute format('create role %I', wanted);
     exception
@@ -53,21 +58,24 @@ lock table pg_catalog.pg_authid in share row exclusive mode;
 alter role sender login nosuperuser nocreatedb nocreaterole noinherit password :'sender_password';
 alter role receiver login nosuperuser nocreatedb nocreaterole noinherit password :'receiver_password';
 alter role auditor login nosuperuser nocreatedb nocreaterole noinherit password :'auditor_password';
+alter role lab login nosuperuser nocreatedb nocreaterole noinherit password :'lab_password';
 
 -- A service writes the names of its tables without a schema and cannot reach a table of another by accident.
 alter role sender set search_path = sender;
 alter role receiver set search_path = receiver;
+alter role lab set search_path = lab;
 
 revoke all on database :"DBNAME" from public;
 grant connect, temporary on database :"DBNAME" to sender, receiver;
-grant connect on database :"DBNAME" to auditor;
+grant connect on database :"DBNAME" to auditor, lab;
 
 -- Nobody shares a schema: a table put into "public" by mistake would be one that every service can read.
 revoke all on schema public from public;
 
 create schema if not exists sender authorization sender;
 create schema if not exists receiver authorization receiver;
-revoke all on schema sender, receiver from public;
+create schema if not exists lab authorization lab;
+revoke all on schema sender, receiver, lab from public;
 
 -- The auditor reads both ledgers: what is there now, and what the services create later.
 grant usage on schema sender, receiver to auditor;
@@ -77,7 +85,26 @@ alter default privileges for role sender in schema sender grant select on tables
 alter default privileges for role sender in schema sender grant select on sequences to auditor;
 alter default privileges for role receiver in schema receiver grant select on tables to auditor;
 alter default privileges for role receiver in schema receiver grant select on sequences to auditor;
+-- The lab reads the same, and keeps an index of texts in its own schema, so that the road pays nothing for the search.
+grant usage on schema sender, receiver to lab;
+grant select on all tables in schema sender, receiver to lab;
+grant select on all sequences in schema sender, receiver to lab;
+alter default privileges for role sender in schema sender grant select on tables to lab;
+alter default privileges for role sender in schema sender grant select on sequences to lab;
+alter default privileges for role receiver in schema receiver grant select on tables to lab;
+alter default privileges for role receiver in schema receiver grant select on sequences to lab;
+
 -- A mistake in the auditor's SQL fails instead of changing what it judges.
 alter role auditor set default_transaction_read_only = on;
 
 commit;
+
+-- What that index is made with comes with PostgreSQL, but not with every package of it. Without, a search still answers: it
+-- walks, and says how far it came.
+do $$
+begin
+  create extension if not exists pg_trgm with schema lab;
+  create extension if not exists btree_gin with schema lab;
+exception
+  when undefined_file or feature_not_supported or insufficient_privilege or unique_violation then null;
+end $$;

@@ -12,6 +12,7 @@ use crate::experiment::cli::ExperimentCommand;
 use crate::faults::cli::FaultCommand;
 use crate::load::cli::LoadArgs;
 use crate::matrix::cli::MatrixArgs;
+use crate::passport::cli::MessageArgs;
 use crate::prune::PruneArgs;
 use crate::report::cli::ReportArgs;
 use crate::scale;
@@ -87,6 +88,8 @@ pub enum Deed {
     /// Waits until nothing of the run is on its way, then compares what each client was told with what was stored and
     /// processed, and names the messages that are not as they should be. Exit codes: 0 PASS, 1 FAIL, 3 INCONCLUSIVE.
     Audit(Box<AuditArgs>),
+    /// Tell all that is known of one message, in order, and what brought it back each time
+    Message(Box<MessageArgs>),
     /// Break a part of the running stack on purpose, and mend it
     #[command(subcommand)]
     Fault(FaultCommand),

@@ -17,12 +17,14 @@ pub mod experiment;
 pub mod faults;
 pub mod load;
 pub mod matrix;
+pub mod passport;
 pub mod prune;
 pub mod report;
 pub mod reset;
 pub mod run;
 pub mod say;
 pub mod scale;
+pub mod search;
 pub mod servers;
 pub mod service;
 pub mod services;
@@ -105,6 +107,7 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
             Deed::Bench(args) => return Box::pin(bench::cli::run(&root, &args)).await,
             Deed::Audit(args) => return audit::cli::run(&root, &args).await,
             Deed::Test { fast, stages } => return test::run(fast, &stages).await,
+            Deed::Message(args) => passport::cli::run(&root, &args).await,
             Deed::Down => down::run(&root).await,
             Deed::Status { json } => status::run(&root, json).await,
             Deed::Load(args) => load::cli::run(&root, &args).await,

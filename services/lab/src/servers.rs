@@ -125,6 +125,7 @@ fn describe(dir: &LabDir, servers: &Servers) -> Value {
             "sender_password": secrets.sender,
             "receiver_password": secrets.receiver,
             "auditor_password": secrets.auditor,
+            "lab_password": secrets.lab,
             "pid": pid(Which::Postgres),
         },
         "redis": { "url": addresses.redis, "pid": pid(Which::Redis) },

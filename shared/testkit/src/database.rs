@@ -23,6 +23,8 @@ pub struct Database {
     pub receiver_url: String,
     /// For the role `auditor`, which may only read.
     pub auditor_url: String,
+    /// For the role `lab`, which reads as the auditor does, and has a schema of its own.
+    pub lab_url: String,
     /// As the superuser; the tests' own eyes. Name tables with their schema.
     pub admin: PgPool,
     maintenance: Url,
@@ -54,6 +56,7 @@ impl Database {
             sender_url: role("sender", &postgres.sender_password)?,
             receiver_url: role("receiver", &postgres.receiver_password)?,
             auditor_url: role("auditor", &postgres.auditor_password)?,
+            lab_url: role("lab", &postgres.lab_password)?,
             admin: PgPoolOptions::new()
                 .max_connections(4)
                 .connect_lazy(own.as_str())?,

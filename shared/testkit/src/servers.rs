@@ -42,6 +42,8 @@ pub struct Postgres {
     pub receiver_password: String,
     /// Of the role `auditor`.
     pub auditor_password: String,
+    /// Of the role `lab`.
+    pub lab_password: String,
     /// The main process.
     pub pid: i32,
 }
@@ -242,7 +244,7 @@ mod tests {
 
     /// Stands for `lab servers`: one line of addresses, then an answer per order.
     const STAND_IN: &str = r#"#!/bin/sh
-echo '{"postgres":{"url":"p","sender_password":"a","receiver_password":"b","auditor_password":"c","pid":1},"redis":{"url":"r","pid":2},"rabbitmq":{"amqp":"q","management":"m","pid":3}}'
+echo '{"postgres":{"url":"p","sender_password":"a","receiver_password":"b","auditor_password":"c","lab_password":"d","pid":1},"redis":{"url":"r","pid":2},"rabbitmq":{"amqp":"q","management":"m","pid":3}}'
 while read -r order; do
   case "$order" in "kill redis") echo ok;; *) echo "error: not $order";; esac
 done

@@ -363,6 +363,7 @@ fn passwords(all: &[Container]) -> BTreeMap<String, Option<String>> {
         ("postgres", "SENDER_PASSWORD", "SENDER_PASSWORD"),
         ("postgres", "RECEIVER_PASSWORD", "RECEIVER_PASSWORD"),
         ("postgres", "AUDITOR_PASSWORD", "AUDITOR_PASSWORD"),
+        ("postgres", "LAB_PASSWORD", "LAB_PASSWORD"),
         ("redis", "REDISCLI_AUTH", "REDIS_PASSWORD"),
         ("rabbitmq", "RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD"),
     ] {

@@ -289,6 +289,7 @@ pub async fn prepare_database(url: &str, psql: &Path, secrets: &Secrets) -> Resu
         .env("SENDER_PASSWORD", &secrets.sender)
         .env("RECEIVER_PASSWORD", &secrets.receiver);
     command.env("AUDITOR_PASSWORD", &secrets.auditor);
+    command.env("LAB_PASSWORD", &secrets.lab);
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

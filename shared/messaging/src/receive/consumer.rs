@@ -62,6 +62,14 @@ pub trait Deed: Send + Sync {
         stop: &CancellationToken,
     ) -> impl Future<Output = Settle> + Send;
 
+    /// A session was opened, in which deliveries will come in.
+    fn opened(&self) {}
+
+    /// It ended: by this error, or because the node stops. What it had in hand is dropped by now.
+    fn ended(&self, error: Option<&Error>) {
+        let _ = error;
+    }
+
     /// Deliveries held at this moment.
     fn held(&self) -> watch::Receiver<Held>;
 }
@@ -161,11 +169,13 @@ impl<D: Deed> Consumer<D> {
         let channel = within("open a channel", connection.create_channel()).await?;
         let begun = self.begin(&channel, 0).await?;
         self.link.send_replace(Link::Open);
+        self.deed.opened();
         pin_mut!(events);
         let ended = tokio::select! {
             result = self.consume(&channel, begun, stop) => result,
             error = connection::watch_events(events, &self.link) => Err(error),
         };
+        self.deed.ended(ended.as_ref().err());
         if let Err(error) = ended {
             return self.manner.broken(error, stop).await;
         }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 use uuid::Uuid;
 
+use super::sessions::{self, Told};
 use crate::{bounded, numbers};
 
 /// From when on a delivery in hand is seen.
@@ -49,6 +50,47 @@ impl Ending {
     }
 }
 
+/// How a delivery left the hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It is dealt with.
+    Ack,
+    /// Back to the queue.
+    Nack,
+    /// The same by basic.reject.
+    Reject,
+    /// Acked, after a rung of the ladder has confirmed it.
+    Ladder,
+    /// By the end of the session.
+    Drop,
+    /// To the dead letters.
+    DeadLetter,
+}
+
+impl Answer {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ack => "ack",
+            Self::Nack => "nack",
+            Self::Reject => "reject",
+            Self::Ladder => "ladder",
+            Self::Drop => "drop",
+            Self::DeadLetter => "dead-letter",
+        }
+    }
+}
+
+/// The end of a delivery.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// How it ended.
+    pub ending: Ending,
+    /// Why, in words.
+    pub cause: Option<String>,
+    /// How it leaves the hand; none where its session ended first.
+    pub answer: Option<Answer>,
+}
+
 /// What is known of a delivery at its start.
 #[derive(Debug, Clone)]
 pub struct Begun {
@@ -58,6 +100,10 @@ pub struct Begun {
     pub message_id: Option<Uuid>,
     /// From 1.
     pub attempt: i32,
+    /// The broker's count of earlier deliveries, where it counts.
+    pub earlier: Option<i32>,
+    /// The session in which it came.
+    pub session: Option<Uuid>,
     /// The broker's hint.
     pub redelivered: bool,
     /// When it came in.
@@ -66,24 +112,41 @@ pub struct Begun {
 
 struct Line {
     begun: Begun,
-    ended: Option<(Instant, Ending, Option<String>)>,
+    ended: Option<(Instant, End)>,
+}
+
+/// What a session comes to, see [`super::sessions`].
+enum News {
+    Delivery(Line),
+    Session(Told),
 }
 
 /// Where deliveries are told. Never waits.
 #[derive(Clone)]
-pub struct History(mpsc::Sender<Line>);
+pub struct History(mpsc::Sender<News>);
 
 /// The loop that writes them.
 pub struct Recorder {
-    lines: mpsc::Receiver<Line>,
+    news: mpsc::Receiver<News>,
     pool: PgPool,
     node: String,
+    /// This process.
+    boot: Uuid,
 }
 
 /// Both ends.
 pub fn history(pool: PgPool, node: String) -> (History, Recorder) {
-    let (sender, lines) = mpsc::channel(CAPACITY);
-    (History(sender), Recorder { lines, pool, node })
+    let (sender, news) = mpsc::channel(CAPACITY);
+    let boot = Uuid::now_v7();
+    (
+        History(sender),
+        Recorder {
+            news,
+            pool,
+            node,
+            boot,
+        },
+    )
 }
 
 impl History {
@@ -95,8 +158,17 @@ impl History {
         }
     }
 
+    /// Of a session.
+    pub(super) fn session(&self, told: Told) {
+        self.send(News::Session(told));
+    }
+
     fn tell(&self, line: Line) {
-        if self.0.try_send(line).is_err() {
+        self.send(News::Delivery(line));
+    }
+
+    fn send(&self, news: News) {
+        if self.0.try_send(news).is_err() {
             metrics::counter!(numbers::HISTORY_DROPPED).increment(1);
         }
     }
@@ -120,11 +192,11 @@ impl InHand<'_> {
     }
 
     /// It ended.
-    pub fn end(mut self, ending: Ending, cause: Option<String>) {
+    pub fn end(mut self, end: End) {
         if let Some(begun) = self.begun.take() {
             self.history.tell(Line {
                 begun,
-                ended: Some((Instant::now(), ending, cause)),
+                ended: Some((Instant::now(), end)),
             });
         }
     }
@@ -133,31 +205,57 @@ impl InHand<'_> {
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
         if let Some(begun) = self.begun.take() {
-            let cause = "the session with RabbitMQ ended".to_owned();
-            let ended = Some((Instant::now(), Ending::Returned, Some(cause)));
+            let end = End {
+                ending: Ending::Returned,
+                cause: Some("the session with RabbitMQ ended".to_owned()),
+                answer: None,
+            };
+            let ended = Some((Instant::now(), end));
             self.history.tell(Line { begun, ended });
         }
     }
 }
 
 impl Recorder {
-    /// Writes lines until every [`History`] is gone.
+    /// Writes news until every [`History`] is gone.
     pub async fn run(mut self) {
-        let mut lines = Vec::new();
-        while self.lines.recv_many(&mut lines, CAPACITY).await > 0 {
+        let mut news = Vec::new();
+        while self.news.recv_many(&mut news, CAPACITY).await > 0 {
             // What is still in hand begins no wait: it is the trace of a node that may die.
-            if lines.iter().all(|line| line.ended.is_some()) {
+            let settled =
+                |news: &News| matches!(news, News::Delivery(line) if line.ended.is_some());
+            if news.iter().all(settled) {
                 tokio::time::sleep(GATHER).await;
             }
-            while let Ok(line) = self.lines.try_recv() {
-                lines.push(line);
+            while let Ok(more) = self.news.try_recv() {
+                news.push(more);
             }
-            if let Err(error) = bounded(self.write(&lines)).await {
-                debug!(%error, "a piece of history is lost");
+            let (mut lines, mut sessions) = (Vec::new(), Vec::new());
+            for news in news.drain(..) {
+                match news {
+                    News::Delivery(line) => lines.push(line),
+                    News::Session(told) => sessions.push(told),
+                }
+            }
+            self.keep(sessions::write(
+                &self.pool, self.boot, &self.node, &sessions,
+            ))
+            .await;
+            if !lines.is_empty() && !self.keep(self.write(&lines)).await {
                 metrics::counter!(numbers::HISTORY_DROPPED)
                     .increment(u64::try_from(lines.len()).unwrap_or(0));
             }
-            lines.clear();
+        }
+    }
+
+    /// Whether it was written.
+    async fn keep(&self, written: impl Future<Output = Result<(), sqlx::Error>>) -> bool {
+        match bounded(written).await {
+            Ok(()) => true,
+            Err(error) => {
+                debug!(%error, "a piece of history is lost");
+                false
+            }
         }
     }
 
@@ -170,20 +268,24 @@ impl Recorder {
         let lines: Vec<&Line> = last.into_values().collect();
         // Times are told as ages, so that the database's clock is the only one.
         let age = |at: Instant| i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let ended = |line: &&Line| line.ended.as_ref().map(|(at, ..)| age(*at));
-        let outcome = |line: &&Line| line.ended.as_ref().map(|(_, ending, _)| ending.as_str());
-        let cause = |line: &&Line| line.ended.as_ref().and_then(|(_, _, cause)| cause.clone());
+        let ended = |line: &&Line| line.ended.as_ref().map(|(at, _)| age(*at));
+        let end = |line: &&Line| line.ended.as_ref().map(|(_, end)| end.clone());
+        let outcome = |line: &&Line| end(line).map(|end| end.ending.as_str());
+        let cause = |line: &&Line| end(line).and_then(|end| end.cause);
+        let answer = |line: &&Line| end(line).and_then(|end| end.answer).map(Answer::as_str);
         sqlx::query(
             "insert into delivery (delivery_id, message_id, node, attempt, redelivered, started_at,
-                                   ended_at, outcome, cause)
+                                   ended_at, outcome, cause, answer, earlier, session, boot)
              select id, message_id, $9, attempt, redelivered,
                     clock_timestamp() - begun * interval '1 ms',
-                    clock_timestamp() - ended * interval '1 ms', outcome, cause
+                    clock_timestamp() - ended * interval '1 ms', outcome, cause, answer, earlier, session, $13
                from unnest($1::uuid[], $2::uuid[], $3::int[], $4::bool[], $5::bigint[], $6::bigint[],
-                           $7::text[], $8::text[])
-                 as row (id, message_id, attempt, redelivered, begun, ended, outcome, cause)
+                           $7::text[], $8::text[], $10::text[], $11::int[], $12::uuid[])
+                 as row (id, message_id, attempt, redelivered, begun, ended, outcome, cause, answer, earlier,
+                         session)
              on conflict (delivery_id) do update
-                set ended_at = excluded.ended_at, outcome = excluded.outcome, cause = excluded.cause",
+                set ended_at = excluded.ended_at, outcome = excluded.outcome, cause = excluded.cause,
+                    answer = excluded.answer",
         )
         .bind(lines.iter().map(|l| l.begun.delivery_id).collect::<Vec<_>>())
         .bind(lines.iter().map(|l| l.begun.message_id).collect::<Vec<_>>())
@@ -194,6 +296,10 @@ impl Recorder {
         .bind(lines.iter().map(outcome).collect::<Vec<_>>())
         .bind(lines.iter().map(cause).collect::<Vec<_>>())
         .bind(&self.node)
+        .bind(lines.iter().map(answer).collect::<Vec<_>>())
+        .bind(lines.iter().map(|l| l.begun.earlier).collect::<Vec<_>>())
+        .bind(lines.iter().map(|l| l.begun.session).collect::<Vec<_>>())
+        .bind(self.boot)
         .execute(&self.pool)
         .await?;
         Ok(())

@@ -15,6 +15,7 @@ pub mod manner;
 pub mod patience;
 pub mod processor;
 pub mod retry;
+pub mod sessions;
 pub mod settle;
 pub mod window;
 

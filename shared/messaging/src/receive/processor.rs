@@ -36,15 +36,16 @@ use super::{
     failure::{self, FailedWork},
     given_up,
     handler::{Effect, Failure, Handler, Received},
-    history::{Begun, Ending, History, VISIBLE_AFTER},
+    history::{Answer, Begun, End, Ending, History, VISIBLE_AFTER},
     inbox::{Admitted, Asked, Inbox, Known},
     look::{self, Looker},
     patience::{Fault, Held, Holding},
     retry::Retry,
+    sessions::Current,
     settle::Settle,
 };
 use crate::{
-    Kept, bounded,
+    Error, Kept, bounded,
     envelope::{self, Envelope, NotOurs},
     guarantee::Without,
     numbers,
@@ -81,6 +82,7 @@ pub struct Processor<H: Handler> {
     effects: EffectGroup<H>,
     history: History,
     watching: Watching,
+    session: Current,
 }
 
 /// The deed and its two loops.
@@ -123,6 +125,7 @@ pub fn processor<H: Handler>(
             effects,
             history,
             watching: Watching::nobody(),
+            session: Current::default(),
         },
         looker,
         committer,
@@ -134,14 +137,33 @@ struct Decision {
     settle: Settle,
     ending: Ending,
     cause: Option<String>,
+    /// Where the settling alone does not tell: an ack may stand for a rung of the ladder.
+    answer: Option<Answer>,
 }
 
 impl Decision {
+    /// What the history says of it.
+    fn end(&self) -> End {
+        let answer = match self.settle {
+            Settle::Ack => Answer::Ack,
+            Settle::Requeue(_) => Answer::Nack,
+            Settle::RequeueByReject => Answer::Reject,
+            Settle::DropConnection => Answer::Drop,
+            Settle::DeadLetter => Answer::DeadLetter,
+        };
+        End {
+            ending: self.ending,
+            cause: self.cause.clone(),
+            answer: Some(self.answer.unwrap_or(answer)),
+        }
+    }
+
     fn ack(ending: Ending) -> Self {
         Self {
             settle: Settle::Ack,
             ending,
             cause: None,
+            answer: None,
         }
     }
 
@@ -150,6 +172,7 @@ impl Decision {
             settle: Settle::DeadLetter,
             ending: Ending::DeadLettered,
             cause: Some(cause),
+            answer: None,
         }
     }
 
@@ -159,6 +182,7 @@ impl Decision {
             settle: Settle::Requeue(Duration::ZERO),
             ending: Ending::Returned,
             cause,
+            answer: None,
         }
     }
 }
@@ -173,6 +197,8 @@ impl<H: Handler> Deed for Processor<H> {
             message_id: envelope::message_id(&delivery.properties),
             attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
             redelivered: delivery.redelivered,
+            earlier: earlier.and_then(|earlier| i32::try_from(earlier).ok()),
+            session: self.session.id(),
             at: Instant::now(),
         };
         let in_hand = self.history.begin(begun);
@@ -185,8 +211,16 @@ impl<H: Handler> Deed for Processor<H> {
             in_hand.show();
             deciding.await
         };
-        in_hand.end(decision.ending, decision.cause);
+        in_hand.end(decision.end());
         decision.settle
+    }
+
+    fn opened(&self) {
+        self.session.opened(&self.history);
+    }
+
+    fn ended(&self, error: Option<&Error>) {
+        self.session.ended(&self.history, error);
     }
 
     fn held(&self) -> watch::Receiver<Held> {
@@ -378,6 +412,10 @@ impl<H: Handler> Processor<H> {
         let seen = Sight::new(What::Failed, envelope.message_id).attempt(attempt);
         self.watching.tell(&seen.run(envelope.run.as_deref()));
         let too_often = count >= self.policy.max_failures;
+        let by_ladder = matches!(
+            (&failure, &self.policy.retry),
+            (Failure::Retry(_), Retry::Ladder(_))
+        );
         let settle = match failure {
             Failure::Swallow(_) => Settle::Ack,
             Failure::Retry(_) if !too_often => {
@@ -397,6 +435,7 @@ impl<H: Handler> Processor<H> {
             settle,
             ending: Ending::Failed,
             cause: Some(failed.reason),
+            answer: (by_ladder && settle == Settle::Ack).then_some(Answer::Ladder),
         }
     }
 }

@@ -30,6 +30,9 @@ pub struct Secrets {
     pub sender: String,
     pub receiver: String,
     pub auditor: String,
+    /// Of what the lab itself keeps. Older folders have none: see [`LabDir::open`].
+    #[serde(default)]
+    pub lab: String,
     pub redis: String,
     pub rabbitmq: String,
     pub erlang_cookie: String,
@@ -43,6 +46,7 @@ impl Secrets {
             sender: secret(),
             receiver: secret(),
             auditor: secret(),
+            lab: secret(),
             redis: secret(),
             rabbitmq: secret(),
             erlang_cookie: secret(),
@@ -106,13 +110,13 @@ impl LabDir {
         }
         make_folder(&root.join("logs"), 0o700)?;
         let file = root.join("secrets.json");
-        let secrets = if let Some(secrets) = read_json(&file)? {
-            secrets
-        } else {
-            let secrets = Secrets::new();
+        let mut secrets: Secrets = read_json(&file)?.unwrap_or_else(Secrets::new);
+        if !file.exists() || secrets.lab.is_empty() {
+            if secrets.lab.is_empty() {
+                secrets.lab = Secrets::new().lab;
+            }
             write_secret(&file, &serde_json::to_string_pretty(&secrets)?)?;
-            secrets
-        };
+        }
         let kept = Mutex::new(read_json(&root.join("places.json"))?.unwrap_or_default());
         Ok(Self {
             root,

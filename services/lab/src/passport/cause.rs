@@ -1,0 +1,328 @@
+//! Why a delivery was followed by another one: what a record says, what can be concluded, and where nothing can be known.
+
+use serde::Serialize;
+
+use super::records::Delivery;
+
+/// What brought a message back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    Nack,
+    Reject,
+    RetryLadder,
+    NodeDied,
+    ConnectionDropped,
+    ConnectionLost,
+    ConnectionClosed,
+    ChannelClosed,
+    ConsumerCancelled,
+    AckTimeout,
+    Drained,
+    AnswerLost,
+    Copy,
+    Replay,
+    Unrecorded,
+    Unknown,
+}
+
+impl What {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Nack => "its work failed, and it was sent back (nack)",
+            Self::Reject => "its work failed, and it was sent back (reject)",
+            Self::RetryLadder => "its work failed, and it waited on the retry ladder",
+            Self::NodeDied => "its node died",
+            Self::ConnectionDropped => "its work failed, and dropped the connection",
+            Self::ConnectionLost => "the connection was lost",
+            Self::ConnectionClosed => "the broker closed the connection",
+            Self::ChannelClosed => "the channel was closed",
+            Self::ConsumerCancelled => "the broker ended the consumer",
+            Self::AckTimeout => "the broker waited too long for its answer",
+            Self::Drained => "its node was stopping, and gave it back",
+            Self::AnswerLost => "its answer did not reach the broker",
+            Self::Copy => "it is in the queue more than once",
+            Self::Replay => "it was sent back from the dead letters",
+            Self::Unrecorded => "deliveries in between are not on record",
+            Self::Unknown => "nobody knows",
+        }
+    }
+}
+
+/// How sure that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sure {
+    /// A record says so.
+    Known,
+    /// Records allow no better explanation.
+    Inferred,
+    /// They do not tell.
+    Unknown,
+}
+
+impl Sure {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Inferred => "inferred",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why a message came again, and from what that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    pub what: What,
+    pub sure: Sure,
+    /// The record, or the conclusion.
+    pub from: String,
+}
+
+impl Cause {
+    fn known(what: What, from: impl Into<String>) -> Self {
+        let sure = Sure::Known;
+        let from = from.into();
+        Self { what, sure, from }
+    }
+
+    fn inferred(what: What, from: impl Into<String>) -> Self {
+        let sure = Sure::Inferred;
+        let from = from.into();
+        Self { what, sure, from }
+    }
+
+    pub(super) fn unknown(what: What, from: impl Into<String>) -> Self {
+        let sure = Sure::Unknown;
+        let from = from.into();
+        Self { what, sure, from }
+    }
+}
+
+/// What is known beside the deliveries themselves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Around {
+    /// It was published more than once, as far as is on record.
+    pub published_again: bool,
+    /// A dead letter of it was sent back on purpose.
+    pub redriven: bool,
+}
+
+/// Why `next` came after `this`. Without a next one: why one will come, if this one did not end for good.
+pub fn of(this: &Delivery, next: Option<&Delivery>, around: Around) -> Option<Cause> {
+    let why = || this.cause.clone().unwrap_or_default();
+    match (this.outcome.as_deref(), this.answer.as_deref()) {
+        (Some("failed"), Some("nack")) => Some(Cause::known(What::Nack, why())),
+        (Some("failed"), Some("reject")) => Some(Cause::known(What::Reject, why())),
+        (Some("failed"), Some("ladder")) => Some(Cause::known(What::RetryLadder, why())),
+        (Some("failed"), Some("drop")) => Some(Cause::known(What::ConnectionDropped, why())),
+        // Acked although it has no effect: nothing brings it back, unless it is there twice.
+        (Some("failed"), Some("ack")) | (Some("processed" | "duplicate"), _) => {
+            next.map(|next| after_an_ack(this, next, around))
+        }
+        (Some("failed"), _) => {
+            let from = format!("its failure is on record, its answer is not: {}", why());
+            Some(Cause::inferred(What::Nack, from))
+        }
+        (Some("returned"), Some(_)) => Some(Cause::known(What::Drained, why())),
+        (Some("returned"), None) => Some(session_ended(this)),
+        (Some("dead-lettered"), _) => next.map(|_| after_dead_letter(around)),
+        (Some(_) | None, _) => next.map(|next| without_an_end(this, next)),
+    }
+}
+
+/// The receiver dropped it when its session ended, and said so.
+fn session_ended(this: &Delivery) -> Cause {
+    match by_session(this) {
+        Some((what, why)) => Cause::known(what, why),
+        None => Cause::inferred(
+            What::ConnectionLost,
+            "its receiver dropped it at the end of a session; how that ended is not on record",
+        ),
+    }
+}
+
+/// How the session ended, where that brings back what was in hand.
+fn by_session(this: &Delivery) -> Option<(What, String)> {
+    let what = match this.ended_by.as_deref()? {
+        "cancelled" => What::ConsumerCancelled,
+        "channel-closed" => What::ChannelClosed,
+        "ack-timeout" => What::AckTimeout,
+        "connection-closed" => What::ConnectionClosed,
+        "connection-lost" => What::ConnectionLost,
+        "dropped" => What::ConnectionDropped,
+        "stopped" => What::Drained,
+        _ => What::Unknown,
+    };
+    Some((what, this.why.clone().unwrap_or_default()))
+}
+
+fn after_an_ack(this: &Delivery, next: &Delivery, around: Around) -> Cause {
+    if around.redriven {
+        return after_dead_letter(around);
+    }
+    if !next.redelivered {
+        let from = if around.published_again {
+            "the broker calls the next delivery a first one, and more than one publication is on record"
+        } else {
+            "the broker calls the next delivery a first one: published again, by a sender that did not learn of its confirm, or copied"
+        };
+        return Cause::inferred(What::Copy, from);
+    }
+    if let Some((_, why)) = by_session(this).filter(|_| this.ended_by.as_deref() != Some("stopped"))
+    {
+        return Cause::inferred(What::AnswerLost, format!("its session ended: {why}"));
+    }
+    if let Some(at) = this.next_boot_at {
+        let from = format!(
+            "its session has no end on record, and {} began anew at {at}",
+            this.node
+        );
+        return Cause::inferred(What::NodeDied, from);
+    }
+    if this.ended_by.is_none() {
+        let from = "its session has no end on record";
+        return Cause::inferred(What::AnswerLost, from);
+    }
+    Cause::unknown(What::Unknown, "it was answered, and came again")
+}
+
+fn after_dead_letter(around: Around) -> Cause {
+    if around.redriven {
+        Cause::known(What::Replay, "its dead letter was sent back on purpose")
+    } else {
+        Cause::unknown(
+            What::Unknown,
+            "it went to the dead letters, and no replay is on record",
+        )
+    }
+}
+
+/// Nothing says how it ended: what was in hand when somebody died or was cut off.
+fn without_an_end(this: &Delivery, next: &Delivery) -> Cause {
+    if !next.redelivered && next.earlier.unwrap_or(0) == 0 {
+        return Cause::inferred(
+            What::Copy,
+            "the broker calls the next delivery a first one, while this one has no end on record",
+        );
+    }
+    if let Some((what, why)) = by_session(this) {
+        let from = format!("its own end is not on record, that of its session is: {why}");
+        return Cause::inferred(what, from);
+    }
+    // The same process went on, so it did not die.
+    if let Some(at) = this.next_session_at {
+        let from = format!("the same process opened another session at {at}");
+        return Cause::inferred(What::ConnectionLost, from);
+    }
+    let node = &this.node;
+    if let Some(at) = this.next_boot_at {
+        let from = format!("no end on record, and {node} began anew at {at}");
+        return Cause::inferred(What::NodeDied, from);
+    }
+    let from = format!(
+        "no end on record, neither of the delivery nor of its session, and {node} was not heard of again"
+    );
+    Cause::inferred(What::NodeDied, from)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+
+    use super::*;
+
+    fn ended(outcome: &str, answer: Option<&str>) -> Delivery {
+        Delivery {
+            node: "receiver-1".to_owned(),
+            outcome: (!outcome.is_empty()).then(|| outcome.to_owned()),
+            answer: answer.map(str::to_owned),
+            cause: Some("why".to_owned()),
+            ..Delivery::default()
+        }
+    }
+
+    fn again() -> Delivery {
+        Delivery {
+            redelivered: true,
+            earlier: Some(1),
+            ..Delivery::default()
+        }
+    }
+
+    fn found(this: &Delivery, next: &Delivery) -> (What, Sure) {
+        let cause = of(this, Some(next), Around::default()).unwrap();
+        (cause.what, cause.sure)
+    }
+
+    #[test]
+    fn an_answer_on_record_is_known() {
+        for (outcome, answer, what) in [
+            ("failed", "nack", What::Nack),
+            ("failed", "reject", What::Reject),
+            ("failed", "ladder", What::RetryLadder),
+            ("failed", "drop", What::ConnectionDropped),
+            ("returned", "nack", What::Drained),
+        ] {
+            let this = ended(outcome, Some(answer));
+            assert_eq!(found(&this, &again()), (what, Sure::Known), "{answer}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_session_is_known_where_the_receiver_told_it() {
+        for (by, what) in [
+            ("cancelled", What::ConsumerCancelled),
+            ("channel-closed", What::ChannelClosed),
+            ("ack-timeout", What::AckTimeout),
+            ("connection-closed", What::ConnectionClosed),
+            ("connection-lost", What::ConnectionLost),
+        ] {
+            let mut this = ended("returned", None);
+            this.ended_by = Some(by.to_owned());
+            assert_eq!(found(&this, &again()), (what, Sure::Known), "{by}");
+            this.outcome = None;
+            assert_eq!(found(&this, &again()), (what, Sure::Inferred), "{by}");
+        }
+    }
+
+    #[test]
+    fn a_delivery_without_an_end_died_with_its_node_unless_its_process_went_on() {
+        let mut this = ended("", None);
+        assert_eq!(found(&this, &again()), (What::NodeDied, Sure::Inferred));
+        this.next_boot_at = Some(DateTime::<Utc>::UNIX_EPOCH);
+        assert_eq!(found(&this, &again()), (What::NodeDied, Sure::Inferred));
+        this.next_session_at = Some(DateTime::<Utc>::UNIX_EPOCH);
+        let lost = (What::ConnectionLost, Sure::Inferred);
+        assert_eq!(found(&this, &again()), lost);
+        assert_eq!(of(&this, None, Around::default()), None, "still in hand");
+    }
+
+    #[test]
+    fn what_comes_after_an_ack_is_a_lost_answer_or_a_copy() {
+        let mut this = ended("processed", Some("ack"));
+        assert_eq!(
+            found(&this, &Delivery::default()),
+            (What::Copy, Sure::Inferred)
+        );
+        this.ended_by = Some("connection-lost".to_owned());
+        assert_eq!(found(&this, &again()), (What::AnswerLost, Sure::Inferred));
+        this.ended_by = Some("stopped".to_owned());
+        assert_eq!(found(&this, &again()), (What::Unknown, Sure::Unknown));
+        assert_eq!(of(&this, None, Around::default()), None);
+    }
+
+    #[test]
+    fn after_the_dead_letters_comes_a_replay_or_nobody_knows() {
+        let this = ended("dead-lettered", Some("dead-letter"));
+        assert_eq!(found(&this, &again()), (What::Unknown, Sure::Unknown));
+        let around = Around {
+            redriven: true,
+            ..Around::default()
+        };
+        let cause = of(&this, Some(&again()), around).unwrap();
+        assert_eq!((cause.what, cause.sure), (What::Replay, Sure::Known));
+    }
+}
