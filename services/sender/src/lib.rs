@@ -84,6 +84,8 @@ pub fn run(
     let settings = RelaySettings {
         node: node.name.clone(),
         window: usize::from(config.publish_window),
+        role: "publisher",
+        lent: None,
     };
     let (relay, handover, link) = Relay::new(broker, pool.clone(), settings, fail_points.clone());
     let (depth_sender, depth) = watch::channel(Depth::default());

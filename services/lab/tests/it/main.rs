@@ -31,6 +31,7 @@ mod metrics;
 mod mission;
 mod prune;
 mod recovery;
+mod redrive;
 mod reload;
 mod retries;
 mod road;

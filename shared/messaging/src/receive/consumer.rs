@@ -34,6 +34,7 @@ use super::{
     acks::{Acks, Left},
     manner::{Answer, Manner},
     patience::Held,
+    redrive::Lent,
     settle::{Settle, settle},
 };
 use crate::{
@@ -64,6 +65,8 @@ pub struct Consumer<D> {
     manner: Manner,
     fail_points: FailPoints,
     link: watch::Sender<Link>,
+    /// For who publishes on it, if anybody does.
+    connection: watch::Sender<Option<Arc<Connection>>>,
     deed: Arc<D>,
 }
 
@@ -86,10 +89,19 @@ impl<D: Deed> Consumer<D> {
                 manner,
                 fail_points,
                 link,
+                connection: watch::channel(None).0,
                 deed,
             },
             linked,
         )
+    }
+
+    /// Lets somebody publish on its connection: what the guarantee `separate-connections` forbids.
+    pub fn lend(&self) -> Lent {
+        Lent {
+            connection: self.connection.subscribe(),
+            link: self.link.subscribe(),
+        }
     }
 
     /// Runs until `stop`.
@@ -102,7 +114,10 @@ impl<D: Deed> Consumer<D> {
 
     async fn session(&self, stop: &CancellationToken) -> Result<(), Error> {
         let (connection, events) = self.broker.connect(self.role).await?;
+        let connection = Arc::new(connection);
+        self.connection.send_replace(Some(Arc::clone(&connection)));
         let result = self.session_on(&connection, events, stop).await;
+        self.connection.send_replace(None);
         connection::hang_up(&connection).await;
         result
     }
