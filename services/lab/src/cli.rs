@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::audit::cli::AuditArgs;
 use crate::bench::cli::BenchArgs;
 use crate::compare::CompareArgs;
+use crate::dead::cli::DeadCommand;
 use crate::experiment::cli::ExperimentCommand;
 use crate::faults::cli::FaultCommand;
 use crate::load::cli::LoadArgs;
@@ -87,6 +88,9 @@ pub enum Deed {
     /// Waits until nothing of the run is on its way, then compares what each client was told with what was stored and
     /// processed, and names the messages that are not as they should be. Exit codes: 0 PASS, 1 FAIL, 3 INCONCLUSIVE.
     Audit(Box<AuditArgs>),
+    /// Look at dead letters, send them back, or throw them away
+    #[command(subcommand)]
+    Dead(DeadCommand),
     /// Break a part of the running stack on purpose, and mend it
     #[command(subcommand)]
     Fault(FaultCommand),

@@ -35,6 +35,18 @@ pub enum State {
     Done,
 }
 
+impl State {
+    /// For people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Running => "running",
+            Self::Cancelled => "cancelled",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// An order, and how far it is.
 #[derive(Debug, Clone, Serialize, Deserialize, FromRow)]
 pub struct Redrive {
