@@ -349,10 +349,8 @@ async fn an_alarm_in_the_middle_stops_it_and_it_goes_on_afterwards() {
     world.servers.alarm(true).await;
     start(&receiver, &id).await;
     ended(&receiver, &id).await;
-    let redrives = "redrives";
-    wait_until("the connection for it to be there", LIMIT, async || {
-        let all = world.broker.connections().await.unwrap_or_default();
-        all.iter().any(|name| name.contains(redrives))
+    wait_until("the broker to block the publishes", LIMIT, async || {
+        receiver.log().contains("the broker blocks publishing")
     })
     .await;
     assert_eq!(world.count(EFFECTS).await, 0);
