@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::audit::cli::AuditArgs;
 use crate::bench::cli::BenchArgs;
 use crate::compare::CompareArgs;
+use crate::dead::cli::DeadCommand;
 use crate::experiment::cli::ExperimentCommand;
 use crate::faults::cli::FaultCommand;
 use crate::load::cli::LoadArgs;
@@ -90,6 +91,9 @@ pub enum Deed {
     Audit(Box<AuditArgs>),
     /// Tell all that is known of one message, in order, and what brought it back each time
     Message(Box<MessageArgs>),
+    /// Look at dead letters, send them back, or throw them away
+    #[command(subcommand)]
+    Dead(DeadCommand),
     /// Break a part of the running stack on purpose, and mend it
     #[command(subcommand)]
     Fault(FaultCommand),

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod compare;
 pub mod compose;
 pub mod console;
+pub mod dead;
 pub mod down;
 pub mod experiment;
 pub mod faults;
@@ -105,6 +106,7 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
             Deed::Serve(args) => return Box::pin(service::run(&root, &args)).await,
             Deed::Matrix(args) => return Box::pin(matrix::cli::run(&root, &args)).await,
             Deed::Bench(args) => return Box::pin(bench::cli::run(&root, &args)).await,
+            Deed::Dead(command) => return Box::pin(dead::cli::run(&root, &command)).await,
             Deed::Audit(args) => return audit::cli::run(&root, &args).await,
             Deed::Test { fast, stages } => return test::run(fast, &stages).await,
             Deed::Message(args) => passport::cli::run(&root, &args).await,

@@ -46,6 +46,9 @@ pub struct Config {
     pub retry: RetryArgs,
     #[command(flatten)]
     pub inbox: InboxArgs,
+    /// The secret of who may send dead letters back or discard them, in the header X-Redrive-Token; without it nobody may
+    #[arg(long, env = "REDRIVE_TOKEN", hide_env_values = true, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub redrive_token: Option<String>,
     #[command(flatten)]
     pub live: LiveArgs,
     #[command(flatten)]

@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod process;
 pub mod processed;
 pub mod received;
+pub mod redrives;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -24,7 +25,7 @@ use daemon::{
 use live::{Gauges, Kind, KnobReader, Listener, Live};
 use messaging::{
     connection::Broker,
-    guarantee::Guarantee,
+    guarantee::{Guarantee, Without},
     receive::{
         self,
         consumer::{Consumer, Deed},
@@ -33,6 +34,7 @@ use messaging::{
         ladder::ladder,
         manner::Manner,
         processor::{self, Policy},
+        redrive::{Lent, Outgoing, Redriver, Redrives},
         retry::{Retry, RetryBy},
         window::Pruner,
     },
@@ -125,6 +127,15 @@ pub fn run(
     );
     let consumer = consumer.turned_by(knobs.clone());
     let in_hand = consumer.in_hand();
+    let outgoing = Outgoing {
+        broker: broker.clone(),
+        pool: pool.clone(),
+        node: node.name.clone(),
+        fail_points: fail_points.clone(),
+        lent: lent(without, &consumer),
+    };
+    let redrives = Redrives::new(pool.clone(), Arc::clone(&work));
+    let redriver = Redriver::new(&redrives, fail_points.clone());
     let parking = Parking::new(pool, node.name.clone(), work, fail_points.clone());
     let parking = parking.watched(watching);
     let (dead_letters, parking_link) = Consumer::new(
@@ -189,6 +200,7 @@ pub fn run(
         Ok(())
     });
     prune(lifecycle, database.clone(), pruner);
+    redrive(lifecycle, database.clone(), redriver, outgoing);
     consume(lifecycle, "consumer", database.clone(), consumer);
     consume(lifecycle, "dead letters", database, dead_letters);
 
@@ -204,8 +216,9 @@ pub fn run(
         process.end_at_once(lifecycle);
     }
     without.tell();
+    let redrives = redrives::api(redrives, config.redrive_token.as_deref());
     let pages = received::pages().with_state(Arc::clone(&app));
-    let api = received::api().with_state(Arc::clone(&app));
+    let api = received::api().with_state(Arc::clone(&app)).merge(redrives);
     let site = web::Site::from(web::About {
         node,
         parts,
@@ -262,6 +275,40 @@ fn share_knobs(
         Ok(())
     });
     Arc::new(move || json!(*applied.borrow()))
+}
+
+/// The connection on which dead letters are sent back, if it is not one of their own.
+fn lent<D: Deed>(without: &Without, consumer: &Consumer<D>) -> Option<Lent> {
+    without
+        .has(Guarantee::SeparateConnections)
+        .then(|| consumer.lend())
+}
+
+/// Sends dead letters back, when somebody has ordered it.
+fn redrive(
+    lifecycle: &Lifecycle,
+    database: Database,
+    redriver: Redriver<process::Work>,
+    outgoing: Outgoing,
+) {
+    let (stop, tables) = (lifecycle.stopping(), database.clone());
+    lifecycle.spawn("redrives", async move {
+        if stop.run_until_cancelled(tables.migrated()).await.is_some() {
+            redriver.run(stop).await;
+        }
+        Ok(())
+    });
+    let stop = lifecycle.stopping();
+    lifecycle.spawn("redrive relay", async move {
+        if stop
+            .run_until_cancelled(database.migrated())
+            .await
+            .is_none()
+        {
+            return Ok(());
+        }
+        broker_part::ended(outgoing.run(stop).await)
+    });
 }
 
 /// Keeps the inbox small as soon as there is one.

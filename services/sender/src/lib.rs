@@ -92,6 +92,8 @@ pub fn run(
         node: node.name.clone(),
         window: usize::from(config.publish_window),
         watching: broker_part::announced(announcer.clone()),
+        role: "publisher",
+        lent: None,
     };
     let (relay, handover, link) = Relay::new(broker, pool.clone(), settings, fail_points.clone());
     let (depth_sender, depth) = watch::channel(Depth::default());

@@ -323,6 +323,7 @@ impl Store {
             node: self.node.clone(),
             run: submission.run.clone(),
             attempts: 0,
+            redrive: 0,
             body: message.to_body(),
         }
     }

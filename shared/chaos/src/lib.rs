@@ -62,4 +62,12 @@ pub const FAIL_POINTS: &[(&str, &str)] = &[
         "dead_letter.after_park",
         "a dead letter is in Postgres, the broker has not been told",
     ),
+    (
+        "redrive.before_commit",
+        "dead letters are marked and have outbox rows, but that is not committed",
+    ),
+    (
+        "redrive.after_commit",
+        "that is committed, nothing is published yet",
+    ),
 ];

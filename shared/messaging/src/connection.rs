@@ -51,7 +51,8 @@ pub struct BrokerArgs {
     pub heartbeat_secs: u16,
     /// Guarantees to switch off, with commas between them, to see what they protect from: outbox,
     /// confirms, mandatory, persistence, ack-after-commit, inbox, look-behind, dead-lettering,
-    /// prefetch, message-id, drain, reconsume, safe-dead-lettering, reject-publish, heartbeat
+    /// prefetch, message-id, drain, reconsume, safe-dead-lettering, reject-publish,
+    /// separate-connections, heartbeat
     #[arg(long, env = "WITHOUT", default_value = "", hide_default_value = true)]
     pub without: Without,
 }

@@ -21,6 +21,8 @@ const ACCEPTED_US: &str = "x-lab-accepted-us";
 /// The header with the deliveries that the message had before it was last published: a queue counts
 /// its own only. Absent for none.
 const ATTEMPTS: &str = "x-lab-attempts";
+/// The header with the how manieth redrive this is; absent for a message that was never sent back on purpose.
+const REDRIVE: &str = "x-lab-redrive";
 /// The header with the true message id, only where the property has another ([`Identity::NewEachTime`]).
 const ORIGIN: &str = "x-lab-origin";
 
@@ -39,6 +41,8 @@ pub struct Envelope {
     pub run: Option<String>,
     /// Deliveries that it had before it was published this time; 0 but after a time on the ladder.
     pub attempts: u32,
+    /// How often it was sent back on purpose, from the dead letters.
+    pub redrive: u32,
     /// JSON.
     pub body: Vec<u8>,
 }
@@ -97,6 +101,9 @@ impl Envelope {
         if self.attempts > 0 {
             headers.insert(ATTEMPTS.into(), AMQPValue::LongUInt(self.attempts));
         }
+        if self.redrive > 0 {
+            headers.insert(REDRIVE.into(), AMQPValue::LongUInt(self.redrive));
+        }
         let message_id = match identity {
             Identity::MadeOnce => self.message_id,
             Identity::NewEachTime => {
@@ -149,7 +156,33 @@ impl Envelope {
                 Some(_) => Some(text(properties, RUN).ok_or(NotOurs::Header(RUN))?),
             },
             attempts: attempts(properties),
+            redrive: header(properties, REDRIVE).and_then(integer).unwrap_or(0),
             body: delivery.data.clone(),
+        })
+    }
+}
+
+impl Envelope {
+    /// A message that was parked, to be published once more: from the headers as they were stored. None: they are not
+    /// those of a message of ours.
+    pub(crate) fn parked(
+        message_id: Uuid,
+        kind: String,
+        headers: &serde_json::Value,
+        redrive: u32,
+        run: Option<String>,
+        body: Vec<u8>,
+    ) -> Option<Self> {
+        let accepted_at = headers.get(ACCEPTED_US)?.as_i64()?;
+        Some(Self {
+            message_id,
+            kind,
+            accepted_at: DateTime::from_timestamp_micros(accepted_at)?,
+            node: headers.get(NODE)?.as_str()?.to_owned(),
+            run,
+            attempts: 0,
+            redrive,
+            body,
         })
     }
 }
@@ -222,6 +255,7 @@ mod tests {
             node: "sender-7f3a".to_owned(),
             run: Some("r1".to_owned()),
             attempts: 0,
+            redrive: 0,
             body: b"{}".to_vec(),
         }
     }

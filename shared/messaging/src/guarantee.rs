@@ -38,6 +38,8 @@ pub enum Guarantee {
     SafeDeadLettering,
     /// A full queue refuses. Off: it throws its oldest messages out.
     RejectPublish,
+    /// What publishes has a connection of its own. Off: dead letters are sent back on that of the consumer.
+    SeparateConnections,
     /// A link that falls silent is noticed in seconds. Off: in minutes.
     Heartbeat,
 }
@@ -46,7 +48,7 @@ use Guarantee as G;
 
 impl Guarantee {
     /// All of them, in the order of the road.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         G::Outbox,
         G::Confirms,
         G::Mandatory,
@@ -61,6 +63,7 @@ impl Guarantee {
         G::Reconsume,
         G::SafeDeadLettering,
         G::RejectPublish,
+        G::SeparateConnections,
         G::Heartbeat,
     ];
 
@@ -81,6 +84,7 @@ impl Guarantee {
             G::Reconsume => "reconsume",
             G::SafeDeadLettering => "safe-dead-lettering",
             G::RejectPublish => "reject-publish",
+            G::SeparateConnections => "separate-connections",
             G::Heartbeat => "heartbeat",
         }
     }
@@ -124,6 +128,9 @@ impl Guarantee {
                 "A message that is given up on leaves its queue before its new queue has it. It is lost if that is full or away."
             }
             G::RejectPublish => "A full queue throws out its oldest messages for new ones.",
+            G::SeparateConnections => {
+                "Dead letters are sent back on the connection of the consumer. When RabbitMQ blocks publishing, acknowledgements wait too."
+            }
             G::Heartbeat => {
                 "A link that has fallen silent is noticed after a minute or two, instead of seconds. What was on it waits as long."
             }

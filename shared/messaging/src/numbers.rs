@@ -21,6 +21,7 @@ pub(crate) const REQUEUED: &str = "unacked_messages_requeued_total";
 pub(crate) const DEAD_LETTERED: &str = "unacked_messages_dead_lettered_rejected_total";
 pub(crate) const DELAYED: &str = "unacked_messages_delayed_total";
 pub(crate) const PARKED: &str = "unacked_messages_parked_total";
+pub(crate) const REDRIVEN: &str = "unacked_messages_redriven_total";
 pub(crate) const HISTORY_DROPPED: &str = "unacked_history_dropped_total";
 pub(crate) const PRUNED: &str = "unacked_inbox_pruned_total";
 pub(crate) const SESSIONS_BROKEN: &str = "unacked_sessions_broken_total";
@@ -45,6 +46,7 @@ pub fn register_receiver() {
         (DEAD_LETTERED, "Deliveries that were rejected for good"),
         (DELAYED, "Failed messages that were put onto the ladder"),
         (PARKED, "Dead letters that were stored"),
+        (REDRIVEN, "Dead letters that were sent back on purpose"),
         (HISTORY_DROPPED, "Lines of history that were not stored"),
         (PRUNED, "Rows of the inbox that were older than its window"),
     ] {
@@ -60,7 +62,7 @@ pub fn register_receiver() {
         let _ = counter!(REDELIVERED, "queue" => queue);
         let _ = gauge!(IN_HAND, "queue" => queue);
     }
-    both(&["consumer", "dead letters", "retries"]);
+    both(&["consumer", "dead letters", "retries", "redrives"]);
 }
 
 fn publishing() {

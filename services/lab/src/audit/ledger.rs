@@ -137,23 +137,26 @@ async fn begin(connection: &mut PgConnection, share: Option<&str>) -> Result<(),
 pub async fn progress(connection: &mut PgConnection, run: &RunId) -> Result<Progress> {
     let ask = sqlx::query_as(
         "select (select count(*) from sender.message where run = $1) as messages,
-                (select count(*) from sender.outbox where run = $1) as outbox,
+                (select count(*) from sender.outbox where run = $1)
+                  + (select count(*) from receiver.outbox where run = $1) as outbox,
                 (select count(*) from receiver.processed where run = $1) as effects,
-                (select count(*) from receiver.dead_letter where run = $1) as parked,
+                (select count(*) from receiver.dead_letter
+                  where run = $1 and state in ('parked', 'discarded')) as parked,
                 (select count(*) from receiver.failure) as failures,
                 (select coalesce(max(processed_id), 0) from receiver.processed) as newest",
     );
     Ok(within(LIMIT, ask.bind(run.as_str()).fetch_one(connection)).await?)
 }
 
-/// How many messages of a run have neither an effect nor a dead letter.
+/// How many messages of a run have neither an effect nor a dead letter that was not sent back.
 pub async fn outstanding(connection: &mut PgConnection, run: &RunId) -> Result<i64> {
     let ask = sqlx::query_as(
         "select count(*) from sender.message m
           where run = $1
             and not exists (select from receiver.processed p where p.message_id = m.message_id)
             and not exists (select from receiver.dead_letter d
-                             where d.run = $1 and d.message_id = m.message_id)",
+                             where d.run = $1 and d.message_id = m.message_id
+                               and d.state in ('parked', 'discarded'))",
     );
     let (count,) = within(LIMIT, ask.bind(run.as_str()).fetch_one(connection)).await?;
     Ok(count)
@@ -212,8 +215,10 @@ impl Snapshot {
                from receiver.processed where run = $1 order by message_id",
         );
         let dead = sqlx::query(
+            // what was sent back is on its way like any other; what was discarded was given up on all the same
             "select message_id, dead_at from receiver.dead_letter
-              where run = $1 and message_id is not null order by message_id",
+              where run = $1 and message_id is not null and state in ('parked', 'discarded')
+              order by message_id",
         );
         let us = |row: &PgRow, column: usize| -> Result<i64, sqlx::Error> {
             Ok(row.try_get::<DateTime<Utc>, _>(column)?.timestamp_micros())
@@ -259,7 +264,8 @@ impl Snapshot {
                 union all
                 select node, 0, count(*), 0 from receiver.processed where run = $1 group by node
                 union all
-                select node, 0, 0, count(*) from receiver.dead_letter where run = $1 group by node
+                select node, 0, 0, count(*) from receiver.dead_letter
+                 where run = $1 and state in ('parked', 'discarded') group by node
              ) each group by node",
         );
         let rows: Vec<(String, i64, i64, i64)> =
@@ -358,6 +364,20 @@ impl Snapshot {
                 union all
                 select message_id, dead_at, 7, format('parked by %s: %s', node, reason)
                   from receiver.dead_letter where message_id = any($1)
+                union all
+                select message_id, decided_at, 8,
+                       case state when 'redriven' then format('sent back on purpose, by redrive %s', redriven_by)
+                                  when 'discarded' then format('discarded by %s', discarded_by)
+                                  else 'not sent back: it has its effect' end
+                  from receiver.dead_letter where message_id = any($1) and decided_at is not null
+                union all
+                select message_id, accepted_at, 9,
+                       format('in the outbox of the receivers: %s, %s tries so far', state, tries)
+                  from receiver.outbox where message_id = any($1)
+                union all
+                select message_id, published_at, 10,
+                       format('published by %s, try %s: %s after %s ms', node, try, outcome, confirm_ms)
+                  from receiver.publication where message_id = any($1)
              ) each order by message_id, at, turn",
         );
         Ok(within(LIMIT, ask.bind(ids).fetch_all(&mut self.messages)).await?)

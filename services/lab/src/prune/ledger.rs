@@ -49,10 +49,12 @@ impl Messages {
     }
 }
 
-/// Done: it has an effect or is parked, and nobody will publish it again.
+/// Done: it has an effect or is parked, and nobody will publish it again. One that was sent back is on its way.
 const DONE: &str = "not exists (select from sender.outbox o where o.message_id = m.message_id)
+    and not exists (select from receiver.outbox o where o.message_id = m.message_id)
     and (exists (select from receiver.processed p where p.message_id = m.message_id)
-      or exists (select from receiver.dead_letter d where d.run = $1 and d.message_id = m.message_id))";
+      or exists (select from receiver.dead_letter d where d.run = $1 and d.message_id = m.message_id
+                    and d.state in ('parked', 'discarded')))";
 
 /// How many messages would go, and how many would stay.
 pub async fn count(ledger: &mut PgConnection, run: &RunId) -> Result<Messages> {
@@ -107,10 +109,12 @@ pub async fn remove_rows(
     // what the sender does not know: effects and dead letters of ids that were never stored
     let strays = [
         "select distinct on (message_id) message_id, not exists (select from sender.message m where m.message_id = p.message_id)
-            and not exists (select from sender.outbox o where o.message_id = p.message_id) as done
+            and not exists (select from sender.outbox o where o.message_id = p.message_id)
+            and not exists (select from receiver.outbox o where o.message_id = p.message_id) as done
            from receiver.processed p where run = $1 and message_id > $2 order by message_id limit $3",
         "select distinct on (message_id) message_id, not exists (select from sender.message m where m.message_id = d.message_id)
-            and not exists (select from sender.outbox o where o.message_id = d.message_id) as done
+            and not exists (select from sender.outbox o where o.message_id = d.message_id)
+            and not exists (select from receiver.outbox o where o.message_id = d.message_id) as done
            from receiver.dead_letter d where run = $1 and message_id > $2 order by message_id limit $3",
     ];
     let mut removed = 0;
@@ -147,6 +151,7 @@ async fn remove(
         "receiver.given_up",
         "receiver.delivery",
         "receiver.dead_letter",
+        "receiver.publication",
     ];
     let mut removed = 0;
     let mut transaction = within(ASK_LIMIT, ledger.begin()).await?;

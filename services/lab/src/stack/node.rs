@@ -47,6 +47,7 @@ pub struct Node {
     servers: Addresses,
     program: PathBuf,
     settings: BTreeMap<String, String>,
+    redrive_token: Option<String>,
 }
 
 impl Node {
@@ -73,6 +74,7 @@ impl Node {
             servers,
             program,
             settings,
+            redrive_token: secrets.redrive.clone(),
         })
     }
 }
@@ -94,6 +96,9 @@ impl Program for Node {
             // be, would overflow the usual stack of 2 MiB and with it the process, again and again
             .env("RUST_MIN_STACK", "134217728");
         // its second port is for the lab, and listens on loopback only
+        if let (Service::Receiver, Some(token)) = (self.service, &self.redrive_token) {
+            command.env("REDRIVE_TOKEN", token);
+        }
         command.env("LAB_OPS", "true").envs(&self.settings);
         command.env("NODE_NAME", &self.place.name);
         command.env("LISTEN", format!("127.0.0.1:{}", self.place.port));

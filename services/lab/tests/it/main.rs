@@ -33,6 +33,7 @@ mod mission;
 mod passport;
 mod prune;
 mod recovery;
+mod redrive;
 mod reload;
 mod retries;
 mod road;

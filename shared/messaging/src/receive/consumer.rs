@@ -44,6 +44,7 @@ use super::{
     acks::{Acks, Left},
     manner::{Answer, Manner},
     patience::Held,
+    redrive::Lent,
     settle::{Settle, settle},
 };
 use crate::{
@@ -82,6 +83,8 @@ pub struct Consumer<D> {
     manner: Manner,
     fail_points: FailPoints,
     link: watch::Sender<Link>,
+    /// For who publishes on it, if anybody does.
+    connection: watch::Sender<Option<Arc<Connection>>>,
     deed: Arc<D>,
     knobs: Option<Knobs>,
     in_hand: Arc<AtomicUsize>,
@@ -117,6 +120,7 @@ impl<D: Deed> Consumer<D> {
                 manner,
                 fail_points,
                 link,
+                connection: watch::channel(None).0,
                 deed,
                 knobs: None,
                 in_hand: Arc::default(),
@@ -143,6 +147,14 @@ impl<D: Deed> Consumer<D> {
         turned.unwrap_or(self.manner.prefetch)
     }
 
+    /// Lets somebody publish on its connection: what the guarantee `separate-connections` forbids.
+    pub fn lend(&self) -> Lent {
+        Lent {
+            connection: self.connection.subscribe(),
+            link: self.link.subscribe(),
+        }
+    }
+
     /// Runs until `stop`.
     ///
     /// # Errors
@@ -153,8 +165,11 @@ impl<D: Deed> Consumer<D> {
 
     async fn session(&self, stop: &CancellationToken) -> Result<(), Error> {
         let (connection, events) = self.broker.connect(self.role).await?;
+        let connection = Arc::new(connection);
+        self.connection.send_replace(Some(Arc::clone(&connection)));
         let result = self.session_on(&connection, events, stop).await;
         self.in_hand.store(0, Ordering::Relaxed);
+        self.connection.send_replace(None);
         connection::hang_up(&connection).await;
         result
     }

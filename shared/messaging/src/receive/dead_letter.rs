@@ -4,6 +4,9 @@
 //! one when its id is; any other when body, kind and headers are (two that are equal in all of it
 //! cannot be told from one delivered twice, and one row stands for both).
 //!
+//! One that was sent back ([`super::redrive`]) and is given up on again is another row: the same message, with the next
+//! number of its redrive.
+//!
 //! The broker keeps only its own word (`rejected`); why a message of ours was given up on is read from
 //! what the receiver stored about it, or from its counted failures, and of a foreign one from the
 //! message itself.
@@ -80,7 +83,7 @@ impl<H: Handler> Parking<H> {
         let ours = Envelope::read(delivery, H::KIND);
         let ours = ours.and_then(|envelope| self.handler.read(&envelope).map(|_| envelope));
         let (reason, attempts) = match &ours {
-            Ok(envelope) => self.reason(envelope.message_id, delivery).await?,
+            Ok(envelope) => self.reason(envelope, delivery).await?,
             Err(not_ours) => (format!("not a message of ours: {not_ours}"), None),
         };
         let headers = delivery
@@ -99,12 +102,14 @@ impl<H: Handler> Parking<H> {
             Err(_) => fingerprint(delivery, &headers),
         };
         let message_id = ours.as_ref().ok().map(|envelope| envelope.message_id);
+        let redrive = ours.as_ref().map_or(0, |envelope| envelope.redrive);
         // Of two copies one may have been given up on while the other had its effect. Whether the inbox may have forgotten
         // that is read after the row was written, as it is there: a wait for another row makes no difference.
         let mut tx = self.pool.begin().await?;
         let parked: Option<Option<Uuid>> = sqlx::query_scalar(
-            "insert into dead_letter (fingerprint, message_id, kind, body, reason, attempts, headers, node, run)
-             select $1, $2, $3, $4, $5, $6, $7, $8, $9
+            "insert into dead_letter (fingerprint, message_id, kind, body, reason, attempts, headers, node, run,
+                                      redrive)
+             select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
               where not exists (select from inbox where message_id = $2)
              on conflict do nothing
              returning inbox_below()",
@@ -118,6 +123,7 @@ impl<H: Handler> Parking<H> {
         .bind(Value::Object(headers))
         .bind(&self.node)
         .bind(ours.as_ref().ok().and_then(|envelope| envelope.run.as_deref()))
+        .bind(failure::redrive(redrive))
         .fetch_optional(&mut *tx)
         .await?;
         let done = match (parked, message_id) {
@@ -144,11 +150,11 @@ impl<H: Handler> Parking<H> {
 
     async fn reason(
         &self,
-        message_id: Uuid,
+        envelope: &Envelope,
         delivery: &Delivery,
     ) -> Result<(String, Option<i32>), sqlx::Error> {
-        let given_up = given_up::of(&self.pool, message_id).await?;
-        let failures = failure::of(&self.pool, message_id).await?;
+        let given_up = given_up::of(&self.pool, envelope.message_id, envelope.redrive).await?;
+        let failures = failure::of(&self.pool, envelope.message_id, envelope.redrive).await?;
         Ok(reason(given_up, failures, broker_reason(delivery)))
     }
 }

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::handler::Handler;
+use super::{failure, handler::Handler};
 use crate::guarantee::{Guarantee, Without};
 
 /// Whose delivery is asked about.
@@ -19,6 +19,8 @@ use crate::guarantee::{Guarantee, Without};
 pub(super) struct Asked {
     pub(super) inbox_id: Uuid,
     pub(super) message_id: Uuid,
+    /// In which redrive it came.
+    pub(super) redrive: u32,
 }
 
 /// What is known of a message before its work.
@@ -28,7 +30,7 @@ pub(super) struct Known {
     pub(super) admitted: bool,
     /// The inbox may have forgotten it.
     old: bool,
-    /// How often its work failed.
+    /// How often its work failed in this redrive.
     pub(super) failures: i64,
 }
 
@@ -133,12 +135,13 @@ async fn look(connection: &mut PgConnection, asked: &[Asked]) -> Result<Vec<Know
     sqlx::query_as(
         "select (select true from inbox where inbox.message_id = asked.inbox_id) is not null as admitted,
                 (asked.inbox_id < (select below from inbox_window)) is not false as old,
-                (select count(*) from failure where failure.message_id = asked.message_id) as failures
-           from unnest($1::uuid[], $2::uuid[]) with ordinality as asked (inbox_id, message_id, place)
+                (select count(*) from failure where failure.message_id = asked.message_id and failure.redrive = asked.redrive) as failures
+           from unnest($1::uuid[], $2::uuid[], $3::int[]) with ordinality as asked (inbox_id, message_id, redrive, place)
           order by place",
     )
     .bind(asked.iter().map(|one| one.inbox_id).collect::<Vec<_>>())
     .bind(asked.iter().map(|one| one.message_id).collect::<Vec<_>>())
+    .bind(asked.iter().map(|one| failure::redrive(one.redrive)).collect::<Vec<_>>())
     .fetch_all(connection)
     .await
 }

@@ -14,6 +14,7 @@ pub mod look;
 pub mod manner;
 pub mod patience;
 pub mod processor;
+pub mod redrive;
 pub mod retry;
 pub mod sessions;
 pub mod settle;

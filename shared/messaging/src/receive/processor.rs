@@ -264,6 +264,7 @@ impl<H: Handler> Processor<H> {
         let asked = Asked {
             inbox_id,
             message_id: id,
+            redrive: envelope.redrive,
         };
         let look = || handed_in(&self.looks, asked);
         let known = match self.holding.until_done("look", stop, look).await {
@@ -290,7 +291,9 @@ impl<H: Handler> Processor<H> {
                 attempt,
                 failures, "delivered suspiciously often, given up on"
             );
-            return self.delivered_too_often(id, attempt, failures, stop).await;
+            return self
+                .delivered_too_often(&envelope, attempt, failures, stop)
+                .await;
         }
         if stop.is_cancelled() {
             return Decision::not_begun();
@@ -319,7 +322,7 @@ impl<H: Handler> Processor<H> {
     /// Stores the reason, which failures do not tell, then gives up.
     async fn delivered_too_often(
         &self,
-        message_id: Uuid,
+        envelope: &Envelope,
         attempt: u32,
         failures: u32,
         stop: &CancellationToken,
@@ -329,9 +332,10 @@ impl<H: Handler> Processor<H> {
             "delivered more than {most} times without being settled; failures of its work: {failures}"
         );
         let attempts = i32::try_from(attempt).unwrap_or(i32::MAX);
+        let which = (envelope.message_id, envelope.redrive);
         let record = || {
             bounded(given_up::record(
-                &self.pool, &self.node, message_id, &reason, attempts,
+                &self.pool, &self.node, which, &reason, attempts,
             ))
         };
         match self.holding.until_done("give up", stop, record).await {
@@ -393,6 +397,7 @@ impl<H: Handler> Processor<H> {
         let failed = FailedWork {
             failure_id: Uuid::now_v7(),
             message_id: envelope.message_id,
+            redrive: envelope.redrive,
             attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
             // Postgres cannot store NUL in text, and a reason may quote the message.
             reason: failure.reason().replace('\0', "\u{fffd}"),

@@ -97,6 +97,35 @@ async fn append(
     Ok(())
 }
 
+/// Adds rows for messages that are sent back on purpose, free for any session, in the transaction that says so of their dead
+/// letters. None of them may have a row already.
+pub(crate) async fn append_redriven(
+    tx: &mut Transaction<'_, Postgres>,
+    envelopes: &[Envelope],
+) -> Result<(), sqlx::Error> {
+    append(tx, envelopes, None).await?;
+    let redrives = envelopes
+        .iter()
+        .map(|e| i32::try_from(e.redrive).unwrap_or(i32::MAX));
+    sqlx::query(
+        "update outbox set redrive = row.redrive
+           from unnest($1::uuid[], $2::int[]) as row (id, redrive) where message_id = row.id",
+    )
+    .bind(envelopes.iter().map(|e| e.message_id).collect::<Vec<_>>())
+    .bind(redrives.collect::<Vec<_>>())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// How many rows there are, counted to `most` only.
+pub(crate) async fn waiting(pool: &PgPool, most: i64) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("select count(*) from (select from outbox limit $1) as counted")
+        .bind(most)
+        .fetch_one(pool)
+        .await
+}
+
 #[derive(FromRow)]
 struct Row {
     message_id: Uuid,
@@ -106,6 +135,7 @@ struct Row {
     run: Option<String>,
     accepted_at: DateTime<Utc>,
     tries: i32,
+    redrive: i32,
 }
 
 /// A claimed row: publish it, then say how it went.
@@ -128,7 +158,7 @@ pub async fn claim(pool: &PgPool, lease: Uuid, most: usize) -> Result<Vec<Claime
           where message_id = any (array(
                 select message_id from outbox where free_at <= clock_timestamp()
                  order by free_at limit $3 for update skip locked))
-         returning message_id, kind, body, node, run, accepted_at, tries",
+         returning message_id, kind, body, node, run, accepted_at, tries, redrive",
     )
     .bind(lease)
     .bind(interval(LEASE))
@@ -145,6 +175,7 @@ pub async fn claim(pool: &PgPool, lease: Uuid, most: usize) -> Result<Vec<Claime
                 node: row.node,
                 run: row.run,
                 attempts: 0,
+                redrive: u32::try_from(row.redrive).unwrap_or(0),
                 body: row.body,
             },
             tries: row.tries,

@@ -36,6 +36,9 @@ pub struct Secrets {
     pub redis: String,
     pub rabbitmq: String,
     pub erlang_cookie: String,
+    /// Of who may send dead letters back. Folders of an earlier build have none: their receivers refuse.
+    #[serde(default)]
+    pub redrive: Option<String>,
 }
 
 impl Secrets {
@@ -50,6 +53,7 @@ impl Secrets {
             redis: secret(),
             rabbitmq: secret(),
             erlang_cookie: secret(),
+            redrive: Some(secret()),
         }
     }
 }

@@ -26,7 +26,7 @@ use std::{
 };
 
 use chaos::FailPoints;
-use futures::stream::BoxStream;
+use futures::{StreamExt, stream, stream::BoxStream};
 use lapin::{Connection, Event};
 use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -41,6 +41,7 @@ use super::{
 use crate::{
     Error, bounded,
     connection::{self, Broker, Link},
+    receive::redrive::Lent,
     topology::{self, Route},
     watching::{Sight, Watching, What},
 };
@@ -63,6 +64,10 @@ pub struct RelaySettings {
     pub window: usize,
     /// Who is told what the broker said, once it is marked.
     pub watching: Watching,
+    /// Names its connection.
+    pub role: &'static str,
+    /// None: its connection is its own.
+    pub lent: Option<Lent>,
 }
 
 /// The loop.
@@ -126,7 +131,7 @@ impl Relay {
         let (marks, marked) = mpsc::channel(MARKS);
         let sessions = async {
             let sender = marks;
-            connection::supervise("publisher", &self.link, &stop, || {
+            connection::supervise(self.settings.role, &self.link, &stop, || {
                 self.session(&stop, &sender)
             })
             .await
@@ -140,7 +145,13 @@ impl Relay {
         stop: &CancellationToken,
         marks: &mpsc::Sender<Mark>,
     ) -> Result<(), Error> {
-        let (connection, events) = self.broker.connect("publisher").await?;
+        if let Some(lent) = &self.settings.lent {
+            let Some((connection, events)) = borrow(lent, stop).await else {
+                return Ok(());
+            };
+            return self.session_on(&connection, events, stop, marks).await;
+        }
+        let (connection, events) = self.broker.connect(self.settings.role).await?;
         let result = self.session_on(&connection, events, stop, marks).await;
         connection::hang_up(&connection).await;
         result
@@ -180,20 +191,32 @@ impl Relay {
         // From here on commits are not handed over, and what was is freed after the last mark.
         self.open.send_replace(None);
         self.set_stale(Some(lease));
-        if result.is_ok() {
-            end(connection, &publishers).await;
+        if self.settings.lent.is_some() {
+            give_back(&publishers).await;
+        } else {
+            if result.is_ok() {
+                end(connection, &publishers).await;
+            }
+            // Before its rows are free: what it has not sent by now, it should not.
+            connection::hang_up(connection).await;
         }
-        // Before its rows are free: what it has not sent by now, it should not.
-        connection::hang_up(connection).await;
         flush(marks).await;
         self.free_stale().await;
         result
     }
 
     async fn publisher(&self, connection: &Connection) -> Result<Publisher, Error> {
-        let (link, fail_points) = (self.link.subscribe(), self.fail_points.clone());
+        let (link, fail_points) = (self.watched(), self.fail_points.clone());
         let without = &self.broker.without;
         Publisher::open(connection, Route::messages(), without, link, fail_points).await
+    }
+
+    /// Tells when the broker blocks the connection.
+    fn watched(&self) -> watch::Receiver<Link> {
+        match &self.settings.lent {
+            None => self.link.subscribe(),
+            Some(lent) => lent.link.clone(),
+        }
     }
 
     fn set_stale(&self, lease: Option<Uuid>) {
@@ -296,6 +319,31 @@ async fn flush(marks: &mpsc::Sender<Mark>) {
         }
     };
     let _ = tokio::time::timeout(connection::RPC_LIMIT, flush).await;
+}
+
+/// The connection of somebody else, and a stream that ends with it; `None` at `stop`.
+async fn borrow(
+    lent: &Lent,
+    stop: &CancellationToken,
+) -> Option<(Arc<Connection>, BoxStream<'static, Event>)> {
+    let mut there = lent.connection.clone();
+    let connection = tokio::select! {
+        found = there.wait_for(Option::is_some) => found.ok()?.clone()?,
+        () = stop.cancelled() => return None,
+    };
+    let gone = stream::once(async move { drop(there.changed().await) });
+    let events = gone.filter_map(async |()| None::<Event>).boxed();
+    Some((connection, events))
+}
+
+/// Leaves the connection to its owner.
+async fn give_back(publishers: &[Publisher]) {
+    for publisher in publishers {
+        let closing = publisher.channel().close(200, "bye".into());
+        if let Err(error) = connection::within("close", closing).await {
+            debug!(%error, "a channel was left behind");
+        }
+    }
 }
 
 async fn end(connection: &Connection, publishers: &[Publisher]) {

@@ -73,7 +73,7 @@ impl Session<'_> {
     /// A blocked broker confirms nothing: a stop does not wait for it.
     async fn blocked_at(&self, stop: &CancellationToken) -> Error {
         stop.cancelled().await;
-        let mut link = self.relay.link.subscribe();
+        let mut link = self.relay.watched();
         let blocked = link.wait_for(|link| matches!(link, Link::Blocked(_)));
         // The sender lives in the relay, so this never errs.
         let _ = blocked.await;

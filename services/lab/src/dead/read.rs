@@ -1,0 +1,145 @@
+//! What the ledger knows of dead letters, read by the role `auditor`.
+
+use chrono::{DateTime, Utc};
+use messaging::receive::redrive::{Redrive, Selection};
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, FromRow, PgPool};
+use uuid::Uuid;
+
+/// Groups that are told apart.
+const GROUPS: i64 = 50;
+/// Orders that are listed.
+const ORDERS: i64 = 20;
+
+/// Dead letters with one reason, numbers in it aside.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub(super) struct Group {
+    pub(super) reason: String,
+    pub(super) count: i64,
+    pub(super) newest: DateTime<Utc>,
+}
+
+/// One that waits to be decided.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub(super) struct Letter {
+    pub(super) dead_letter_id: i64,
+    pub(super) message_id: Option<Uuid>,
+    #[serde(skip)]
+    body: Vec<u8>,
+    pub(super) reason: String,
+    pub(super) attempts: Option<i32>,
+    pub(super) node: String,
+    pub(super) run: Option<String>,
+    /// How often it had been sent back when it died.
+    pub(super) redrive: i32,
+    pub(super) dead_at: DateTime<Utc>,
+    pub(super) state: String,
+    pub(super) decided_at: Option<DateTime<Utc>>,
+    pub(super) redriven_by: Option<Uuid>,
+    pub(super) discarded_by: Option<String>,
+}
+
+const LETTER: &str = "d.dead_letter_id, d.message_id, d.body, d.reason, d.attempts, d.node, d.run, d.redrive, d.dead_at,
+    d.state, d.decided_at, d.redriven_by, d.discarded_by";
+
+impl Letter {
+    /// What a person wrote, or the bytes of what nobody of ours wrote.
+    pub(super) fn text(&self) -> String {
+        let json: Option<Value> = serde_json::from_slice(&self.body).ok();
+        let text = json.as_ref().and_then(|body| body["text"].as_str());
+        text.map_or_else(
+            || String::from_utf8_lossy(&self.body).into_owned(),
+            str::to_owned,
+        )
+    }
+}
+
+/// What became of what an order sent back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, FromRow)]
+pub(super) struct Outcome {
+    pub(super) processed: i64,
+    pub(super) parked_again: i64,
+    pub(super) on_their_way: i64,
+}
+
+/// By reason, the most frequent first.
+pub(super) async fn groups(
+    pool: &PgPool,
+    selection: &Selection,
+) -> Result<Vec<Group>, sqlx::Error> {
+    let sql = format!(
+        "select regexp_replace(d.reason, '[0-9]+', '#', 'g') as reason, count(*) as count, max(d.dead_at) as newest
+           from receiver.dead_letter d where {} group by 1 order by 2 desc limit $9",
+        Selection::FITS
+    );
+    let query = selection.bind(sqlx::query(AssertSqlSafe(sql))).bind(GROUPS);
+    let rows = query.fetch_all(pool).await?;
+    rows.iter().map(Group::from_row).collect()
+}
+
+/// The newest below a number, the newest first.
+pub(super) async fn letters(
+    pool: &PgPool,
+    selection: &Selection,
+    below: i64,
+    most: i64,
+) -> Result<Vec<Letter>, sqlx::Error> {
+    let sql = format!(
+        "select {LETTER} from receiver.dead_letter d where {} and d.dead_letter_id < $9
+          order by d.dead_letter_id desc limit $10",
+        Selection::FITS
+    );
+    let query = selection.bind(sqlx::query(AssertSqlSafe(sql)));
+    let rows = query.bind(below).bind(most).fetch_all(pool).await?;
+    rows.iter().map(Letter::from_row).collect()
+}
+
+/// All dead letters of a message, also those that are decided.
+pub(super) async fn of(pool: &PgPool, message_id: Uuid) -> Result<Vec<Letter>, sqlx::Error> {
+    let sql = format!(
+        "select {LETTER} from receiver.dead_letter d where d.message_id = $1 order by d.redrive"
+    );
+    let letters = sqlx::query_as(AssertSqlSafe(sql)).bind(message_id);
+    letters.fetch_all(pool).await
+}
+
+/// The newest orders, the newest first.
+pub(super) async fn orders(pool: &PgPool) -> Result<Vec<Redrive>, sqlx::Error> {
+    let orders = sqlx::query_as("select * from receiver.redrive order by created_at desc limit $1");
+    orders.bind(ORDERS).fetch_all(pool).await
+}
+
+/// One order.
+pub(super) async fn order(pool: &PgPool, id: Uuid) -> Result<Option<Redrive>, sqlx::Error> {
+    let order = sqlx::query_as("select * from receiver.redrive where redrive_id = $1");
+    order.bind(id).fetch_optional(pool).await
+}
+
+/// How those fared that an order sent back.
+pub(super) async fn outcome(pool: &PgPool, id: Uuid) -> Result<Outcome, sqlx::Error> {
+    sqlx::query_as(
+        "select count(*) filter (where done) as processed,
+                count(*) filter (where not done and again) as parked_again,
+                count(*) filter (where not done and not again) as on_their_way
+           from (select exists (select from receiver.processed p where p.message_id = d.message_id) as done,
+                        exists (select from receiver.dead_letter n
+                                 where n.message_id = d.message_id and n.redrive > d.redrive) as again
+                   from receiver.redrive_item i join receiver.dead_letter d using (dead_letter_id)
+                  where i.redrive_id = $1 and i.state = 'redriven') as redriven",
+    )
+    .bind(id)
+    .fetch_one(pool)
+    .await
+}
+
+/// The runs whose messages an order is about: to be audited afterwards.
+pub(super) async fn runs(pool: &PgPool, id: Uuid) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select distinct d.run from receiver.redrive_item i join receiver.dead_letter d using (dead_letter_id)
+          where i.redrive_id = $1 and d.run is not null order by 1 limit 20",
+    )
+    .bind(id)
+    .fetch_all(pool)
+    .await
+}
