@@ -154,7 +154,7 @@ impl Settings {
 }
 
 /// What is to be changed. Anything unknown, and `null`, is refused.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// See [`Settings`], as for all of them.

@@ -104,8 +104,10 @@ pub fn connect(args: &RedisArgs) -> Result<Pool, WrongSetting> {
     Ok(pool)
 }
 
-/// A client for one subscription, not connected yet. It does not reconnect: what was said meanwhile is lost, so who
-/// listens must know, and make another. It speaks the newer protocol, in which a subscriber may still be pinged.
+/// A client for one subscription, not connected yet.
+///
+/// It does not reconnect: what was said meanwhile is lost, so who listens must know, and make another. It speaks the newer
+/// protocol, in which a subscriber may still be pinged.
 pub fn subscriber(args: &RedisArgs) -> Result<Client, WrongSetting> {
     let mut config = config(args)?;
     config.version = RespVersion::RESP3;

@@ -73,7 +73,7 @@ impl Reader {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let data = event.lines().find_map(|line| line.strip_prefix("data: "));
                 let state = data.map(|data| serde_json::from_str(data).unwrap());
-                self.text = rest.to_owned();
+                self.text = String::from(rest);
                 if state.is_some() {
                     return state;
                 }

@@ -160,7 +160,10 @@ impl<D: Deed> Consumer<D> {
     /// # Errors
     /// Only what another session would meet again.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        connection::supervise(self.role, &self.link, &stop, || self.session(&stop)).await
+        connection::supervise(self.role, &self.link, &stop, || {
+            Box::pin(self.session(&stop))
+        })
+        .await
     }
 
     async fn session(&self, stop: &CancellationToken) -> Result<(), Error> {
@@ -417,6 +420,6 @@ async fn turned(knobs: &mut Option<watch::Receiver<Settings>>, prefetch: u16) {
     };
     let turned = knobs.wait_for(|settings| settings.prefetch != prefetch);
     if turned.await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
