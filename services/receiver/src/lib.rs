@@ -133,9 +133,10 @@ pub fn run(
         node: node.name.clone(),
         fail_points: fail_points.clone(),
         lent: lent(without, &consumer),
+        watching: watching.clone(),
     };
     let redrives = Redrives::new(pool.clone(), Arc::clone(&work));
-    let redriver = Redriver::new(&redrives, fail_points.clone());
+    let redriver = Redriver::new(&redrives, fail_points.clone()).watched(watching.clone());
     let parking = Parking::new(pool, node.name.clone(), work, fail_points.clone());
     let parking = parking.watched(watching);
     let (dead_letters, parking_link) = Consumer::new(

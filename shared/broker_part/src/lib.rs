@@ -48,6 +48,7 @@ impl Watcher for Told {
             What::Duplicate => Kind::Duplicate,
             What::Processed => Kind::Processed,
             What::Dead => Kind::Dead,
+            What::Redriven => Kind::Redriven,
         };
         self.0.announce(Event {
             attempt: sight.attempt,

@@ -26,6 +26,8 @@ pub enum What {
     Processed,
     /// It was given up on, and is parked.
     Dead,
+    /// It is on its way back from the dead letters.
+    Redriven,
 }
 
 /// Something that happened to one message, as far as is known where it happened.

@@ -11,7 +11,14 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::table::{Redrives, effects};
-use crate::{bounded, envelope::Envelope, numbers, receive::handler::Handler, send::outbox};
+use crate::{
+    bounded,
+    envelope::Envelope,
+    numbers,
+    receive::handler::Handler,
+    send::outbox,
+    watching::{Sight, Watching, What},
+};
 
 /// How long an order may wait unseen, and how long until one that had to wait is tried again.
 const POLL: Duration = Duration::from_secs(1);
@@ -31,6 +38,7 @@ pub struct Redriver<H> {
     wake: Arc<Notify>,
     fail_points: FailPoints,
     lease: Uuid,
+    watching: Watching,
 }
 
 /// How a turn went.
@@ -81,7 +89,15 @@ impl<H: Handler> Redriver<H> {
             wake: Arc::clone(&redrives.wake),
             fail_points,
             lease: Uuid::new_v4(),
+            watching: Watching::nobody(),
         }
+    }
+
+    /// Somebody watches.
+    #[must_use]
+    pub fn watched(mut self, watching: Watching) -> Self {
+        self.watching = watching;
+        self
     }
 
     /// Until `stop`. What a stopped receiver held, another goes on with at once.
@@ -142,7 +158,7 @@ impl<H: Handler> Redriver<H> {
         self.hit("redrive.before_commit").await?;
         tx.commit().await?;
         self.hit("redrive.after_commit").await?;
-        tell(held.redrive_id, &redriven);
+        self.tell(held.redrive_id, &redriven);
         Ok(Turn::Did(items.len(), held.per_second))
     }
 
@@ -224,6 +240,17 @@ impl<H: Handler> Redriver<H> {
         let hit = self.fail_points.hit(name).await;
         hit.map_err(|injected| sqlx::Error::Io(std::io::Error::other(injected.to_string())))
     }
+
+    /// These are committed: who watches is told.
+    fn tell(&self, redrive_id: Uuid, redriven: &[Envelope]) {
+        info!(redrive = %redrive_id, count = redriven.len(), "dead letters are sent back");
+        let count = u64::try_from(redriven.len()).unwrap_or(u64::MAX);
+        metrics::counter!(numbers::REDRIVEN).increment(count);
+        for envelope in redriven {
+            let seen = Sight::new(What::Redriven, envelope.message_id);
+            self.watching.tell(&seen.run(envelope.run.as_deref()));
+        }
+    }
 }
 
 /// The next dead letters of an order, locked: who else has them in an order of its own waits, and finds them decided. One
@@ -257,13 +284,6 @@ async fn end(tx: &mut Transaction<'_, Postgres>, redrive_id: Uuid) -> Result<boo
         info!(redrive = %redrive_id, "a redrive is done");
     }
     Ok(ended)
-}
-
-/// These are committed: who watches is told here.
-fn tell(redrive_id: Uuid, redriven: &[Envelope]) {
-    info!(redrive = %redrive_id, count = redriven.len(), "dead letters are sent back");
-    let count = u64::try_from(redriven.len()).unwrap_or(u64::MAX);
-    metrics::counter!(numbers::REDRIVEN).increment(count);
 }
 
 fn batch(per_second: i32) -> i32 {

@@ -16,6 +16,7 @@ use crate::{
         outbox,
         relay::{Relay, RelaySettings},
     },
+    watching::Watching,
 };
 
 /// How long a row may lie unseen.
@@ -46,6 +47,8 @@ pub struct Outgoing {
     pub fail_points: FailPoints,
     /// None: on a connection of its own.
     pub lent: Option<Lent>,
+    /// Who is told what the broker said.
+    pub watching: Watching,
 }
 
 impl Outgoing {
@@ -64,6 +67,7 @@ impl Outgoing {
                 window: WINDOW,
                 role: "redrives",
                 lent: self.lent.clone(),
+                watching: self.watching.clone(),
             };
             let (broker, fail_points) = (self.broker.clone(), self.fail_points.clone());
             let (relay, _handover, _link) =

@@ -58,7 +58,6 @@ impl Selection {
     }
 
     /// Binds the first eight parameters.
-    #[must_use]
     pub fn bind<'q>(
         &self,
         query: Query<'q, Postgres, PgArguments>,

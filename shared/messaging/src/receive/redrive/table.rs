@@ -86,22 +86,17 @@ impl Redrive {
     /// In a sentence, what it would do.
     pub fn plan(&self) -> String {
         let new = self.selected - self.had_effect;
-        let mut plan = format!("{} selected: ", self.selected);
-        match self.had_effect {
-            0 => {}
-            1 => plan += "1 already has an effect, so replaying it changes nothing; ",
-            some => {
-                plan +=
-                    &format!("{some} already have an effect, so replaying them changes nothing; ");
-            }
-        }
-        plan += &format!("{new} new");
-        match self.not_ours {
-            0 => {}
-            1 => plan += "; 1 more is not a message of ours and stays",
-            some => plan += &format!("; {some} more are not messages of ours and stay"),
-        }
-        plan
+        let known = match self.had_effect {
+            0 => String::new(),
+            1 => "1 already has an effect, so replaying it changes nothing; ".to_owned(),
+            some => format!("{some} already have an effect, so replaying them changes nothing; "),
+        };
+        let not_ours = match self.not_ours {
+            0 => String::new(),
+            1 => "; 1 more is not a message of ours and stays".to_owned(),
+            some => format!("; {some} more are not messages of ours and stay"),
+        };
+        format!("{} selected: {known}{new} new{not_ours}", self.selected)
     }
 
     /// Dead letters that are not decided yet.
