@@ -33,11 +33,13 @@ pub struct Secrets {
     pub redis: String,
     pub rabbitmq: String,
     pub erlang_cookie: String,
+    /// What one signs in with at the console; a folder of an older build has none yet.
+    #[serde(default)]
+    pub console: String,
 }
 
 impl Secrets {
     fn new() -> Self {
-        let secret = || format!("{:032x}", rand::random::<u128>());
         Self {
             postgres: secret(),
             sender: secret(),
@@ -46,8 +48,13 @@ impl Secrets {
             redis: secret(),
             rabbitmq: secret(),
             erlang_cookie: secret(),
+            console: secret(),
         }
     }
+}
+
+fn secret() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 /// The name and ports of one node; kept, so that the next start finds the same nodes.
@@ -106,13 +113,13 @@ impl LabDir {
         }
         make_folder(&root.join("logs"), 0o700)?;
         let file = root.join("secrets.json");
-        let secrets = if let Some(secrets) = read_json(&file)? {
-            secrets
-        } else {
-            let secrets = Secrets::new();
+        let kept: Option<Secrets> = read_json(&file)?;
+        let complete = kept.as_ref().is_some_and(|kept| !kept.console.is_empty());
+        let mut secrets = kept.unwrap_or_else(Secrets::new);
+        if !complete {
+            secrets.console = secret();
             write_secret(&file, &serde_json::to_string_pretty(&secrets)?)?;
-            secrets
-        };
+        }
         let kept = Mutex::new(read_json(&root.join("places.json"))?.unwrap_or_default());
         Ok(Self {
             root,
