@@ -61,6 +61,8 @@ pub struct Door(Arc<Inner>);
 
 struct Inner {
     token: String,
+    /// What is said of the cookie.
+    flags: &'static str,
     sessions: Mutex<HashMap<String, Session>>,
     /// Of the last [`WINDOW`], oldest first.
     wrong: Mutex<VecDeque<(Instant, String)>>,
@@ -72,10 +74,16 @@ struct Session {
 }
 
 impl Door {
-    /// With an empty token it stays closed.
-    pub fn new(token: String) -> Self {
+    /// With an empty token it stays closed. With `secure` the cookie travels over HTTPS only.
+    pub fn new(token: String, secure: bool) -> Self {
+        let flags = if secure {
+            "HttpOnly; SameSite=Strict; Secure"
+        } else {
+            "HttpOnly; SameSite=Strict"
+        };
         Self(Arc::new(Inner {
             token,
+            flags,
             sessions: Mutex::default(),
             wrong: Mutex::default(),
         }))
@@ -139,9 +147,9 @@ impl Door {
             sessions.remove(&oldest);
         }
         sessions.insert(id.clone(), Session { csrf, began: now });
-        let seconds = SESSION.as_secs();
+        let (seconds, flags) = (SESSION.as_secs(), self.0.flags);
         Shown::Right(format!(
-            "{NAME}={id}; Path=/lab; Max-Age={seconds}; HttpOnly; SameSite=Strict"
+            "{NAME}={id}; Path=/lab; Max-Age={seconds}; {flags}"
         ))
     }
 
@@ -150,7 +158,7 @@ impl Door {
         if let Some(id) = id(headers) {
             lock(&self.0.sessions).remove(id);
         }
-        format!("{NAME}=; Path=/lab; Max-Age=0; HttpOnly; SameSite=Strict")
+        format!("{NAME}=; Path=/lab; Max-Age=0; {}", self.0.flags)
     }
 }
 
@@ -189,7 +197,7 @@ mod tests {
 
     #[test]
     fn whoever_shows_the_token_is_known_until_the_sign_out() {
-        let door = Door::new("right".to_owned());
+        let door = Door::new("right".to_owned(), false);
         assert!(!door.visitor(&HeaderMap::new()).signed_in);
         assert_eq!(door.sign_in("a", "wrong"), Shown::Wrong);
         let Shown::Right(cookie) = door.sign_in("a", "right") else {
@@ -205,7 +213,7 @@ mod tests {
 
     #[test]
     fn wrong_tokens_close_the_door_for_a_minute_even_to_the_right_one() {
-        let door = Door::new("right".to_owned());
+        let door = Door::new("right".to_owned(), false);
         let now = Instant::now();
         for _ in 0..WRONG_PER_ADDRESS {
             assert_eq!(door.sign_in_at("a", "wrong", now), Shown::Wrong);
@@ -232,13 +240,13 @@ mod tests {
 
     #[test]
     fn without_a_token_nobody_gets_in() {
-        let door = Door::new(String::new());
+        let door = Door::new(String::new(), false);
         assert_eq!(door.sign_in("a", ""), Shown::NoToken);
     }
 
     #[test]
     fn sessions_are_bounded() {
-        let door = Door::new("right".to_owned());
+        let door = Door::new("right".to_owned(), false);
         let cookies: Vec<Shown> = (0..=SESSIONS_MAX)
             .map(|_| door.sign_in("a", "right"))
             .collect();

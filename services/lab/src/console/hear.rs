@@ -105,7 +105,7 @@ impl Heard {
                 tokio::select! {
                     message = messages.recv() => match message {
                         Ok(message) => {
-                            if let Some(text) = message.value.as_str() {
+                            if let Some(text) = message.value.as_string() {
                                 self.take(&text, feed);
                             }
                         }

@@ -14,7 +14,12 @@
 
 pub mod access;
 pub mod actions;
+pub mod app;
 pub mod args;
+pub mod balance;
+pub mod deeds;
+pub mod experiments;
+pub mod eye;
 pub mod feed;
 pub mod figures;
 pub mod ground;
@@ -22,8 +27,12 @@ pub mod guard;
 pub mod hear;
 pub mod history;
 pub mod knobs;
+pub mod lab;
+pub mod live;
+pub mod load;
+pub mod picture;
 mod run;
 pub mod sign_in;
 
 pub use args::ConsoleArgs;
-pub use run::run;
+pub use run::{all_deeds, run};

@@ -295,18 +295,19 @@ impl Stack {
 
     /// Stops everything, in order.
     pub async fn stop(&self, steps: &Steps<'_>) {
-        let begun = Instant::now();
         self.closed.store(true, Ordering::SeqCst);
-        if self.gateway.condition().doing != Doing::Stopped {
-            drop(self.gateway.stop().await);
-            steps.done(begun, "gateway stopped");
-        }
+        // before the gateway, which waits for those who read events of it
         if let Some((_, console)) = &self.console
             && console.condition().doing != Doing::Stopped
         {
             let begun = Instant::now();
             drop(console.stop().await);
             steps.done(begun, "console stopped");
+        }
+        let begun = Instant::now();
+        if self.gateway.condition().doing != Doing::Stopped {
+            drop(self.gateway.stop().await);
+            steps.done(begun, "gateway stopped");
         }
         let mut nodes = std::mem::take(&mut *self.nodes());
         for service in Service::ALL {
