@@ -166,7 +166,7 @@ impl Heard {
         }
         let name = node.to_owned();
         let together = match inner.merged.remove(&name) {
-            Some(before) if before["boot"] == frame["boot"] => merge(before, frame),
+            Some(before) if before["boot"] == frame["boot"] => merge(&before, frame),
             _ => frame,
         };
         inner.merged.insert(name, together);
@@ -181,7 +181,7 @@ impl Heard {
 }
 
 /// Two frames of one node as one: the later one, with the counts of both and some of the events of both.
-fn merge(before: Value, mut now: Value) -> Value {
+fn merge(before: &Value, mut now: Value) -> Value {
     let mut counts = before["counts"].as_object().cloned().unwrap_or_default();
     for (kind, count) in now["counts"].as_object().unwrap_or(&Map::new()) {
         let sum =
@@ -189,12 +189,12 @@ fn merge(before: Value, mut now: Value) -> Value {
         counts.insert(kind.clone(), sum.into());
     }
     let list = |frame: &Value| frame["sample"].as_array().cloned().unwrap_or_default();
-    let mut sample = [list(&before), list(&now)].concat();
+    let mut sample = [list(before), list(&now)].concat();
     let number = |frame: &Value, name: &str| frame[name].as_u64().unwrap_or(0);
     let all = u64::try_from(sample.len()).unwrap_or(u64::MAX);
     sample.truncate(SAMPLE_MAX);
     let shown = u64::try_from(sample.len()).unwrap_or(u64::MAX);
-    let left_out = number(&before, "left_out") + number(&now, "left_out") + all - shown;
+    let left_out = number(before, "left_out") + number(&now, "left_out") + all - shown;
     now["since"] = before["since"].clone();
     now["counts"] = counts.into();
     now["sample"] = sample.into();

@@ -95,11 +95,15 @@ async fn page(State(app): State<App>, site: Site, visitor: Visitor) -> Result<Ht
     })
 }
 
-/// For the template.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "templates pass references"
+)]
 fn number(count: &i64) -> String {
     web::show::number(*count)
 }
 
+#[expect(clippy::ref_option, reason = "templates pass references")]
 fn figure(count: &Option<u64>) -> String {
     count.map_or_else(
         || "?".to_owned(),
@@ -111,6 +115,10 @@ fn node(name: &str) -> NodeName {
     NodeName::new(name)
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "templates pass references"
+)]
 fn utc(at: &i64) -> String {
     let at = DateTime::from_timestamp_millis(*at).unwrap_or_default();
     at.format("%H:%M:%S UTC").to_string()
