@@ -48,7 +48,10 @@ impl Browser {
         browser.cookie = cookie.split(';').next().unwrap().to_owned();
         let page = browser.get("/lab").await.text().await.unwrap();
         let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap();
-        browser.csrf = csrf.split('"').next().unwrap().to_owned();
+        csrf.split('"')
+            .next()
+            .unwrap()
+            .clone_into(&mut browser.csrf);
         assert_eq!(browser.csrf.len(), 64, "{page}");
         browser
     }
@@ -259,7 +262,8 @@ async fn events(
     let reading = async {
         while !enough(&all) {
             text += &String::from_utf8_lossy(&answer.chunk().await.unwrap().expect("it goes on"));
-            while let Some((event, rest)) = text.split_once("\n\n") {
+            while let Some(end) = text.find("\n\n") {
+                let event: String = text.drain(..end + 2).collect();
                 let field = |name: &str| {
                     let line = event.lines().find_map(|line| line.strip_prefix(name));
                     line.map(|value| value.trim().to_owned())
@@ -269,7 +273,6 @@ async fn events(
                 {
                     all.push((kind, id, serde_json::from_str(&data).unwrap()));
                 }
-                text = rest.to_owned();
             }
         }
     };
