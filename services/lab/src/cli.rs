@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::audit::cli::AuditArgs;
 use crate::bench::cli::BenchArgs;
 use crate::compare::CompareArgs;
+use crate::console::ConsoleArgs;
 use crate::dead::cli::DeadCommand;
 use crate::experiment::cli::ExperimentCommand;
 use crate::faults::cli::FaultCommand;
@@ -105,6 +106,10 @@ pub enum Deed {
     /// For the Chaos Toolkit and other programs: docs/chaos-toolkit has an example. One runs at a time, on a stack of its own.
     /// Ctrl-C heals and stops what runs.
     Serve(Box<ServeArgs>),
+    /// Show the stack at /lab, and let those who signed in break and mend it
+    ///
+    /// `up` starts it beside the nodes; with `--no-console` it does not.
+    Console(Box<ConsoleArgs>),
     /// Play twelve faults with all guarantees, then without each of eight, and compare with what was predicted
     ///
     /// Each cell has nodes, a vhost and a database of its own, on private servers; all take about half an hour. Exit codes: 0 all as predicted, 1 a cell is not

@@ -104,6 +104,7 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
                 return Box::pin(experiment::cli::run(&root, &command)).await;
             }
             Deed::Serve(args) => return Box::pin(service::run(&root, &args)).await,
+            Deed::Console(args) => return Box::pin(console::run(&root, &args)).await,
             Deed::Matrix(args) => return Box::pin(matrix::cli::run(&root, &args)).await,
             Deed::Bench(args) => return Box::pin(bench::cli::run(&root, &args)).await,
             Deed::Dead(command) => return Box::pin(dead::cli::run(&root, &command)).await,

@@ -22,6 +22,9 @@ pub struct Status {
     pub postgres: ServerStatus,
     pub redis: ServerStatus,
     pub rabbitmq: RabbitMqStatus,
+    /// None: it was left out.
+    #[serde(default)]
+    pub console: Option<ServerStatus>,
     pub nodes: Vec<NodeStatus>,
     /// The stack's folder and the process that runs it.
     pub dir: PathBuf,
@@ -61,6 +64,18 @@ pub struct NodeStatus {
     pub ops: String,
     #[serde(flatten)]
     pub program: Program,
+}
+
+/// What a stack knows of a node without asking it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeCondition {
+    pub name: String,
+    pub service: Service,
+    pub ops: String,
+    pub doing: Doing,
+    /// All of its process is stopped where it is.
+    pub frozen: bool,
+    pub restarts: u32,
 }
 
 impl From<Condition> for Program {
@@ -128,6 +143,9 @@ fn table(status: &Status) -> String {
     row("RabbitMQ", &rabbitmq.program, &rabbitmq.amqp);
     for node in &status.nodes {
         row(&node.name, &node.program, &node.address);
+    }
+    if let Some(console) = &status.console {
+        row("console", &console.program, &console.url);
     }
     let gateway = Program {
         pid: status.gateway_pid,

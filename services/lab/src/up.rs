@@ -49,6 +49,9 @@ pub struct Up {
     /// Put a proxy between each node and each server, so that links can be made slow, silent or be cut
     #[arg(long)]
     pub faults: bool,
+    /// Leave the console at /lab out
+    #[arg(long)]
+    pub no_console: bool,
     /// Guarantees to switch off in all nodes, with commas between them, as WITHOUT does: see `lab sender --help`
     #[arg(long, value_name = "GUARANTEES")]
     pub without: Option<String>,
@@ -189,6 +192,7 @@ async fn prepare(root: &Path, up: &Up, news: News, steps: &Steps<'_>) -> Result<
     let without = up.without.iter();
     let options = Options {
         faults: up.faults,
+        console: !up.no_console,
         settings: without
             .map(|off| ("WITHOUT".to_owned(), off.clone()))
             .collect(),

@@ -158,7 +158,7 @@ impl PlaceArgs {
         let secrets = std::fs::read(status.dir.join("secrets.json"));
         let secrets: Secrets = serde_json::from_slice(&secrets.context("no secrets.json")?)?;
         let auditor = postgres::url_for(&status.postgres.url, "auditor", &secrets.auditor)?;
-        let token = self.token.clone().or(secrets.redrive);
+        let token = self.token.clone().or(Some(secrets.redrive));
         Ok(Dead::new(&auditor, &status.gateway, token)?)
     }
 }

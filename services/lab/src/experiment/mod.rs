@@ -15,7 +15,7 @@ pub mod journal;
 pub mod list;
 mod raw;
 pub mod runner;
-mod sampler;
+pub(crate) mod sampler;
 pub mod schedule;
 pub mod settings;
 pub mod stage;

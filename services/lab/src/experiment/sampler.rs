@@ -128,7 +128,7 @@ impl Total {
     }
 }
 
-async fn metrics(client: &Client, node: &NodeSight) -> Option<String> {
+pub(crate) async fn metrics(client: &Client, node: &NodeSight) -> Option<String> {
     let answer = client
         .get(format!("{}/metrics", node.ops))
         .timeout(ASK_LIMIT)
@@ -139,7 +139,7 @@ async fn metrics(client: &Client, node: &NodeSight) -> Option<String> {
 }
 
 /// Over all its labels.
-fn sum(text: &str, name: &str) -> u64 {
+pub(crate) fn sum(text: &str, name: &str) -> u64 {
     let lines = text
         .lines()
         .filter_map(|line| line.strip_prefix(name))

@@ -139,6 +139,11 @@ impl Entry {
         self.fault.means() == Means::Links
     }
 
+    /// Whether one can say on which node.
+    pub fn is_on_nodes(&self) -> bool {
+        !matches!(self.strikes, Strikes::Server(_) | Strikes::Queue)
+    }
+
     /// Whether it has such an argument.
     pub fn takes(&self, argument: &str) -> bool {
         self.args.iter().any(|arg| arg.name == argument)

@@ -70,6 +70,16 @@ impl App {
         }
     }
 
+    /// The runs of this process.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// Everything that can be had.
+    pub fn offers(&self) -> &[Offer] {
+        &self.offers
+    }
+
     /// The experiment of this name.
     pub(super) fn offer(&self, name: &str) -> Result<&Offer, Error> {
         let found = self
@@ -83,7 +93,7 @@ impl App {
     }
 
     /// The run of this name, of this process or an older one.
-    async fn run(&self, id: &RunId) -> Result<Shown, Error> {
+    pub async fn run(&self, id: &RunId) -> Result<Shown, Error> {
         let (root, id, ours) = (self.root.clone(), id.clone(), self.book.get(id));
         let found = spawn_blocking(move || match ours {
             Some(run) => Some(shelf::renewed(&root, run)),
@@ -113,18 +123,21 @@ impl App {
     }
 }
 
-/// All routes.
+/// All routes, and the guard of a service that nobody signs in to.
 pub fn router(app: App) -> Router {
-    let routes = Router::new()
+    web::wrap_api(routes(app).layer(from_fn(guard)))
+}
+
+/// All routes; who may ask is the caller's.
+pub fn routes(app: App) -> Router {
+    Router::new()
         .route("/lab/api/experiments", get(experiments))
         .route("/lab/api/experiments/{name}/runs", post(start))
         .route("/lab/api/runs", get(runs))
         .route("/lab/api/runs/{id}", get(one).delete(stop))
         .route("/lab/api/runs/{id}/verdict", get(verdict))
         .route("/lab/runs/{id}/report.html", get(page))
-        .layer(from_fn(guard))
-        .with_state(app);
-    web::wrap_api(routes)
+        .with_state(app)
 }
 
 async fn experiments(State(app): State<App>) -> Json<Value> {
@@ -143,7 +156,7 @@ fn no_run() -> Error {
 }
 
 /// Only what can name a run can name a folder.
-fn id(text: &str) -> Result<RunId, Error> {
+pub fn id(text: &str) -> Result<RunId, Error> {
     text.parse().map_err(|_| {
         Error::bad_request("The name of a run is 1 to 40 of a-z, 0-9 and -, and this is none.")
     })
@@ -173,26 +186,34 @@ async fn runs(
         return Err(Error::unprocessable(detail));
     }
     let limit = usize::try_from(limit).map_err(Error::internal)?;
-    let ours = app.book.all();
-    let root = app.root.clone();
-    let all = spawn_blocking(move || {
-        let ours = ours.into_iter().map(|run| shelf::renewed(&root, run));
-        let mut all: Vec<Shown> = ours.collect();
-        for old in shelf::newest(&root, limit)? {
-            if !all.iter().any(|run| run.run == old.run) {
-                all.push(old);
-            }
-        }
-        anyhow::Ok(all)
-    });
-    let all = all.await.map_err(Error::internal)?;
-    let mut all = all.map_err(Error::internal)?;
-    all.sort_by(|a, b| (b.created_at, &b.run).cmp(&(a.created_at, &a.run)));
-    all.truncate(limit);
+    let mut all = app.newest(limit).await?;
     for run in &mut all {
         run.steps.clear();
     }
     Ok(Json(json!({ "runs": all })))
+}
+
+impl App {
+    /// The newest runs, of this process and of others, newest first.
+    pub async fn newest(&self, limit: usize) -> Result<Vec<Shown>, Error> {
+        let ours = self.book.all();
+        let root = self.root.clone();
+        let all = spawn_blocking(move || {
+            let ours = ours.into_iter().map(|run| shelf::renewed(&root, run));
+            let mut all: Vec<Shown> = ours.collect();
+            for old in shelf::newest(&root, limit)? {
+                if !all.iter().any(|run| run.run == old.run) {
+                    all.push(old);
+                }
+            }
+            anyhow::Ok(all)
+        });
+        let all = all.await.map_err(Error::internal)?;
+        let mut all = all.map_err(Error::internal)?;
+        all.sort_by(|a, b| (b.created_at, &b.run).cmp(&(a.created_at, &a.run)));
+        all.truncate(limit);
+        Ok(all)
+    }
 }
 
 /// One run, with what is broken for it now.

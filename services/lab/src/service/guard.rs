@@ -38,7 +38,7 @@ fn check(method: &Method, headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// A name or an address of this machine, with or without a port.
-fn is_loopback(host: &str) -> bool {
+pub fn is_loopback(host: &str) -> bool {
     let (name, rest) = match host.strip_prefix('[') {
         Some(inside) => match inside.split_once(']') {
             Some((name, rest)) if name.parse().is_ok_and(|ip: Ipv6Addr| ip.is_loopback()) => {

@@ -16,7 +16,7 @@ pub mod guard;
 pub mod offers;
 pub mod shelf;
 pub mod shown;
-mod start;
+pub mod start;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

@@ -45,6 +45,12 @@ impl Offer {
         }
     }
 
+    /// How the unsafe twin differs, and what must come of that.
+    pub fn twin(&self) -> Option<String> {
+        let Experiment { safe, twin, .. } = &*self.experiment;
+        twin.as_ref().map(|twin| describe(safe, twin))
+    }
+
     /// For the list.
     pub fn listed(&self) -> Listed<'_> {
         let Experiment {

@@ -24,12 +24,12 @@ const SEED_END: u64 = 1 << 53;
 /// What a run may be told.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Wanted {
+pub struct Wanted {
     /// Its name; without it a new one.
-    run: Option<RunId>,
-    twin: bool,
+    pub run: Option<RunId>,
+    pub twin: bool,
     /// Without it by chance.
-    seed: Option<u64>,
+    pub seed: Option<u64>,
 }
 
 impl Wanted {
@@ -54,9 +54,17 @@ pub(super) async fn start(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, Error> {
-    let offer = app.offer(&name)?;
-    let experiment = Arc::clone(&offer.experiment);
+    app.offer(&name)?;
     let wanted = Wanted::read(request).await?;
+    let shown = begin(&app, &name, wanted)?;
+    let location = [(LOCATION, format!("/lab/api/runs/{}", shown.run))];
+    Ok((StatusCode::ACCEPTED, location, Json(shown)).into_response())
+}
+
+/// A run of this experiment begins, or it is said why not.
+pub fn begin(app: &App, name: &str, wanted: Wanted) -> Result<Shown, Error> {
+    let offer = app.offer(name)?;
+    let experiment = Arc::clone(&offer.experiment);
     if let Some(why) = &offer.why_not {
         return Err(Error::unprocessable(format!(
             "This stack cannot do it: {why}."
@@ -72,7 +80,7 @@ pub(super) async fn start(
     let seed = wanted
         .seed
         .unwrap_or_else(|| rand::random_range(0..SEED_END));
-    let shown = Shown::new(id.clone(), &name, &experiment.title, wanted.twin, seed);
+    let shown = Shown::new(id.clone(), name, &experiment.title, wanted.twin, seed);
     app.book
         .begin(shown.clone())
         .map_err(|refused| refuse(&id, refused))?;
@@ -94,8 +102,7 @@ pub(super) async fn start(
         app.book.forget(&id);
         return Err(Error::away("The lab is stopping."));
     }
-    let location = [(LOCATION, format!("/lab/api/runs/{id}"))];
-    Ok((StatusCode::ACCEPTED, location, Json(shown)).into_response())
+    Ok(shown)
 }
 
 fn refuse(id: &RunId, refused: Refused) -> Error {

@@ -28,9 +28,15 @@ use crate::say::{self, Steps, Usage};
 #[serde(tag = "do", rename_all = "lowercase")]
 pub enum Request {
     Status,
-    Scale { nodes: Plan },
+    /// Of the nodes, what is known without asking them.
+    Nodes,
+    Scale {
+        nodes: Plan,
+    },
     Down,
-    Fault { ask: Ask },
+    Fault {
+        ask: Ask,
+    },
 }
 
 /// One line of the answer.
@@ -140,6 +146,10 @@ async fn answer(
         Request::Status => {
             let status = serde_json::to_value(Box::pin(stack.status()).await)?;
             send(&mut output, &Answer::Done(status)).await
+        }
+        Request::Nodes => {
+            let nodes = serde_json::to_value(stack.conditions())?;
+            send(&mut output, &Answer::Done(nodes)).await
         }
         Request::Scale { nodes } => {
             let work = async |steps: &Steps<'_>| {

@@ -44,6 +44,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 pub struct Gateway {
     home: PathBuf,
     port: u16,
+    /// Of the lab's console, where there is one.
+    console: Option<u16>,
     unit: Unit,
 }
 
@@ -62,6 +64,7 @@ impl Gateway {
         dir: &LabDir,
         program: PathBuf,
         port: u16,
+        console: Option<u16>,
         news: &News,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self> {
@@ -81,6 +84,7 @@ impl Gateway {
         Ok(Self {
             home,
             port,
+            console,
             unit: Unit::new(nginx, true, news, tasks),
         })
     }
@@ -160,7 +164,7 @@ impl Gateway {
     }
 
     fn write(&self, senders: &[u16], receivers: &[u16]) -> Result<()> {
-        let text = fill(self.port, senders, receivers);
+        let text = fill(self.port, senders, receivers, self.console);
         write_secret(&self.home.join("nginx.conf"), &text)
     }
 }
@@ -183,7 +187,7 @@ impl Drop for Drain {
     }
 }
 
-fn fill(port: u16, senders: &[u16], receivers: &[u16]) -> String {
+fn fill(port: u16, senders: &[u16], receivers: &[u16], console: Option<u16>) -> String {
     let list = |ports: &[u16]| match ports {
         [] => NOBODY.to_owned(),
         ports => {
@@ -198,6 +202,7 @@ fn fill(port: u16, senders: &[u16], receivers: &[u16]) -> String {
         .replace("@PORT@", &port.to_string())
         .replace("@SENDERS@", &list(senders))
         .replace("@RECEIVERS@", &list(receivers))
+        .replace("@CONSOLE@", &list(console.as_slice()))
 }
 
 /// The workers that take requests: one that is leaving says so in its title.
@@ -266,19 +271,20 @@ mod tests {
 
     #[test]
     fn every_node_is_in_its_list() {
-        let text = fill(8080, &[1, 2], &[3]);
+        let text = fill(8080, &[1, 2], &[3], Some(4));
         assert!(
             text.contains(
                 "server 127.0.0.1:1 max_fails=0;\n        server 127.0.0.1:2 max_fails=0;"
             )
         );
         assert!(text.contains("server 127.0.0.1:3 max_fails=0;"));
+        assert!(text.contains("server 127.0.0.1:4 max_fails=0;"));
         assert!(text.contains("listen 127.0.0.1:8080;"));
         assert!(!text.contains('@'), "a word was not replaced");
     }
 
     #[test]
     fn a_service_without_nodes_still_has_a_list() {
-        assert!(fill(8080, &[], &[3]).contains(NOBODY));
+        assert!(fill(8080, &[], &[3], Some(4)).contains(NOBODY));
     }
 }

@@ -4,6 +4,7 @@
 //! is gone and no node a server that is gone. Scaling up: nodes first, then the gateway's list; scaling down: the list
 //! first. What can go wrong between two lines: a node is not ready in time. It stays, is told, and joins when it can.
 
+pub mod console;
 pub mod control;
 pub mod dir;
 pub mod gateway;
@@ -35,6 +36,7 @@ use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
 use crate::say::Steps;
+use console::Console;
 use dir::{LabDir, Place};
 use gateway::Gateway;
 use install::NGINX;
@@ -54,6 +56,8 @@ pub type Plan = BTreeMap<Service, usize>;
 pub struct Options {
     /// A proxy between each node and each server.
     pub faults: bool,
+    /// The lab's console beside the nodes.
+    pub console: bool,
     /// Settings of the nodes, which go before those of the environment.
     pub settings: BTreeMap<String, String>,
     /// The program that nodes are; without it this very one.
@@ -77,6 +81,8 @@ pub struct Stack {
     dir: LabDir,
     servers: Servers,
     gateway: Gateway,
+    /// Where it listens, and who keeps it running.
+    console: Option<(u16, Unit)>,
     options: Options,
     nodes: Mutex<Nodes>,
     /// What must stay dead until it is released.
@@ -103,11 +109,22 @@ impl Stack {
         let mut tasks = JoinSet::new();
         let servers =
             Servers::prepare(&dir, given, Durability::Full, true, &news, &mut tasks).await?;
-        let gateway = Gateway::prepare(&dir, install::path(&NGINX)?, port, &news, &mut tasks)?;
+        let console = if options.console {
+            let (own, at) = (process::own_program(), servers.addresses.clone());
+            let (port, program) = (dir.port("console")?, options.program.clone());
+            let program = Console::new(&dir, port, at, program.unwrap_or(own))?;
+            Some((port, Unit::new(program, true, &news, &mut tasks)))
+        } else {
+            None
+        };
+        let behind = console.as_ref().map(|(port, _)| *port);
+        let nginx = install::path(&NGINX)?;
+        let gateway = Gateway::prepare(&dir, nginx, port, behind, &news, &mut tasks)?;
         Ok(Self {
             dir,
             servers,
             gateway,
+            console,
             options,
             nodes: Mutex::default(),
             held: Mutex::default(),
@@ -130,6 +147,10 @@ impl Stack {
     /// Starts nodes and then the gateway; the servers must run.
     pub async fn start_nodes(&self, plan: &Plan, steps: &Steps<'_>) -> Result<()> {
         let _changing = self.changing.lock().await;
+        // nobody waits for it: messages flow without
+        if let Some((_, console)) = &self.console {
+            console.start_soon().await?;
+        }
         self.grow(plan, steps).await?;
         let begun = Instant::now();
         self.gateway
@@ -274,8 +295,16 @@ impl Stack {
 
     /// Stops everything, in order.
     pub async fn stop(&self, steps: &Steps<'_>) {
-        let begun = Instant::now();
         self.closed.store(true, Ordering::SeqCst);
+        // before the gateway, which waits for those who read events of it
+        if let Some((_, console)) = &self.console
+            && console.condition().doing != Doing::Stopped
+        {
+            let begun = Instant::now();
+            drop(console.stop().await);
+            steps.done(begun, "console stopped");
+        }
+        let begun = Instant::now();
         if self.gateway.condition().doing != Doing::Stopped {
             drop(self.gateway.stop().await);
             steps.done(begun, "gateway stopped");

@@ -47,7 +47,7 @@ pub struct Node {
     servers: Addresses,
     program: PathBuf,
     settings: BTreeMap<String, String>,
-    redrive_token: Option<String>,
+    redrive_token: String,
 }
 
 impl Node {
@@ -96,8 +96,8 @@ impl Program for Node {
             // be, would overflow the usual stack of 2 MiB and with it the process, again and again
             .env("RUST_MIN_STACK", "134217728");
         // its second port is for the lab, and listens on loopback only
-        if let (Service::Receiver, Some(token)) = (self.service, &self.redrive_token) {
-            command.env("REDRIVE_TOKEN", token);
+        if self.service == Service::Receiver {
+            command.env("REDRIVE_TOKEN", &self.redrive_token);
         }
         command.env("LAB_OPS", "true").envs(&self.settings);
         command.env("NODE_NAME", &self.place.name);

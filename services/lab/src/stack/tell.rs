@@ -4,8 +4,8 @@ use futures::future::join_all;
 
 use super::node::Service;
 use super::servers::Which;
-use super::{Running, Stack};
-use crate::status::{NodeStatus, RabbitMqStatus, ServerStatus, Status};
+use super::{Running, Stack, process};
+use crate::status::{NodeCondition, NodeStatus, RabbitMqStatus, ServerStatus, Status};
 
 impl Stack {
     /// What everything is doing now. All that is said to be ready is asked, at the same time.
@@ -18,11 +18,19 @@ impl Stack {
         let looks = nodes.into_iter().map(|(service, node)| async move {
             NodeStatus::new(service, node.place, node.unit.look().await)
         });
-        let (postgres, redis, rabbitmq, gateway, nodes) = tokio::join!(
+        let console = async {
+            let (port, unit) = self.console.as_ref()?;
+            Some(ServerStatus {
+                url: format!("http://127.0.0.1:{port}"),
+                program: unit.look().await.into(),
+            })
+        };
+        let (postgres, redis, rabbitmq, gateway, console, nodes) = tokio::join!(
             self.servers.look(Which::Postgres),
             self.servers.look(Which::Redis),
             self.servers.look(Which::RabbitMq),
             self.gateway.look(),
+            console,
             join_all(looks),
         );
         // a scene that could not be read was not made
@@ -48,10 +56,32 @@ impl Stack {
                 management: at.management,
                 program: rabbitmq.into(),
             },
+            console,
             nodes,
             dir: self.dir.root().to_owned(),
             pid: std::process::id(),
         }
+    }
+
+    /// What the stack knows of its nodes without asking them; cheap enough to be asked twice a second.
+    pub fn conditions(&self) -> Vec<NodeCondition> {
+        let nodes = self.nodes();
+        let all = nodes
+            .iter()
+            .flat_map(|(service, running)| running.iter().map(|node| (*service, node)));
+        all.map(|(service, node)| {
+            let now = node.unit.condition();
+            let pid = now.pid.and_then(|pid| i32::try_from(pid).ok());
+            NodeCondition {
+                name: node.place.name.clone(),
+                service,
+                ops: format!("http://127.0.0.1:{}", node.place.ops),
+                frozen: pid.and_then(process::state) == Some('T'),
+                doing: now.doing,
+                restarts: now.restarts,
+            }
+        })
+        .collect()
     }
 
     /// Where to look, for the person who started it, without secrets.
@@ -74,7 +104,13 @@ impl Stack {
                 )
             }
         };
-        format!("  Send     {gateway}/\n  Results  {gateway}/received\n{broker}")
+        let console = if self.console.is_some() {
+            let token = &self.dir.secrets().console;
+            format!("  Lab      {gateway}/lab  (to break something, sign in with {token})\n")
+        } else {
+            String::new()
+        };
+        format!("  Send     {gateway}/\n  Results  {gateway}/received\n{console}{broker}")
     }
 }
 

@@ -40,6 +40,7 @@ impl Gateway {
             .replace("@PORT@", &address.port().to_string())
             .replace("@SENDERS@", &nodes.join("\n"))
             .replace("@RECEIVERS@", "server 127.0.0.1:9 down;")
+            .replace("@CONSOLE@", "server 127.0.0.1:9 down;")
             // Nodes that do not answer are what is tested.
             .replace("error_log stderr warn;", "error_log stderr crit;");
         std::fs::create_dir(&folder).unwrap();

@@ -12,6 +12,7 @@ mod bad_input;
 mod bench;
 mod chaos_toolkit;
 mod check;
+mod console;
 mod cuts;
 mod down;
 mod experiment;

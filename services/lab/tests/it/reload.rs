@@ -47,7 +47,7 @@ impl Stage {
         let port = dir.port("gateway").unwrap();
         let nginx = install::path(&install::NGINX).unwrap();
         let (news, _) = mpsc::unbounded_channel();
-        let gateway = Gateway::prepare(&dir, nginx, port, &news, &mut tasks).unwrap();
+        let gateway = Gateway::prepare(&dir, nginx, port, None, &news, &mut tasks).unwrap();
         gateway.start(&nodes, &[]).await.unwrap();
         Self {
             gateway,

@@ -30,32 +30,50 @@ pub struct Secrets {
     pub sender: String,
     pub receiver: String,
     pub auditor: String,
-    /// Of what the lab itself keeps. Older folders have none: see [`LabDir::open`].
-    #[serde(default)]
-    pub lab: String,
     pub redis: String,
     pub rabbitmq: String,
     pub erlang_cookie: String,
-    /// Of who may send dead letters back. Folders of an earlier build have none: their receivers refuse.
+    /// Of what the lab itself keeps. Folders of an earlier build have none of these three; opening one makes them.
     #[serde(default)]
-    pub redrive: Option<String>,
+    pub lab: String,
+    /// Of who may send dead letters back.
+    #[serde(default)]
+    pub redrive: String,
+    /// What one signs in with at the console.
+    #[serde(default)]
+    pub console: String,
 }
 
 impl Secrets {
     fn new() -> Self {
-        let secret = || format!("{:032x}", rand::random::<u128>());
         Self {
             postgres: secret(),
             sender: secret(),
             receiver: secret(),
             auditor: secret(),
-            lab: secret(),
             redis: secret(),
             rabbitmq: secret(),
             erlang_cookie: secret(),
-            redrive: Some(secret()),
+            lab: secret(),
+            redrive: secret(),
+            console: secret(),
         }
     }
+
+    /// Makes what a folder of an earlier build has not; true if there was any.
+    fn complete(&mut self) -> bool {
+        let later = [&mut self.lab, &mut self.redrive, &mut self.console];
+        let missing: Vec<_> = later.into_iter().filter(|secret| secret.is_empty()).collect();
+        let any = !missing.is_empty();
+        for empty in missing {
+            *empty = secret();
+        }
+        any
+    }
+}
+
+fn secret() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 /// The name and ports of one node; kept, so that the next start finds the same nodes.
@@ -114,11 +132,10 @@ impl LabDir {
         }
         make_folder(&root.join("logs"), 0o700)?;
         let file = root.join("secrets.json");
-        let mut secrets: Secrets = read_json(&file)?.unwrap_or_else(Secrets::new);
-        if !file.exists() || secrets.lab.is_empty() {
-            if secrets.lab.is_empty() {
-                secrets.lab = Secrets::new().lab;
-            }
+        let kept: Option<Secrets> = read_json(&file)?;
+        let is_new = kept.is_none();
+        let mut secrets = kept.unwrap_or_else(Secrets::new);
+        if secrets.complete() || is_new {
             write_secret(&file, &serde_json::to_string_pretty(&secrets)?)?;
         }
         let kept = Mutex::new(read_json(&root.join("places.json"))?.unwrap_or_default());

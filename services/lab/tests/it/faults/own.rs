@@ -38,6 +38,7 @@ impl Own {
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let options = Options {
             faults: true,
+            console: false,
             settings: BTreeMap::from(settings),
             program: Some(lab().to_owned()),
         };

@@ -1,0 +1,125 @@
+//! `GET /lab`: the stack as it is, and everything that can be done to it; complete without a script.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::response::Html;
+use axum::routing::get;
+use chrono::DateTime;
+use web::chrome::{Chrome, Tab};
+use web::show::NodeName;
+use web::{Error, Site};
+
+use super::access::Visitor;
+use super::app::App;
+use super::balance::Balance;
+use super::knobs::NUMBERS;
+use super::picture::Picture;
+use crate::faults::Entry;
+use crate::faults::catalogue::Strikes;
+
+/// So many runs stand in the balance.
+const RUNS: usize = 5;
+
+/// The page.
+pub fn pages(app: App) -> Router {
+    Router::new().route("/lab", get(page)).with_state(app)
+}
+
+#[derive(Template)]
+#[template(path = "console/lab.html")]
+struct Page {
+    chrome: Chrome,
+    visitor: Visitor,
+    now: Arc<Picture>,
+    all: Balance,
+    runs: Vec<Balance>,
+    groups: Vec<Group>,
+    numbers: [(&'static str, u64, u64, &'static str); 4],
+}
+
+/// Faults on the same kind of target.
+struct Group {
+    title: &'static str,
+    faults: Vec<(&'static Entry, Option<&'static str>)>,
+}
+
+fn title(entry: &Entry) -> &'static str {
+    match entry.strikes {
+        _ if entry.name.starts_with("work-") => "The work of receivers",
+        Strikes::Nodes(_) | Strikes::AnyNode => "Nodes",
+        Strikes::Server(_) => "Servers",
+        Strikes::Links(_) => "Links",
+        Strikes::Queue | Strikes::Connections => "The queue and connections",
+    }
+}
+
+async fn page(State(app): State<App>, site: Site, visitor: Visitor) -> Result<Html<String>, Error> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (entry, why) in app.ground.faults().await {
+        let title = title(entry);
+        match groups.iter_mut().find(|group| group.title == title) {
+            Some(group) => group.faults.push((entry, why)),
+            None => groups.push(Group {
+                title,
+                faults: vec![(entry, why)],
+            }),
+        }
+    }
+    let balances = app.balances.borrow().clone();
+    let mut chrome = Chrome::new(&site, Tab::Lab, "Lab");
+    let now = app.picture();
+    if now.knobs.lost {
+        let meaning =
+            "Every node has its settings again. Turn the knobs once more, if you want them.";
+        chrome.warn("Redis has lost the knobs", meaning);
+    }
+    for off in &now.guarantees_off {
+        chrome.warn(
+            format!("Guarantee off: {off}"),
+            "Messages may be lost or doubled: that is what it is off for.",
+        );
+    }
+    // names of runs begin with their time
+    let runs = balances.runs.into_values().rev().take(RUNS);
+    web::page(&Page {
+        chrome,
+        visitor,
+        all: balances.all,
+        runs: runs.collect(),
+        now,
+        groups,
+        numbers: NUMBERS,
+    })
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "templates pass references"
+)]
+fn number(count: &i64) -> String {
+    web::show::number(*count)
+}
+
+#[expect(clippy::ref_option, reason = "templates pass references")]
+fn figure(count: &Option<u64>) -> String {
+    count.map_or_else(
+        || "?".to_owned(),
+        |count| web::show::number(i64::try_from(count).unwrap_or(i64::MAX)),
+    )
+}
+
+fn node(name: &str) -> NodeName {
+    NodeName::new(name)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "templates pass references"
+)]
+fn utc(at: &i64) -> String {
+    let at = DateTime::from_timestamp_millis(*at).unwrap_or_default();
+    at.format("%H:%M:%S UTC").to_string()
+}

@@ -1,0 +1,513 @@
+//! The console of a stack of the test's own, as a browser and as a program reach it: through the gateway.
+
+use std::fs;
+use std::time::Duration;
+
+use lab::console::all_deeds;
+use nix::sys::signal::Signal;
+use reqwest::header::{COOKIE, HOST, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use testkit::wait_until;
+
+use crate::up::{LIMIT, Stack, signal};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A browser of somebody who signed in, or did not.
+struct Browser {
+    client: Client,
+    gateway: String,
+    cookie: String,
+    csrf: String,
+}
+
+impl Browser {
+    fn new(stack: &Stack) -> Self {
+        let client = Client::builder().redirect(Policy::none());
+        Self {
+            client: client.build().unwrap(),
+            gateway: stack.gateway.clone(),
+            cookie: String::new(),
+            csrf: String::new(),
+        }
+    }
+
+    async fn signed_in(stack: &Stack) -> Self {
+        let mut browser = Self::new(stack);
+        let answer = browser.show(&token(stack)).await;
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()[LOCATION]),
+            (303, &"/lab".parse().unwrap())
+        );
+        let cookie = answer.headers()[SET_COOKIE].to_str().unwrap().to_owned();
+        for flag in ["; HttpOnly", "; SameSite=Strict", "; Path=/lab"] {
+            assert!(cookie.contains(flag), "{cookie}");
+        }
+        browser.cookie = cookie.split(';').next().unwrap().to_owned();
+        let page = browser.get("/lab").await.text().await.unwrap();
+        let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap();
+        csrf.split('"')
+            .next()
+            .unwrap()
+            .clone_into(&mut browser.csrf);
+        assert_eq!(browser.csrf.len(), 64, "{page}");
+        browser
+    }
+
+    async fn show(&self, token: &str) -> Response {
+        let form = [("token", token)];
+        self.ask(Method::POST, "/lab/sign-in")
+            .form(&form)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self
+            .client
+            .request(method, format!("{}{path}", self.gateway));
+        if self.cookie.is_empty() {
+            request
+        } else {
+            request.header(COOKIE, &self.cookie)
+        }
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        let answer = self.ask(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        answer
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        self.get(path).await.json().await.unwrap()
+    }
+
+    /// A deed as a program does it.
+    async fn deed(&self, path: &str, body: &Value) -> Value {
+        let request = self
+            .ask(Method::POST, path)
+            .header("x-csrf-token", &self.csrf);
+        let answer = request.json(body).send().await.unwrap();
+        let (status, said) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {said}");
+        serde_json::from_str(&said).unwrap()
+    }
+
+    /// Waits until the state is so.
+    async fn sees(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        wait_until(what, SOON, async || {
+            let state = self.json("/lab/api/state").await;
+            if is(&state) {
+                Ok(state)
+            } else {
+                Err(state.to_string())
+            }
+        })
+        .await
+    }
+}
+
+fn token(stack: &Stack) -> String {
+    let secrets = fs::read(stack.folder.join("secrets.json")).unwrap();
+    let secrets: Value = serde_json::from_slice(&secrets).unwrap();
+    secrets["console"].as_str().unwrap().to_owned()
+}
+
+fn actions(stack: &Stack) -> Vec<Value> {
+    let log = fs::read_to_string(stack.folder.join("actions.log")).unwrap_or_default();
+    log.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+async fn up(receivers: u8) -> Stack {
+    let quick = [("WORK_DELAY_MAX_MS", "5"), ("WORK_FAIL_ONE_IN", "0")];
+    let stack = Stack::up(1, receivers, &quick).await;
+    stack.says("/lab  (to break something, sign in with ").await;
+    console(&stack, None).await;
+    stack
+}
+
+/// Its process, once it answers and is another one than before.
+async fn console(stack: &Stack, before: Option<&Value>) -> Value {
+    wait_until("the console to answer", LIMIT, async || {
+        let status = stack.status().await?;
+        let console = &status["console"];
+        let other = before.is_none_or(|before| console["pid"] != *before);
+        if console["state"] == "ready" && other {
+            Ok(console["pid"].clone())
+        } else {
+            Err(console.to_string())
+        }
+    })
+    .await
+}
+
+async fn down(mut stack: Stack) {
+    signal(&stack.up.id().unwrap().into(), Signal::SIGTERM);
+    tokio::time::timeout(LIMIT, stack.up.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    stack.reset().await;
+}
+
+#[tokio::test]
+async fn no_deed_works_without_a_token_or_from_a_foreign_page_and_each_is_on_record() {
+    let stack = up(1).await;
+    let (nobody, somebody) = (Browser::new(&stack), Browser::signed_in(&stack).await);
+    let known = actions(&stack).len();
+    let mut asked = 0;
+    for deed in all_deeds() {
+        let (method, path) = deed.split_once(' ').unwrap_or(("POST", deed));
+        let path = path.replace("{id}", "x").replace("{name}", "poison");
+        let ask = |browser: &Browser| browser.ask(method.parse().unwrap(), &path);
+        let foreign = |request: RequestBuilder| {
+            request
+                .header("x-csrf-token", &somebody.csrf)
+                .header(ORIGIN, "http://evil.example")
+        };
+        for (why, request) in [
+            ("not_signed_in", ask(&nobody)),
+            (
+                "not_signed_in",
+                ask(&nobody).header("x-csrf-token", &somebody.csrf),
+            ),
+            ("wrong_csrf", ask(&somebody)),
+            (
+                "wrong_csrf",
+                ask(&somebody).header("x-csrf-token", "0".repeat(64)),
+            ),
+            (
+                "wrong_csrf",
+                ask(&somebody).form(&[("csrf", ""), ("count", "1")]),
+            ),
+            ("foreign_origin", foreign(ask(&somebody))),
+        ] {
+            let answer = request
+                .header("accept", "application/json")
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), 403, "{deed} {why}");
+            let problem: Value = answer.json().await.unwrap();
+            assert_eq!(
+                problem["type"],
+                format!("urn:unacked:problem:{why}"),
+                "{deed}"
+            );
+            asked += 1;
+        }
+        let rebound = ask(&somebody)
+            .header("x-csrf-token", &somebody.csrf)
+            .header(HOST, "evil.example");
+        assert_eq!(rebound.send().await.unwrap().status(), 421, "{deed}");
+        asked += 1;
+    }
+    assert!(asked > 100, "{asked}");
+    let log = actions(&stack);
+    assert_eq!(log.len() - known, asked);
+    assert!(
+        log[known..].iter().all(|line| line["outcome"] == "refused"),
+        "{log:?}"
+    );
+    assert!(
+        !fs::read_to_string(stack.folder.join("actions.log"))
+            .unwrap()
+            .contains(&token(&stack))
+    );
+    // nothing of it was done
+    let state = nobody.json("/lab/api/state").await;
+    assert_eq!(
+        (
+            &state["load"],
+            &state["faults"],
+            &state["balance"]["accepted"]
+        ),
+        (&Value::Null, &json!([]), &json!(0))
+    );
+
+    // whoever signs out is nobody again
+    let left = somebody
+        .ask(Method::POST, "/lab/sign-out")
+        .form(&[("csrf", &somebody.csrf)]);
+    assert_eq!(left.send().await.unwrap().status(), 303);
+    let after = somebody
+        .ask(Method::POST, "/lab/load/stop")
+        .form(&[("csrf", &somebody.csrf)]);
+    assert_eq!(after.send().await.unwrap().status(), 403);
+
+    // and wrong tokens close the door, also to the right one
+    let mut said = Vec::new();
+    for _ in 0..6 {
+        said.push(nobody.show("not the token").await.status().as_u16());
+    }
+    assert_eq!(said, [403, 403, 403, 403, 403, 429]);
+    let closed = nobody.show(&token(&stack)).await;
+    assert_eq!(closed.status(), 429);
+    assert!(closed.headers().contains_key(RETRY_AFTER));
+    down(stack).await;
+}
+
+/// Reads events until one is as wanted; all that came, with their ids.
+async fn events(
+    answer: &mut Response,
+    mut enough: impl FnMut(&[(String, String, Value)]) -> bool,
+) -> Vec<(String, String, Value)> {
+    let (mut text, mut all) = (String::new(), Vec::new());
+    let reading = async {
+        while !enough(&all) {
+            text += &String::from_utf8_lossy(&answer.chunk().await.unwrap().expect("it goes on"));
+            while let Some(end) = text.find("\n\n") {
+                let event: String = text.drain(..end + 2).collect();
+                let field = |name: &str| {
+                    let line = event.lines().find_map(|line| line.strip_prefix(name));
+                    line.map(|value| value.trim().to_owned())
+                };
+                if let (Some(kind), Some(id), Some(data)) =
+                    (field("event:"), field("id:"), field("data:"))
+                {
+                    all.push((kind, id, serde_json::from_str(&data).unwrap()));
+                }
+            }
+        }
+    };
+    tokio::time::timeout(SOON, reading)
+        .await
+        .expect("the events come");
+    all
+}
+
+#[tokio::test]
+async fn the_console_shows_what_is_and_does_what_it_is_told_and_may_die() {
+    let stack = up(2).await;
+    let browser = Browser::signed_in(&stack).await;
+    for page in ["/lab", "/lab/experiments", "/lab/sign-in"] {
+        let text = browser.get(page).await.text().await.unwrap();
+        assert!(
+            text.contains("</html>") && !text.contains("style=\""),
+            "{page}"
+        );
+    }
+    let state = browser
+        .sees("all nodes to be up", |state| {
+            let nodes = state["nodes"].as_array().unwrap();
+            nodes.len() == 3 && nodes.iter().all(|node| node["state"] == "up")
+        })
+        .await;
+    let mut live = browser.get("/lab/live").await;
+    assert_eq!(live.headers()["content-type"], "text/event-stream");
+    let first = events(&mut live, |all| {
+        all.iter().any(|(kind, _, _)| kind == "second")
+    })
+    .await;
+    assert_eq!(first[0].0, "state");
+    assert_eq!(first[0].2["queue"]["name"], "messages", "{state}");
+    let last = first.last().unwrap().1.clone();
+    drop(live);
+
+    // a load, by a form
+    let form = [
+        ("csrf", &*browser.csrf),
+        ("rate", "40"),
+        ("for", "4s"),
+        ("poison", "3"),
+    ];
+    let begun = browser
+        .ask(Method::POST, "/lab/load")
+        .form(&form)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        (begun.status().as_u16(), &begun.headers()[LOCATION]),
+        (303, &"/lab#load".parse().unwrap())
+    );
+    let state = browser
+        .sees("the load to be seen", |state| {
+            state["load"]["accepted"].as_u64() > Some(0)
+        })
+        .await;
+    let run = state["load"]["run"].as_str().unwrap().to_owned();
+    // whoever was away meanwhile gets what it missed
+    let again = browser
+        .ask(Method::GET, "/lab/live")
+        .header("last-event-id", &last);
+    let mut again = again.send().await.unwrap();
+    let missed = events(&mut again, |all| {
+        let processed = all.iter().filter(|(kind, _, _)| kind == "second");
+        processed
+            .map(|(_, _, second)| second["processed"].as_u64().unwrap())
+            .sum::<u64>()
+            > 20
+    })
+    .await;
+    assert_eq!(missed[0].0, "state");
+    let number = |id: &str| id.split_once('-').unwrap().1.parse::<u64>().unwrap();
+    let kept: Vec<u64> = missed[1..]
+        .iter()
+        .filter(|(kind, _, _)| kind == "second")
+        .map(|(_, id, _)| number(id))
+        .collect();
+    assert!(
+        kept[0] <= number(&last) + 1 && kept.is_sorted(),
+        "{kept:?} after {last}"
+    );
+    drop(again);
+    let balance = wait_until(
+        "every message of the load to be accounted for",
+        LIMIT,
+        async || {
+            let balances = browser.json("/lab/api/balance").await;
+            let state = browser.json("/lab/api/state").await;
+            let one = balances["runs"][&run].clone();
+            if state["load"].is_null() && one["waiting"] == 0 {
+                Ok(one)
+            } else {
+                Err(balances.to_string())
+            }
+        },
+    )
+    .await;
+    let summary = fs::read(stack.folder.join(format!("runs/{run}/load.json"))).unwrap();
+    let summary: Value = serde_json::from_slice(&summary).unwrap();
+    assert_eq!(
+        (&balance["accepted"], &balance["parked"]),
+        (&summary["accepted"], &json!(3))
+    );
+    assert_eq!(
+        balance["processed"].as_i64().unwrap() + 3,
+        balance["accepted"].as_i64().unwrap()
+    );
+    assert_eq!(
+        (&balance["lost"], &balance["again"]),
+        (&json!(0), &json!(0))
+    );
+    wait_until("the history to have all of it", SOON, async || {
+        let history = browser.json("/lab/api/history").await;
+        let seconds = history["seconds"].as_array().unwrap();
+        let sum = |what: &str| -> u64 {
+            let each = seconds.iter().map(|second| second[what].as_u64().unwrap());
+            each.sum()
+        };
+        let found = (sum("accepted"), sum("processed"), sum("dead"));
+        let timed = seconds
+            .iter()
+            .any(|second| second["p99"].as_f64() > Some(0.0));
+        let wanted = (balance["accepted"].as_u64(), balance["processed"].as_u64());
+        let same = wanted == (Some(found.0), Some(found.1)) && found.2 == 3;
+        if same && timed {
+            Ok(())
+        } else {
+            Err(history.to_string())
+        }
+    })
+    .await;
+
+    // messages, a knob, a fault and its end
+    let sent = browser
+        .deed("/lab/api/messages", &json!({"count": 100, "poison": false}))
+        .await;
+    assert_eq!(sent["messages"].as_array().unwrap().len(), 100);
+    browser
+        .deed(
+            "/lab/api/knobs",
+            &json!({"target": "all", "fail_one_in": 4}),
+        )
+        .await;
+    browser
+        .sees("the knob to be turned", |state| {
+            state["knobs"]["all"] == json!({"fail_one_in": 4})
+        })
+        .await;
+    browser
+        .deed("/lab/api/knobs", &json!({"target": "all", "clear": true}))
+        .await;
+    browser
+        .sees("the knob to be back", |state| {
+            state["knobs"]["all"] == json!({})
+        })
+        .await;
+    let broken = browser
+        .deed("/lab/api/faults", &json!({"fault": "receiver-kill"}))
+        .await;
+    assert!(broken["seen"].is_string(), "{broken}");
+    let state = browser
+        .sees("a dead receiver", |state| {
+            state["nodes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|node| node["state"] == "dead")
+        })
+        .await;
+    assert_eq!(
+        (&state["faults"][0]["kind"], &state["faults"][0]["healable"]),
+        (&json!("receiver-kill"), &json!(true))
+    );
+    let heal = format!("/lab/api/faults/{}/heal", broken["id"].as_str().unwrap());
+    browser.deed(&heal, &json!({})).await;
+    browser
+        .sees("all to be whole", |state| {
+            state["faults"] == json!([])
+                && state["nodes"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|node| node["state"] == "up")
+        })
+        .await;
+    // what this stack cannot serve says why
+    let link = browser
+        .ask(Method::POST, "/lab/api/faults")
+        .header("x-csrf-token", &browser.csrf);
+    let link = link
+        .json(&json!({"fault": "rabbitmq-link-cut"}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(link.status(), 422);
+    assert!(link.text().await.unwrap().contains("--faults"));
+
+    // it dies, is started again, and nothing else changes
+    let before = stack.status().await.unwrap();
+    let pid = &before["console"]["pid"];
+    signal(pid, Signal::SIGKILL);
+    console(&stack, Some(pid)).await;
+    let after = stack.status().await.unwrap();
+    let pids = |status: &Value| -> Vec<Value> {
+        status["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|node| node["pid"].clone())
+            .collect()
+    };
+    assert_eq!(pids(&before), pids(&after));
+    assert_eq!(after["console"]["restarts"], 1);
+    let log = actions(&stack);
+    let done: Vec<&str> = log
+        .iter()
+        .filter(|line| line["outcome"] == "done")
+        .map(|line| line["deed"].as_str().unwrap())
+        .collect();
+    assert!(
+        done.contains(&"POST /lab/load") && done.contains(&"POST /lab/api/faults"),
+        "{done:?}"
+    );
+    // the session went with the process
+    assert!(
+        browser
+            .get("/lab")
+            .await
+            .text()
+            .await
+            .unwrap()
+            .contains("/lab/sign-in")
+    );
+    down(stack).await;
+}
