@@ -138,7 +138,7 @@ impl Eye {
         self.show(picture);
     }
 
-    /// Between two seconds: only whether somebody died or came back.
+    /// Between two seconds: only whether somebody died or came back, and what was broken or healed.
     async fn glance(&mut self) {
         self.look_at_nodes().await;
         let before = self.told.borrow().clone();
@@ -149,14 +149,23 @@ impl Eye {
                 .map(|node| (node.name.clone(), node.state))
                 .collect()
         };
-        if states(&before.nodes) != states(&now) {
+        let faults = self.faults();
+        // a node that dies and the fault that killed it are seen together
+        if states(&before.nodes) != states(&now) || before.faults != faults {
             let at = clock::now().timestamp_millis();
             self.show(Picture {
                 at,
                 nodes: now,
+                faults,
                 ..(*before).clone()
             });
         }
+    }
+
+    /// None is shown while the notes cannot be read: what is broken then is not known.
+    fn faults(&self) -> Vec<FaultNow> {
+        let noted = self.app.ground.notes().all().unwrap_or_default();
+        noted.into_iter().map(FaultNow::from).collect()
     }
 
     fn show(&self, picture: Picture) {
@@ -204,7 +213,6 @@ impl Eye {
         let of_run = load
             .as_ref()
             .and_then(|load| balances.runs.get(load.run.as_str()));
-        let faults = self.app.ground.notes().all().unwrap_or_default();
         Picture {
             at: clock::now().timestamp_millis(),
             live: why_not.is_none(),
@@ -220,7 +228,7 @@ impl Eye {
             },
             balance: of_run.cloned().unwrap_or_else(|| balances.all.clone()),
             counting: balances.counting,
-            faults: faults.into_iter().map(FaultNow::from).collect(),
+            faults: self.faults(),
             guarantees_off: off.into_iter().cloned().collect(),
             experiment: self.app.experiment(),
             nodes,

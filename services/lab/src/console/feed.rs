@@ -15,8 +15,8 @@ use tokio::sync::broadcast::{self, Receiver, error::RecvError};
 
 const KEPT: usize = 4_000;
 const BYTES: usize = 8_000_000;
-/// How many a reader may be behind.
-const BEHIND: usize = 1_000;
+/// How many a reader may be behind; a power of two, as the channel has it.
+const BEHIND: usize = 1_024;
 /// How many readers there may be.
 pub const READERS: usize = 256;
 /// What came so long before the last that a reader has is sent to it again.
@@ -189,12 +189,13 @@ mod tests {
     use std::pin::pin;
 
     use futures::{FutureExt, StreamExt};
+    use tokio::task::unconstrained;
 
     use super::*;
 
     fn now(stream: &mut (impl Stream<Item = Arc<Event>> + Unpin)) -> Vec<String> {
         let mut all = Vec::new();
-        while let Some(Some(event)) = stream.next().now_or_never() {
+        while let Some(Some(event)) = unconstrained(stream.next()).now_or_never() {
             all.push(event.data.clone());
         }
         all
@@ -226,7 +227,11 @@ mod tests {
         for _ in 0..KEPT + 10 {
             feed.tell("frame", "x".to_owned());
         }
-        assert_eq!((feed.ring().kept.len(), feed.ring().bytes), (KEPT, KEPT));
+        let (kept, bytes) = {
+            let ring = feed.ring();
+            (ring.kept.len(), ring.bytes)
+        };
+        assert_eq!((kept, bytes), (KEPT, KEPT));
         for _ in 0..20 {
             feed.tell("frame", "x".repeat(BYTES / 10));
         }
