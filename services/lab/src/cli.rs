@@ -94,7 +94,7 @@ pub enum Deed {
     Message(Box<MessageArgs>),
     /// Look at dead letters, send them back, or throw them away
     #[command(subcommand)]
-    Dead(DeadCommand),
+    Dead(Box<DeadCommand>),
     /// Break a part of the running stack on purpose, and mend it
     #[command(subcommand)]
     Fault(FaultCommand),

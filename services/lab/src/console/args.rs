@@ -43,6 +43,8 @@ pub struct ConsoleArgs {
     #[command(flatten)]
     pub database: DatabaseArgs,
     #[command(flatten)]
+    pub rooms: RoomArgs,
+    #[command(flatten)]
     pub redis: RedisArgs,
     #[command(flatten)]
     pub sessions: SessionArgs,
@@ -50,6 +52,35 @@ pub struct ConsoleArgs {
     pub telemetry: TelemetryArgs,
     #[command(flatten)]
     pub elsewhere: Elsewhere,
+}
+
+/// What the search and dead letters need.
+#[derive(Debug, Args)]
+pub struct RoomArgs {
+    /// The same database as the role `lab`, which owns the index of the search; without it the search walks
+    #[arg(
+        long,
+        env = "LAB_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub lab_database_url: Option<String>,
+    /// The gateway, through which receivers are asked to send dead letters back
+    #[arg(
+        long,
+        env = "GATEWAY_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
+    pub gateway_url: String,
+    /// The receivers' secret of who may do that; without it dead letters are only shown
+    #[arg(
+        long,
+        env = "REDRIVE_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    pub redrive_token: Option<String>,
 }
 
 /// A token that is guessed in a day is none.

@@ -7,7 +7,8 @@
 //!
 //! Everything under `/lab` passes one layer ([`guard`]): everybody may look, and whoever signed in ([`access`]) may act.
 //! Each deed is written down ([`actions`]), also when it was refused. What acts is what the commands use too: faults are
-//! asked of `lab up`, loads go through the gateway, experiments are played on a stage of their own.
+//! asked of `lab up`, loads go through the gateway, experiments are played on a stage of their own. Passports, the search and
+//! dead letters are rooms of their own, which this process serves too ([`rooms`]).
 //!
 //! What can go wrong between two lines: the console dies. Then a load of its own stops being offered (its record is on disk),
 //! an experiment is left to be healed by whoever opens its stage next, and faults stay as they are, noted by `lab up`.
@@ -31,6 +32,7 @@ pub mod lab;
 pub mod live;
 pub mod load;
 pub mod picture;
+pub mod rooms;
 mod run;
 pub mod sign_in;
 

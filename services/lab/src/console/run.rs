@@ -32,6 +32,7 @@ use super::history::History;
 use super::knobs::Knobs;
 use super::load::Loads;
 use super::picture::Picture;
+use super::rooms::Rooms;
 use super::{deeds, experiments, lab, live, sign_in};
 use crate::service::api::{App as Experiments, PATIENCE};
 use crate::service::book::Book;
@@ -142,7 +143,18 @@ async fn serve(root: &Path, args: &ConsoleArgs) -> Result<ExitCode> {
     life.spawn("announcements", hearing);
     life.spawn("eye", Eye::new(app.clone(), shown).run(stopping.clone()));
 
-    let router = web::wrap(pages(&app, door, &keeper), api(&app, &keeper), site);
+    let rooms = Rooms::new(
+        &args.rooms,
+        &args.database.database_url,
+        database.pool.clone(),
+        &root,
+        &life,
+    )?;
+    let router = web::wrap(
+        pages(&app, &rooms, door, &keeper),
+        api(&app, &rooms, &keeper),
+        site,
+    );
     http::serve_patiently(PATIENCE, listener, router, &life);
     let mut director = Director::new(root, Arc::clone(&book));
     tokio::select! {
@@ -160,29 +172,32 @@ async fn serve(root: &Path, args: &ConsoleArgs) -> Result<ExitCode> {
     Ok(life.finish().await)
 }
 
-/// All pages, behind the guard. The other rooms of the lab add theirs here.
-fn pages(app: &App, door: Door, keeper: &Guard) -> Router {
+/// All pages, behind the guard.
+fn pages(app: &App, rooms: &Rooms, door: Door, keeper: &Guard) -> Router {
     let routes = Router::new()
         .merge(sign_in::pages(door))
         .merge(lab::pages(app.clone()))
         .merge(experiments::pages(app.clone()))
-        .merge(deeds::pages(app.clone()));
+        .merge(deeds::pages(app.clone()))
+        .merge(rooms.pages());
     routes.layer(from_fn_with_state(keeper.clone(), guard))
 }
 
 /// All of the API, behind the guard.
-fn api(app: &App, keeper: &Guard) -> Router {
+fn api(app: &App, rooms: &Rooms, keeper: &Guard) -> Router {
     let routes = Router::new()
         .route("/lab/api/health", get(health))
         .merge(live::api(app.clone()))
         .merge(experiments::api(app.clone()))
-        .merge(deeds::api(app.clone()));
+        .merge(deeds::api(app.clone()))
+        .merge(rooms.api());
     routes.layer(from_fn_with_state(keeper.clone(), guard))
 }
 
 /// Everything that is posted under `/lab`, or asked for with another method that it names.
 pub fn all_deeds() -> Vec<&'static str> {
-    [sign_in::DEEDS, deeds::DEEDS, experiments::DEEDS].concat()
+    let own = [sign_in::DEEDS, deeds::DEEDS, experiments::DEEDS].concat();
+    [own, Rooms::deeds()].concat()
 }
 
 /// An experiment needs the servers' programs on this machine.

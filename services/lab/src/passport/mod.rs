@@ -47,7 +47,8 @@ impl Ledgers {
             return None;
         }
         let page = self.runs.as_ref()?.join(run).join(crate::report::PAGE);
-        page.is_file().then(|| format!("/lab/reports/{run}"))
+        page.is_file()
+            .then(|| format!("/lab/runs/{run}/report.html"))
     }
 }
 

@@ -33,20 +33,34 @@ pub struct Console {
     port: u16,
     log: PathBuf,
     servers: Addresses,
+    /// The same database, as the role that owns the index of the search.
+    lab_database: String,
+    gateway: u16,
     token: String,
+    redrive_token: String,
     program: PathBuf,
 }
 
 impl Console {
     /// It reads the ledger as the role that writes nothing.
-    pub fn new(dir: &LabDir, port: u16, mut servers: Addresses, program: PathBuf) -> Result<Self> {
+    pub fn new(
+        dir: &LabDir,
+        port: u16,
+        gateway: u16,
+        mut servers: Addresses,
+        program: PathBuf,
+    ) -> Result<Self> {
         let secrets = dir.secrets();
+        let lab_database = postgres::url_for(&servers.database, "lab", &secrets.lab)?;
         servers.database = postgres::url_for(&servers.database, "auditor", &secrets.auditor)?;
         Ok(Self {
             stack: dir.root().to_owned(),
             port,
             log: dir.log("console"),
             servers,
+            lab_database,
+            gateway,
+            redrive_token: secrets.redrive.clone(),
             token: secrets.console.clone(),
             program,
         })
@@ -68,6 +82,9 @@ impl Program for Console {
         command.env_remove("RUST_BACKTRACE");
         command.env("LISTEN", format!("127.0.0.1:{}", self.port));
         command.env("DATABASE_URL", &self.servers.database);
+        command.env("LAB_DATABASE_URL", &self.lab_database);
+        command.env("GATEWAY_URL", format!("http://127.0.0.1:{}", self.gateway));
+        command.env("REDRIVE_TOKEN", &self.redrive_token);
         command.env("REDIS_URL", &self.servers.redis);
         command.env("UNACKED_CONSOLE_TOKEN", &self.token);
         command

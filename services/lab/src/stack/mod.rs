@@ -111,9 +111,9 @@ impl Stack {
             Servers::prepare(&dir, given, Durability::Full, true, &news, &mut tasks).await?;
         let console = if options.console {
             let (own, at) = (process::own_program(), servers.addresses.clone());
-            let (port, program) = (dir.port("console")?, options.program.clone());
-            let program = Console::new(&dir, port, at, program.unwrap_or(own))?;
-            Some((port, Unit::new(program, true, &news, &mut tasks)))
+            let (place, program) = (dir.port("console")?, options.program.clone());
+            let program = Console::new(&dir, place, port, at, program.unwrap_or(own))?;
+            Some((place, Unit::new(program, true, &news, &mut tasks)))
         } else {
             None
         };

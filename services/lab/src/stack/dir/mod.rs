@@ -63,7 +63,10 @@ impl Secrets {
     /// Makes what a folder of an earlier build has not; true if there was any.
     fn complete(&mut self) -> bool {
         let later = [&mut self.lab, &mut self.redrive, &mut self.console];
-        let missing: Vec<_> = later.into_iter().filter(|secret| secret.is_empty()).collect();
+        let missing: Vec<_> = later
+            .into_iter()
+            .filter(|secret| secret.is_empty())
+            .collect();
         let any = !missing.is_empty();
         for empty in missing {
             *empty = secret();
