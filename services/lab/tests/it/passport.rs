@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::load::post;
 use crate::world::{World, linked, ready, turn};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A message in the hands of `receiver-1`, which works on it for ever.
 struct Story {

@@ -13,7 +13,7 @@ use crate::{
     world::{World, ready, turn},
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const TOKEN: &str = "a secret of this test";
 const API: &str = "/received/api/redrives";
 
