@@ -1,6 +1,13 @@
 // Keeps the rows, figures and banners of a page as they are now. Each message is the whole state, so
 // nothing is mended after a gap; a row is known by its message. Without this the page is as it was loaded.
-(() => {
+const parsed = (html) => {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  return template.content;
+};
+const fresh = (element) => element.dispatchEvent(new CustomEvent("fresh", { bubbles: true }));
+
+const follow = () => {
   const table = document.querySelector("table[data-live]");
   const said = document.getElementById("live");
   if (!table || !said || !window.EventSource) return;
@@ -9,12 +16,6 @@
   const node = document.querySelector(".answered .node")?.textContent;
   const known = new Map();
 
-  const parsed = (html) => {
-    const template = document.createElement("template");
-    template.innerHTML = html;
-    return template.content;
-  };
-  const fresh = (element) => element.dispatchEvent(new CustomEvent("fresh", { bubbles: true }));
   const fill = (element, html) => {
     if (!element || element.dataset.said === html) return;
     element.dataset.said = html;
@@ -88,4 +89,6 @@
   };
   addEventListener("pageshow", (event) => { if (event.persisted) open(); });
   open();
-})();
+};
+
+follow();

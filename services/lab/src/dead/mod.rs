@@ -1,7 +1,7 @@
 //! Dead letters: what there is, and what is to become of it.
 //!
-//! Looking is done here, by the role that may only read ([`read`]). Deeds are the receivers': they are asked for by HTTP,
-//! through the gateway, with their secret ([`receivers`]). A lab that dies in between leaves an order that is planned, or one
+//! Looking is done here, by the role that may only read (`read.rs`). Deeds are the receivers': they are asked for by HTTP,
+//! through the gateway, with their secret (`receivers.rs`). A lab that dies in between leaves an order that is planned, or one
 //! that goes on without it.
 
 pub mod cli;

@@ -11,7 +11,7 @@ use clap::{Arg, Command, CommandFactory, Parser};
 use crate::stack::node::Service;
 
 /// What the stack itself says, or what has a field of its own in the file.
-const NOT_YOURS: [&str; 11] = [
+const NOT_YOURS: [&str; 12] = [
     "LISTEN",
     "OPS_LISTEN",
     "AMQP_URL",
@@ -23,6 +23,7 @@ const NOT_YOURS: [&str; 11] = [
     "LOG",
     "LOG_FORMAT",
     "WITHOUT",
+    "REDRIVE_TOKEN",
 ];
 
 /// Settings by their variable.
