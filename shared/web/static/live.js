@@ -6,6 +6,12 @@ const parsed = (html) => {
   return template.content;
 };
 const fresh = (element) => element.dispatchEvent(new CustomEvent("fresh", { bubbles: true }));
+const fill = (element, html) => {
+  if (!element || element.dataset.said === html) return;
+  element.dataset.said = html;
+  element.replaceChildren(parsed(html));
+  fresh(element);
+};
 
 const follow = () => {
   const table = document.querySelector("table[data-live]");
@@ -15,13 +21,6 @@ const follow = () => {
   const empty = document.querySelector("p.empty[data-empty]");
   const node = document.querySelector(".answered .node")?.textContent;
   const known = new Map();
-
-  const fill = (element, html) => {
-    if (!element || element.dataset.said === html) return;
-    element.dataset.said = html;
-    element.replaceChildren(parsed(html));
-    fresh(element);
-  };
 
   const rows = (html) => {
     const before = new Map([...body.rows].map((row) => [row.dataset.message, row]));
