@@ -60,11 +60,11 @@ pub struct RoomArgs {
     /// The same database as the role `lab`, which owns the index of the search; without it the search walks
     #[arg(
         long,
-        env = "LAB_DATABASE_URL",
+        env = "SEARCH_DATABASE_URL",
         hide_env_values = true,
         value_name = "URL"
     )]
-    pub lab_database_url: Option<String>,
+    pub search_database_url: Option<String>,
     /// The gateway, through which receivers are asked to send dead letters back
     #[arg(
         long,

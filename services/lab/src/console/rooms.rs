@@ -38,7 +38,7 @@ impl Rooms {
         root: &Path,
         life: &Lifecycle,
     ) -> Result<Self> {
-        let lab = match &args.lab_database_url {
+        let lab = match &args.search_database_url {
             Some(url) => {
                 let lab = pool(url)?;
                 let (indexer, stop) = (Indexer::new(lab.clone()), life.stopping());

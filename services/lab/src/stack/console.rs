@@ -82,7 +82,7 @@ impl Program for Console {
         command.env_remove("RUST_BACKTRACE");
         command.env("LISTEN", format!("127.0.0.1:{}", self.port));
         command.env("DATABASE_URL", &self.servers.database);
-        command.env("LAB_DATABASE_URL", &self.lab_database);
+        command.env("SEARCH_DATABASE_URL", &self.lab_database);
         command.env("GATEWAY_URL", format!("http://127.0.0.1:{}", self.gateway));
         command.env("REDRIVE_TOKEN", &self.redrive_token);
         command.env("REDIS_URL", &self.servers.redis);
