@@ -54,7 +54,7 @@ async fn by_load(
 ) -> Result<f64> {
     let mut sight = scene.sight()?;
     // the gateway itself answers below this path: 404, a refusal that is not repeated
-    sight.gateway.push_str("/lab");
+    sight.gateway.push_str("/nowhere");
     let id = RunId::new();
     let meta = Meta::new(id.clone(), "bench", 1, &sight.gateway);
     let run = RunDir::create(course.stage.root(), id, &meta)?;

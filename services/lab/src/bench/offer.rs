@@ -57,7 +57,7 @@ impl What {
             Self::Messages { run, batch, size } => {
                 post("/api/messages", run, number, *size, *batch)
             }
-            Self::Nowhere { run, size } => post("/lab", run, number, *size, 1),
+            Self::Nowhere { run, size } => post("/nowhere/", run, number, *size, 1),
         }
     }
 
