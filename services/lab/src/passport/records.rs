@@ -133,6 +133,17 @@ async fn read_in(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Records
     .bind(id)
     .fetch_all(&mut **tx)
     .await?;
+    // No receiver has ever been started: the sender's half is all there is.
+    let received: bool = sqlx::query_scalar("select to_regclass('receiver.processed') is not null")
+        .fetch_one(&mut **tx)
+        .await?;
+    if !received {
+        return Ok(Records {
+            message,
+            outbox,
+            ..Records::default()
+        });
+    }
     let effects: Vec<Effect> = sqlx::query_as(
         "select number, text, run, node, attempt, redelivered, received_at, took_ms, processed_at
            from receiver.processed where message_id = $1 order by processed_at",
