@@ -99,7 +99,10 @@ impl WrongSetting {
     }
 }
 
-/// All settings of this process as they were read, by their variables; no URL, since those hold passwords.
+/// How the names of settings end that are told to nobody.
+const SECRET: [&str; 2] = ["_url", "_token"];
+
+/// All settings of this process as they were read, by their variables; no URL and no token, since those hold passwords.
 ///
 /// Flattened into the arguments of a service it adds none, and sees them all if it comes first: whoever reads an argument
 /// takes it away.
@@ -112,7 +115,7 @@ impl FromArgMatches for AllSettings {
         for id in matches.ids().map(Id::as_str) {
             // groups are listed too, and are no arguments
             if let Ok(Some(values)) = matches.try_get_raw(id)
-                && !id.ends_with("_url")
+                && !SECRET.iter().any(|end| id.ends_with(end))
                 && id.starts_with(|first: char| first.is_ascii_lowercase())
             {
                 let values: Vec<_> = values.map(OsStr::to_string_lossy).collect();

@@ -133,6 +133,8 @@ async fn read_in(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Records
     .bind(id)
     .fetch_all(&mut **tx)
     .await?;
+    let accepted_at = message.as_ref().map(|message| message.accepted_at);
+    let publications = publications(tx, id, accepted_at).await?;
     // No receiver has ever been started: the sender's half is all there is.
     let received: bool = sqlx::query_scalar("select to_regclass('receiver.processed') is not null")
         .fetch_one(&mut **tx)
@@ -141,6 +143,7 @@ async fn read_in(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Records
         return Ok(Records {
             message,
             outbox,
+            publications,
             ..Records::default()
         });
     }
@@ -151,8 +154,6 @@ async fn read_in(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Records
     .bind(id)
     .fetch_all(&mut **tx)
     .await?;
-    let accepted_at = message.as_ref().map(|message| message.accepted_at);
-    let publications = publications(tx, id, accepted_at).await?;
     let deliveries = deliveries(tx, id, &effects).await?;
     let failures = sqlx::query_as(
         "select node, attempt, reason, failed_at from receiver.failure where message_id = $1 order by failed_at",

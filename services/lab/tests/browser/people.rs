@@ -109,7 +109,8 @@ async fn both_pages_have_the_same_head_and_no_link_that_leads_nowhere() {
             let answer = reqwest::get(gateway().to_owned() + &link).await.unwrap();
             assert!(answer.status().is_success(), "{link}");
         }
-        assert_eq!(browser.text(".tabs").await, "Send\nResults");
+        let tabs = "Send\nResults\nLab\nMessages\nDead letters\nExperiments";
+        assert_eq!(browser.text(".tabs").await, tabs);
     }
     browser.close().await;
 }
