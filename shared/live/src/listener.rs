@@ -87,7 +87,7 @@ impl Listener {
         }
     }
 
-    /// Everything from now on. Who is slower than [`ROOM`] loses, and is told.
+    /// Everything from now on. Who is slower than `ROOM` loses, and is told.
     pub fn subscribe(&self) -> broadcast::Receiver<Heard> {
         self.heard.subscribe()
     }
