@@ -186,7 +186,7 @@ async fn turn(State(app): State<App>, uri: Uri, fields: Fields) -> Result<Respon
         app.knobs.clear(&target).await
     } else {
         let change = knobs::change(&fields.0).map_err(usage)?;
-        app.knobs.set(&target, &change).await
+        app.knobs.set(&target, change).await
     };
     done_so.map_err(|error| match error.downcast::<Usage>() {
         Ok(why) => usage(why),

@@ -263,7 +263,7 @@ impl Eye {
             let told = self.last.get(&name).cloned().unwrap_or_default();
             // what was announced a moment ago is newer than what was asked
             let said = heard.get(&name).filter(|said| speaks(said));
-            let gauge = |gauge: &str| said.and_then(|said| said.gauges[gauge].as_u64());
+            let gauges = said.map(|said| said.gauges);
             let up = state == "up";
             all.push(NodeNow {
                 colour: node::colour(&name),
@@ -273,11 +273,11 @@ impl Eye {
                 in_hand: if state == "dead" {
                     0
                 } else {
-                    gauge("in_hand").unwrap_or(told.in_hand)
+                    gauges.map_or(told.in_hand, |gauges| gauges.in_hand)
                 },
-                prefetch: gauge("prefetch").or(told.prefetch),
-                waiting: gauge("waiting").unwrap_or(told.waiting),
-                held: gauge("held").unwrap_or(0),
+                prefetch: gauges.map(|gauges| gauges.prefetch).or(told.prefetch),
+                waiting: gauges.map_or(told.waiting, |gauges| gauges.waiting),
+                held: gauges.map_or(0, |gauges| gauges.held),
                 blocked: up && told.blocked,
                 state,
                 name,

@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use daemon::redis::fred::clients::Pool;
-use daemon::redis::fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
-use serde_json::{Map, Value, json};
+use live::listener::Hearing;
+use live::{Frame, Gauges, Listener};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::feed::Feed;
@@ -24,38 +23,43 @@ const MERGE_EVERY: Duration = Duration::from_millis(250);
 const SAMPLE_MAX: usize = 20;
 /// Names come from the network: no more of them are kept.
 const NODES_MAX: usize = 256;
-const FRAME_MAX: usize = 64 * 1024;
 /// A node that has announced nothing for so long is silent; it should once a second.
 pub const SILENT: Duration = Duration::from_secs(3);
-const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a node said last.
 #[derive(Debug, Clone)]
 pub struct Said {
     pub at: Instant,
-    pub service: String,
-    pub gauges: Value,
+    pub gauges: Gauges,
 }
 
 /// All that is heard. Clones share it.
-#[derive(Clone, Default)]
-pub struct Heard(Arc<Mutex<Inner>>);
+#[derive(Clone)]
+pub struct Heard {
+    ears: Listener,
+    inner: Arc<Mutex<Inner>>,
+}
 
 #[derive(Default)]
 struct Inner {
     nodes: HashMap<String, Said>,
-    /// Why nothing is heard; none: it is.
-    why_not: Option<String>,
     /// Of this second.
     passed: usize,
     /// Frames that wait to be passed on as one.
-    merged: HashMap<String, Value>,
+    merged: HashMap<String, Frame>,
 }
 
 impl Heard {
+    /// By these ears.
+    pub fn new(ears: Listener) -> Self {
+        Self {
+            ears,
+            inner: Arc::default(),
+        }
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What each node said last.
@@ -65,88 +69,41 @@ impl Heard {
 
     /// Why nothing is heard; none: it is.
     pub fn why_not(&self) -> Option<String> {
-        self.inner().why_not.clone()
+        match &*self.ears.hearing().borrow() {
+            Hearing::Live => None,
+            Hearing::NotLive(why) => Some(format!("Redis is away ({why})")),
+        }
     }
 
-    /// Listens until the process stops.
-    pub async fn listen(
-        self,
-        redis: Pool,
-        prefix: String,
-        feed: Feed,
-        stop: CancellationToken,
-    ) -> Result<()> {
-        let channel = format!("{prefix}live");
-        let listening = async {
-            loop {
-                if let Err(error) = self.session(&redis, &channel, &feed).await {
-                    self.inner().why_not = Some(format!("Redis is away ({error:#})"));
-                }
-                sleep(PAUSE).await;
-            }
-        };
-        stop.run_until_cancelled(listening).await;
-        Ok(())
-    }
-
-    /// On a connection of its own, until that is lost.
-    async fn session(&self, redis: &Pool, channel: &str, feed: &Feed) -> Result<()> {
-        let client = redis.next().clone_new();
-        let (mut messages, mut lost) = (client.message_rx(), client.error_rx());
-        let connection = client.connect();
-        let heard = async {
-            timeout(SUBSCRIBE_LIMIT, client.wait_for_connect()).await??;
-            timeout(SUBSCRIBE_LIMIT, client.subscribe(channel)).await??;
-            self.inner().why_not = None;
-            let mut ticks = interval(MERGE_EVERY);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut quarter = 0_u32;
-            loop {
-                tokio::select! {
-                    message = messages.recv() => match message {
-                        Ok(message) => {
-                            if let Some(text) = message.value.as_string() {
-                                self.take(&text, feed);
-                            }
-                        }
-                        Err(RecvError::Lagged(_)) => {}
-                        Err(RecvError::Closed) => anyhow::bail!("the connection is closed"),
-                    },
-                    error = lost.recv() => match error {
-                        Ok((error, _)) => anyhow::bail!("{error}"),
-                        Err(_) => anyhow::bail!("the connection is lost"),
-                    },
-                    _ = ticks.tick() => {
-                        self.pass_merged(feed);
-                        quarter += 1;
-                        if quarter.is_multiple_of(4) {
-                            self.inner().passed = 0;
-                        }
+    /// Passes on what is heard until the process stops.
+    pub async fn listen(self, feed: Feed, stop: CancellationToken) -> Result<()> {
+        let mut heard = self.ears.subscribe();
+        let mut ticks = interval(MERGE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut quarter = 0_u32;
+        loop {
+            tokio::select! {
+                news = heard.recv() => match news {
+                    Ok(live::Heard::Frame(frame)) => self.take(&frame, &feed),
+                    // Whether it is live is asked for with each picture; what was missed is in the next totals.
+                    Ok(live::Heard::Live | live::Heard::NotLive(_)) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                _ = ticks.tick() => {
+                    self.pass_merged(&feed);
+                    quarter += 1;
+                    if quarter.is_multiple_of(4) {
+                        self.inner().passed = 0;
                     }
                 }
+                () = stop.cancelled() => return Ok(()),
             }
-        };
-        let ended: Result<()> = heard.await;
-        connection.abort();
-        // with a server that is gone there is nobody to say farewell to
-        let _ = timeout(PAUSE, client.quit()).await;
-        ended
+        }
     }
 
-    /// One frame. What is none is nobody's.
-    fn take(&self, text: &str, feed: &Feed) {
-        if text.len() > FRAME_MAX {
-            return;
-        }
-        let Ok(frame) = serde_json::from_str::<Value>(text) else {
-            return;
-        };
-        let (Some(node), Some(service)) = (frame["node"].as_str(), frame["service"].as_str())
-        else {
-            return;
-        };
+    fn take(&self, frame: &Frame, feed: &Feed) {
         let mut inner = self.inner();
-        if inner.nodes.len() >= NODES_MAX && !inner.nodes.contains_key(node) {
+        if inner.nodes.len() >= NODES_MAX && !inner.nodes.contains_key(&frame.node) {
             inner.nodes.retain(|_, said| said.at.elapsed() < SILENT);
             if inner.nodes.len() >= NODES_MAX {
                 return;
@@ -154,51 +111,49 @@ impl Heard {
         }
         let said = Said {
             at: Instant::now(),
-            service: service.to_owned(),
-            gauges: frame["gauges"].clone(),
+            gauges: frame.gauges,
         };
-        inner.nodes.insert(node.to_owned(), said);
+        inner.nodes.insert(frame.node.clone(), said);
         inner.passed += 1;
         if inner.passed <= FRAMES_MAX {
             drop(inner);
-            feed.tell("frame", text.to_owned());
+            tell(frame, feed);
             return;
         }
-        let name = node.to_owned();
-        let together = match inner.merged.remove(&name) {
-            Some(before) if before["boot"] == frame["boot"] => merge(&before, frame),
-            _ => frame,
+        let together = match inner.merged.remove(&frame.node) {
+            Some(before) if before.boot == frame.boot => merge(before, frame),
+            _ => frame.clone(),
         };
-        inner.merged.insert(name, together);
+        inner.merged.insert(frame.node.clone(), together);
     }
 
     fn pass_merged(&self, feed: &Feed) {
         let merged = std::mem::take(&mut self.inner().merged);
         for frame in merged.into_values() {
-            feed.tell("frame", frame.to_string());
+            tell(&frame, feed);
         }
     }
 }
 
-/// Two frames of one node as one: the later one, with the counts of both and some of the events of both.
-fn merge(before: &Value, mut now: Value) -> Value {
-    let mut counts = before["counts"].as_object().cloned().unwrap_or_default();
-    for (kind, count) in now["counts"].as_object().unwrap_or(&Map::new()) {
-        let sum =
-            counts.get(kind).and_then(Value::as_u64).unwrap_or(0) + count.as_u64().unwrap_or(0);
-        counts.insert(kind.clone(), sum.into());
+fn tell(frame: &Frame, feed: &Feed) {
+    if let Ok(text) = serde_json::to_string(frame) {
+        feed.tell("frame", text);
     }
-    let list = |frame: &Value| frame["sample"].as_array().cloned().unwrap_or_default();
-    let mut sample = [list(before), list(&now)].concat();
-    let number = |frame: &Value, name: &str| frame[name].as_u64().unwrap_or(0);
-    let all = u64::try_from(sample.len()).unwrap_or(u64::MAX);
-    sample.truncate(SAMPLE_MAX);
-    let shown = u64::try_from(sample.len()).unwrap_or(u64::MAX);
-    let left_out = number(before, "left_out") + number(&now, "left_out") + all - shown;
-    now["since"] = before["since"].clone();
-    now["counts"] = counts.into();
-    now["sample"] = sample.into();
-    now["left_out"] = json!(left_out);
+}
+
+/// Two frames of one node as one: the later one, with the counts of both and some of the events of both.
+fn merge(before: Frame, later: &Frame) -> Frame {
+    let mut now = later.clone();
+    for (kind, count) in before.counts {
+        *now.counts.entry(kind).or_default() += count;
+    }
+    let events = [before.sample, now.sample].concat();
+    let all = events.len();
+    now.sample = events.into_iter().take(SAMPLE_MAX).collect();
+    let cut = u64::try_from(all - now.sample.len()).unwrap_or(u64::MAX);
+    now.left_out = before.left_out + later.left_out + cut;
+    now.dropped = before.dropped + later.dropped;
+    now.since = before.since;
     now
 }
 
@@ -207,27 +162,35 @@ mod tests {
     use std::pin::pin;
 
     use futures::{FutureExt, StreamExt};
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn frame(seq: u64) -> String {
-        let sample = json!([{"kind": "processed", "id": seq}]);
-        json!({"v": 1, "node": "receiver-1", "service": "receiver", "boot": "b", "seq": seq, "since": seq,
-            "counts": {"processed": 2}, "sample": sample, "left_out": 1, "gauges": {"in_hand": seq}})
-        .to_string()
+    const BOOT: &str = "0190a5b2-0000-7000-8000-000000000001";
+
+    fn frame(node: &str, seq: u64) -> Frame {
+        let sample = json!([{"kind": "processed", "id": BOOT, "at": seq}]);
+        let frame = json!({"v": 1, "node": node, "service": "receiver", "boot": BOOT, "seq": seq, "at": seq, "since": seq,
+            "counts": {"processed": 2}, "sample": sample, "left_out": 1, "gauges": {"in_hand": seq}});
+        Frame::read(frame.to_string().as_bytes()).unwrap()
+    }
+
+    fn deaf() -> Heard {
+        Heard::new(Listener::silent("nobody speaks here"))
     }
 
     #[tokio::test]
     async fn frames_pass_as_they_came_until_there_are_too_many() {
-        let (heard, feed) = (Heard::default(), Feed::default());
+        let (heard, feed) = (deaf(), Feed::default());
         let mut reader = pin!(feed.read(None, String::new()).unwrap());
         let _state = reader.next().await;
         let many = FRAMES_MAX as u64 + 30;
         for seq in 0..many {
-            heard.take(&frame(seq), &feed);
+            heard.take(&frame("receiver-1", seq), &feed);
         }
         for seq in 0..FRAMES_MAX as u64 {
-            assert_eq!(reader.next().await.unwrap().data, frame(seq));
+            let told = reader.next().await.unwrap().data.clone();
+            assert_eq!(Frame::read(told.as_bytes()), Some(frame("receiver-1", seq)));
         }
         assert!(reader.next().now_or_never().is_none());
         heard.pass_merged(&feed);
@@ -240,22 +203,16 @@ mod tests {
         let shown = merged["sample"].as_array().unwrap().len() as u64;
         // each frame showed one and left one out
         assert_eq!(shown + merged["left_out"].as_u64().unwrap(), 60);
-        assert_eq!(heard.nodes()["receiver-1"].gauges["in_hand"], many - 1);
+        assert_eq!(heard.nodes()["receiver-1"].gauges.in_hand, many - 1);
     }
 
-    #[tokio::test]
-    async fn what_is_no_frame_is_nobodys_and_names_are_bounded() {
-        let (heard, feed) = (Heard::default(), Feed::default());
-        for wrong in ["", "{", "[]", r#"{"node": 1}"#, r#"{"node": "x"}"#] {
-            heard.take(wrong, &feed);
-        }
-        assert!(heard.nodes().is_empty());
+    #[test]
+    fn names_are_bounded_and_it_is_said_why_nothing_is_heard() {
+        let (heard, feed) = (deaf(), Feed::default());
         for n in 0..2 * NODES_MAX {
-            heard.take(
-                &json!({"node": n.to_string(), "service": "sender"}).to_string(),
-                &feed,
-            );
+            heard.take(&frame(&n.to_string(), 1), &feed);
         }
         assert_eq!(heard.nodes().len(), NODES_MAX);
+        assert!(heard.why_not().unwrap().contains("nobody speaks here"));
     }
 }

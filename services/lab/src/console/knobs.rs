@@ -1,34 +1,44 @@
-//! Knobs for all nodes: a hash in Redis that every node reads, and a channel that wakes them.
+//! Knobs for all nodes, as people turn them here: what a form may say, and what is turned.
 //!
-//! A field of the hash is `all` or a node's name; its value is the change, as a node's second port takes it. A change adds to
-//! what was turned before. The hash is lost with Redis' data: then every node has its settings again, and the page says so.
+//! `live::knobs` keeps them, in a hash in Redis that every node reads. It is lost with Redis' data: then every node has its
+//! settings again, and the page says so.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use chaos::knobs::{Change, DELAY_MAX_MS, PREFETCH_MAX};
 use daemon::redis::fred::clients::Pool;
-use daemon::redis::fred::interfaces::{HashesInterface, PubsubInterface};
+use live::{KnobWriter, Target};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::say::Usage;
 
 /// The field for every node.
 pub const ALL: &str = "all";
-const ACTIONS: [&str; 7] = ["nack", "reject", "drop", "crash", "ack", "park", "hang"];
 
 /// A knob that is a number: its name, from .. to, and what it says.
 pub const NUMBERS: [(&str, u64, u64, &str); 4] = [
-    ("delay_min_ms", 0, 600_000, "the work takes at least, in ms"),
-    ("delay_max_ms", 0, 600_000, "and at most"),
+    (
+        "delay_min_ms",
+        0,
+        DELAY_MAX_MS,
+        "the work takes at least, in ms",
+    ),
+    ("delay_max_ms", 0, DELAY_MAX_MS, "and at most"),
     (
         "fail_one_in",
         0,
         1_000_000,
         "it fails one time in so many (0: never)",
     ),
-    ("prefetch", 1, 65_535, "deliveries in hand at most"),
+    (
+        "prefetch",
+        1,
+        PREFETCH_MAX as u64,
+        "deliveries in hand at most",
+    ),
 ];
 
 /// Every change that is turned, as the page shows it.
@@ -40,10 +50,9 @@ pub struct Turned {
     pub lost: bool,
 }
 
-/// The hash.
+/// What is turned through the console.
 pub struct Knobs {
-    redis: Pool,
-    key: String,
+    writer: KnobWriter,
     /// Something was turned by this process, so that an empty hash is a loss.
     turned: AtomicBool,
     changing: tokio::sync::Mutex<()>,
@@ -53,62 +62,56 @@ impl Knobs {
     /// With the beginning that the names of all our keys have.
     pub fn new(redis: Pool, prefix: &str) -> Self {
         Self {
-            redis,
-            key: format!("{prefix}knobs"),
+            writer: KnobWriter::new(redis, prefix),
             turned: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
         }
     }
 
     /// Adds to what is turned for all, or for one node.
-    pub async fn set(&self, target: &str, change: &Map<String, Value>) -> Result<()> {
+    pub async fn set(&self, target: &str, change: Change) -> Result<()> {
         let _alone = self.changing.lock().await;
-        let before: Option<String> = self.redis.hget(&self.key, target).await?;
-        let before = before.and_then(|text| serde_json::from_str::<Map<String, Value>>(&text).ok());
-        let mut now = before.unwrap_or_default();
-        now.extend(change.clone());
-        fits(&now)?;
-        let text = serde_json::to_string(&now)?;
-        let _: i64 = self.redis.hset(&self.key, (target, text)).await?;
+        let before = self.writer.read().await?.remove(target);
+        fits(before.unwrap_or_default().then(change))?;
+        self.writer.set(&whose(target), change).await?;
         self.turned.store(true, Ordering::Relaxed);
-        self.wake(target).await
+        Ok(())
     }
 
     /// Back to the settings: those of one node, or all.
     pub async fn clear(&self, target: &str) -> Result<()> {
         let _alone = self.changing.lock().await;
-        let _: i64 = self.redis.hdel(&self.key, target).await?;
-        let left: i64 = self.redis.hlen(&self.key).await?;
-        self.turned.store(left > 0, Ordering::Relaxed);
-        self.wake(target).await
-    }
-
-    /// Who does not hear it looks within a second anyway.
-    async fn wake(&self, target: &str) -> Result<()> {
-        let heard: Result<i64, _> = self.redis.next().publish(&self.key, target).await;
-        heard.map(drop).context("the nodes could not be woken")
+        self.writer.clear(&whose(target)).await?;
+        let left = !self.writer.read().await?.is_empty();
+        self.turned.store(left, Ordering::Relaxed);
+        Ok(())
     }
 
     /// All that is turned now.
     pub async fn read(&self) -> Result<Turned> {
-        let all: HashMap<String, String> = self.redis.hgetall(&self.key).await?;
-        let read = |text: &String| serde_json::from_str(text).unwrap_or(Value::Null);
-        let lost = all.is_empty() && self.turned.load(Ordering::Relaxed);
+        let mut nodes = self.writer.read().await?;
+        let lost = nodes.is_empty() && self.turned.load(Ordering::Relaxed);
+        let all = nodes.remove(ALL).unwrap_or_default();
+        let nodes = nodes.into_iter().map(|(name, told)| (name, json!(told)));
         Ok(Turned {
-            all: all.get(ALL).map_or_else(|| Value::Object(Map::new()), read),
-            nodes: all
-                .iter()
-                .filter(|(name, _)| *name != ALL)
-                .map(|(name, text)| (name.clone(), read(text)))
-                .collect(),
+            all: json!(all),
+            nodes: nodes.collect(),
             lost,
         })
     }
 }
 
+fn whose(target: &str) -> Target {
+    if target == ALL {
+        Target::All
+    } else {
+        Target::Node(target.to_owned())
+    }
+}
+
 /// Reads fields as they were sent. Empty ones change nothing.
-pub fn change(fields: &BTreeMap<String, String>) -> Result<Map<String, Value>, Usage> {
-    let mut change = Map::new();
+pub fn change(fields: &BTreeMap<String, String>) -> Result<Change, Usage> {
+    let mut named = Map::new();
     for (name, min, max, _) in NUMBERS {
         let Some(text) = fields.get(name).filter(|text| !text.is_empty()) else {
             continue;
@@ -116,34 +119,31 @@ pub fn change(fields: &BTreeMap<String, String>) -> Result<Map<String, Value>, U
         let number = text
             .parse()
             .ok()
-            .filter(|number| (min..=max).contains(number));
+            .filter(|number: &u64| (min..=max).contains(number));
         let number = number.ok_or_else(|| {
             Usage(format!(
                 "{name} is {text:?}; right is a whole number from {min} to {max}"
             ))
         })?;
-        change.insert(name.to_owned(), number.into());
+        named.insert(name.to_owned(), number.into());
     }
+    let mut change: Change =
+        serde_json::from_value(named.into()).map_err(|error| Usage(error.to_string()))?;
     if let Some(action) = fields.get("failure_action").filter(|text| !text.is_empty()) {
-        if !ACTIONS.contains(&&**action) {
-            let right = ACTIONS.join(", ");
-            return Err(Usage(format!(
-                "failure_action is {action:?}; right is one of {right}"
-            )));
-        }
-        change.insert("failure_action".to_owned(), action.as_str().into());
+        let read = action.parse();
+        let read = read.map_err(|error| Usage(format!("failure_action is {action:?}; {error}")))?;
+        change.failure_action = Some(read);
     }
-    if change.is_empty() {
+    if change == Change::default() {
         return Err(Usage("no knob is named that should change".to_owned()));
     }
-    fits(&change)?;
+    fits(change)?;
     Ok(change)
 }
 
 /// A node would refuse the whole change.
-fn fits(change: &Map<String, Value>) -> Result<(), Usage> {
-    let of = |name: &str| change.get(name).and_then(Value::as_u64);
-    match (of("delay_min_ms"), of("delay_max_ms")) {
+fn fits(change: Change) -> Result<(), Usage> {
+    match (change.delay_min_ms, change.delay_max_ms) {
         (Some(min), Some(max)) if min > max => Err(Usage(format!(
             "delay_min_ms is {min}, more than delay_max_ms, which is {max}"
         ))),
@@ -155,7 +155,7 @@ fn fits(change: &Map<String, Value>) -> Result<(), Usage> {
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Map<String, Value>, Usage> {
+    fn read(pairs: &[(&str, &str)]) -> Result<Change, Usage> {
         let pairs = pairs
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -170,11 +170,13 @@ mod tests {
             ("prefetch", ""),
         ]);
         assert_eq!(
-            Value::Object(right.unwrap()),
-            serde_json::json!({"fail_one_in": 3, "failure_action": "drop"})
+            json!(right.unwrap()),
+            json!({"fail_one_in": 3, "failure_action": "drop"})
         );
         for wrong in [
             &[("prefetch", "0")][..],
+            // as no node takes it
+            &[("prefetch", "2001")],
             &[("delay_max_ms", "-1")],
             &[("failure_action", "explode")],
             &[("delay_min_ms", "9"), ("delay_max_ms", "8")],

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::live::Listener;
 use anyhow::Result;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
@@ -121,7 +122,7 @@ async fn serve(root: &Path, args: &ConsoleArgs) -> Result<ExitCode> {
         pool: database.pool.clone(),
         knobs: Knobs::new(pool.clone(), &args.redis.redis_prefix),
         feed: Feed::default(),
-        heard: Heard::default(),
+        heard: Heard::new(Listener::start(&args.redis, &life)),
         history: History::default(),
         loads: Loads::new(life.clone()),
         balances,
@@ -134,12 +135,7 @@ async fn serve(root: &Path, args: &ConsoleArgs) -> Result<ExitCode> {
     });
     let ledger = Ledger::new(database.pool.clone(), root.clone());
     life.spawn("balance", ledger.run(told, stopping.clone()));
-    let hearing = app.heard.clone().listen(
-        pool,
-        args.redis.redis_prefix.clone(),
-        app.feed.clone(),
-        stopping.clone(),
-    );
+    let hearing = app.heard.clone().listen(app.feed.clone(), stopping.clone());
     life.spawn("announcements", hearing);
     life.spawn("eye", Eye::new(app.clone(), shown).run(stopping.clone()));
 
