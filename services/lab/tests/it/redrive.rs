@@ -181,14 +181,14 @@ async fn a_cancel_in_the_middle_leaves_a_correct_count_and_the_rate_is_kept() {
     assert_eq!(world.count(MESSAGES).await, 200);
 }
 
-/// The receiver that is at it dies at this line; another one, or itself, goes on.
-async fn killed_at(fail_point: &str) {
+/// The receiver that is at it dies at this line, the `pass`th time that it gets there, and goes on after its next start.
+async fn killed_at(fail_point: &str, pass: u32) {
     let world = World::new().await;
     let mut receiver = receiver(&world, "receiver-1").await;
     parked(&world, 100, "x").await;
     let (id, _) = plan(&receiver, json!({"all": true}), 100).await;
     receiver
-        .arm(&format!("{fail_point}=crash@2"))
+        .arm(&format!("{fail_point}=crash@{pass}"))
         .await
         .unwrap();
     start(&receiver, &id).await;
@@ -205,17 +205,18 @@ async fn killed_at(fail_point: &str) {
 
 #[tokio::test]
 async fn a_receiver_that_dies_before_the_commit_of_a_batch_has_sent_none_of_it_back() {
-    killed_at("redrive.before_commit").await;
+    killed_at("redrive.before_commit", 2).await;
 }
 
 #[tokio::test]
 async fn a_receiver_that_dies_after_the_commit_of_a_batch_leaves_it_to_be_published() {
-    killed_at("redrive.after_commit").await;
+    killed_at("redrive.after_commit", 2).await;
 }
 
 #[tokio::test]
 async fn a_receiver_that_dies_between_confirm_and_mark_doubles_nothing() {
-    killed_at("relay.after_confirm").await;
+    // a busy machine may publish all batches in one pass, so there may be no second
+    killed_at("relay.after_confirm", 1).await;
 }
 
 #[tokio::test]
