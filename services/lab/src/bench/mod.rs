@@ -18,10 +18,12 @@ pub mod facts;
 mod footprint;
 mod growth;
 mod http;
+mod live;
 mod mission;
 mod offer;
 mod page;
 mod pipeline;
+mod ratios;
 mod raw;
 mod release;
 pub mod search;
@@ -67,6 +69,8 @@ pub enum Scenario {
     Drain,
     /// From HTTP to the committed effect
     Pipeline,
+    /// With people who watch, and without
+    Live,
     /// The default settings, against theory
     Mission,
     /// The same with much behind it
@@ -86,7 +90,7 @@ impl Display for Scenario {
 
 impl Scenario {
     /// In the order in which they are measured: a limit right before what is compared with it.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Client,
         Self::Commit,
         Self::Accept,
@@ -94,6 +98,7 @@ impl Scenario {
         Self::Raw,
         Self::Drain,
         Self::Pipeline,
+        Self::Live,
         Self::Mission,
         Self::Growth,
         Self::Footprint,
@@ -160,6 +165,7 @@ impl Course<'_> {
                 Scenario::Page => Box::pin(page::run(self)).await,
                 Scenario::Drain => Box::pin(drain::run(self)).await,
                 Scenario::Pipeline => Box::pin(pipeline::run(self)).await,
+                Scenario::Live => Box::pin(live::run(self)).await,
                 Scenario::Mission => Box::pin(mission::run(self)).await,
                 Scenario::Growth => Box::pin(growth::run(self)).await,
                 Scenario::Footprint => Box::pin(footprint::run(self)).await,

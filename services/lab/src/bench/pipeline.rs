@@ -25,18 +25,21 @@ const CONNECTIONS: usize = 256;
 
 /// One message a request, and arrays.
 #[derive(Debug, Clone, Copy)]
-struct Mode {
+pub(super) struct Mode {
     batch: u32,
     role: &'static str,
     name: &'static str,
 }
 
+/// One message a request.
+pub(super) const SINGLE: Mode = Mode {
+    batch: 1,
+    role: "pipeline",
+    name: "one message a request",
+};
+
 const MODES: [Mode; 2] = [
-    Mode {
-        batch: 1,
-        role: "pipeline",
-        name: "one message a request",
-    },
+    SINGLE,
     Mode {
         batch: ARRAY,
         role: "pipeline-arrays",
@@ -101,7 +104,7 @@ impl Trial {
 
 async fn highest(course: &mut Course<'_>, scene: &mut Scene<'_>, mode: Mode) -> Result<Trial> {
     let size = *course.size;
-    let saturated = overload(scene, mode, size.overload, size.text).await?;
+    let saturated = overload(scene, mode, size.overload, size.text).await?.rate;
     course.sheet.add(
         Scenario::Pipeline,
         &format!("{}: offered all it can take", mode.name),
@@ -136,20 +139,36 @@ async fn highest(course: &mut Course<'_>, scene: &mut Scene<'_>, mode: Mode) -> 
     }
 }
 
-/// Effects a second when as much is offered as the system takes.
-async fn overload(scene: &mut Scene<'_>, mode: Mode, length: Duration, text: usize) -> Result<f64> {
+/// What the system takes.
+pub(super) struct Taken {
+    /// Effects a second.
+    pub(super) rate: f64,
+    /// Microseconds of CPU for each message.
+    pub(super) split: Vec<(&'static str, f64)>,
+}
+
+/// As much is offered as the system takes.
+pub(super) async fn overload(
+    scene: &mut Scene<'_>,
+    mode: Mode,
+    length: Duration,
+    text: usize,
+) -> Result<Taken> {
     let run = RunId::new();
     let what = What::Messages {
         run: run.clone(),
         batch: mode.batch,
         size: text,
     };
-    let before = scene.processed().await?;
+    let (before, cpu) = (scene.processed().await?, scene.cpu());
     let pace = Pace::closed(CONNECTIONS / 4, Duration::ZERO, length);
     let outcome = offer(scene.gateway()?, &what, pace).await?.all_right()?;
     let accepted = outcome.right * u64::from(mode.batch);
     scene.until_processed(before + accepted, WAIT).await?;
-    Ok(scene.book.effects(&run, accepted).await?.rate())
+    Ok(Taken {
+        rate: scene.book.effects(&run, accepted).await?.rate(),
+        split: scene.cpu().per(&cpu, accepted),
+    })
 }
 
 async fn trial(

@@ -1,0 +1,129 @@
+//! What live events cost: all that the system takes, while nobody watches, while three do, and with nodes that announce nothing.
+//!
+//! The readers are those of the two pages, through the gateway like the load. Without and with them is measured in turn
+//! (A B B A), on the same nodes. A reader that heard nothing would cost nothing, so it is an error.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use reqwest::header::ACCEPT;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::pipeline::{SINGLE, Taken, overload};
+use super::sheet::{Unit, real};
+use super::stage::{Scene, fast};
+use super::{Course, Scenario};
+
+/// What is watched, each by one.
+const WATCHED: [&str; 3] = ["/live", "/received/live", "/received/live"];
+/// A page that does not begin to answer is no page.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Nodes that announce, watched and not; then such that do not, or the other way round in every second round.
+pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
+    let begun = Instant::now();
+    if course.round.is_multiple_of(2) {
+        announcing(course).await?;
+        silent(course).await?;
+    } else {
+        silent(course).await?;
+        announcing(course).await?;
+    }
+    course.said(begun, "live");
+    Ok(())
+}
+
+async fn announcing(course: &mut Course<'_>) -> Result<()> {
+    let mut scene = course.stage.scene(1, 1, fast()).await?;
+    let mut sums = [0.0; 2];
+    for watched in [false, true, true, false] {
+        let readers = if watched {
+            Some(Readers::open(&scene).await?)
+        } else {
+            None
+        };
+        let name = if watched {
+            "three watch"
+        } else {
+            "nobody watches"
+        };
+        let rate = measure(course, &mut scene, name).await?;
+        sums[usize::from(watched)] += rate;
+        if let Some(readers) = readers {
+            readers.close()?;
+        }
+    }
+    let [unwatched, watched] = sums.map(|sum| sum / 2.0);
+    course.sheet.role("unwatched", course.round, unwatched);
+    course.sheet.role("watched", course.round, watched);
+    Ok(())
+}
+
+async fn silent(course: &mut Course<'_>) -> Result<()> {
+    let mut settings = fast();
+    settings.insert("LIVE".to_owned(), "false".to_owned());
+    let mut scene = course.stage.scene(1, 1, settings).await?;
+    let mut sum = 0.0;
+    for _ in 0..2 {
+        sum += measure(course, &mut scene, "nodes announce nothing").await?;
+    }
+    course.sheet.role("silent", course.round, sum / 2.0);
+    Ok(())
+}
+
+/// Effects a second.
+async fn measure(course: &mut Course<'_>, scene: &mut Scene<'_>, name: &str) -> Result<f64> {
+    let (length, text) = (course.size.overload, course.size.text);
+    let Taken { rate, split } = overload(scene, SINGLE, length, text).await?;
+    course
+        .sheet
+        .add(Scenario::Live, name, Unit::PerSecond, rate);
+    course.sheet.budget(&format!("live, {name}"), &split);
+    Ok(rate)
+}
+
+/// Those who watch, until they are closed or dropped.
+struct Readers {
+    reading: JoinSet<()>,
+    heard: Vec<Arc<AtomicU64>>,
+}
+
+impl Readers {
+    /// Comes back when all are being answered.
+    async fn open(scene: &Scene<'_>) -> Result<Self> {
+        let client = reqwest::Client::new();
+        let (mut reading, mut heard) = (JoinSet::new(), Vec::new());
+        for path in WATCHED {
+            let url = format!("{}{path}", scene.status.gateway);
+            let request = client.get(&url).header(ACCEPT, "text/event-stream").send();
+            let answer = timeout(ANSWER_LIMIT, request).await;
+            let answer = answer.with_context(|| format!("{path} does not answer"))??;
+            let mut answer = answer.error_for_status()?;
+            let bytes = Arc::new(AtomicU64::new(0));
+            heard.push(Arc::clone(&bytes));
+            reading.spawn(async move {
+                // it ends with its task, or when the node closes it
+                while let Ok(Some(chunk)) = answer.chunk().await {
+                    bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                }
+            });
+        }
+        Ok(Self { reading, heard })
+    }
+
+    /// Fails if one of them ended early, or heard too little to have cost anything.
+    fn close(mut self) -> Result<()> {
+        ensure!(
+            self.reading.try_join_next().is_none(),
+            "a reader's connection ended"
+        );
+        for (path, bytes) in WATCHED.iter().zip(&self.heard) {
+            let kib = real(bytes.load(Ordering::Relaxed)) / 1024.0;
+            ensure!(kib >= 1.0, "a reader of {path} heard {kib:.1} KiB");
+        }
+        Ok(())
+    }
+}
