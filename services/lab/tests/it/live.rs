@@ -17,12 +17,13 @@ use serde_json::{Value, json};
 use testkit::{Process, Server, wait_until, wait_until_eq};
 
 use crate::{
+    foreign::ours,
     load::{client, offer},
     world::{World, part, ready},
 };
 
 const LIMIT: Duration = Duration::from_mins(1);
-/// What the issue asks for; the machine of the tests may be busy with others.
+/// What is promised; the machine of the tests may be busy with others.
 const SOON: Duration = Duration::from_secs(1);
 
 fn redis(world: &World) -> RedisArgs {
@@ -285,6 +286,61 @@ async fn the_prefetch_is_turned_under_load_and_every_message_has_one_effect() {
     audit.assert_exactly_once(1_500);
     let again = world.count("select count(*) from receiver.processed where redelivered");
     assert_eq!(again.await, 0, "a delivery in hand was given back");
+}
+
+#[tokio::test]
+async fn what_waits_to_be_begun_while_the_prefetch_is_turned_is_not_acked_with_the_rest() {
+    const MESSAGES: i64 = 60;
+    let world = World::own().await;
+    let receiver = world.receiver("receiver-1").env("PREFETCH", 16);
+    let receiver = receiver.env("WORK_DELAY_MAX_MS", 0).start().await;
+    ready(&receiver).await;
+    let (_pool, writer) = writer(&world);
+    wait_until("redis", LIMIT, async || writer.read().await).await;
+    // what comes in is held, and what comes after it waits to be begun
+    world.servers.pause(Server::Postgres).await;
+    for number in 0..MESSAGES {
+        let body = json!({"number": number, "text": "x"}).to_string();
+        let published = world
+            .broker
+            .publish_raw("messages", "messages", ours(), body.as_bytes());
+        published.await.unwrap();
+    }
+    part(&receiver, "postgres", "away", LIMIT).await;
+    // each turn leaves a consumer behind that has some, and begins one that is given more
+    for prefetch in [12, 8] {
+        let change = Change {
+            prefetch: Some(prefetch),
+            ..Change::default()
+        };
+        writer.set(&Target::All, change).await.unwrap();
+        let consumers = async || prefetches(&world).await;
+        let right = vec![u64::from(prefetch)];
+        wait_until_eq("the broker's word", LIMIT, right, consumers).await;
+    }
+    world.servers.resume(Server::Postgres).await;
+    let effects = "select count(distinct message_id) from receiver.processed";
+    wait_until("the effects", LIMIT, async || {
+        match world.count(effects).await {
+            MESSAGES => Ok(()),
+            now => Err(now),
+        }
+    })
+    .await;
+    for (what, sql) in [
+        (
+            "an ack named what was answered already",
+            "session where ended_at is not null",
+        ),
+        (
+            "a delivery in hand was given back",
+            "processed where redelivered",
+        ),
+    ] {
+        let sql = format!("select count(*) from receiver.{sql}");
+        assert_eq!(world.count(&sql).await, 0, "{what}");
+    }
+    world.servers.end().await;
 }
 
 /// The bounds of the consumers of `messages`, by the broker.
