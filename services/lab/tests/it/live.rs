@@ -293,7 +293,11 @@ async fn what_waits_to_be_begun_while_the_prefetch_is_turned_is_not_acked_with_t
     const MESSAGES: i64 = 600;
     let world = World::own().await;
     let receiver = world.receiver("receiver-1").env("PREFETCH", 150);
-    let mut receiver = receiver.env("WORK_DELAY_MAX_MS", 0).start().await;
+    let mut receiver = receiver
+        .env("WORK_DELAY_MIN_MS", 50)
+        .env("WORK_DELAY_MAX_MS", 50)
+        .start()
+        .await;
     ready(&receiver).await;
     let (_pool, writer) = writer(&world);
     wait_until("redis", LIMIT, async || writer.read().await).await;
