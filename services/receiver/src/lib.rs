@@ -104,7 +104,7 @@ pub fn run(
         max_deliveries: config.max_deliveries,
         retry: retry(config, &broker, &fail_points, lifecycle),
     };
-    let (processor, looker, committer) = processor::processor(
+    let (processor, loops) = processor::processor(
         pool.clone(),
         node.name.clone(),
         Arc::clone(&work),
@@ -184,11 +184,15 @@ pub fn run(
     lifecycle.spawn("broker state", rabbitmq);
     // These end with the last delivery, which is after the stop.
     lifecycle.spawn_once("looks", async move {
-        looker.run().await;
+        loops.looks.run().await;
+        Ok(())
+    });
+    lifecycle.spawn_once("failures", async move {
+        loops.failures.run().await;
         Ok(())
     });
     lifecycle.spawn_once("effects", async move {
-        committer.run().await;
+        loops.effects.run().await;
         Ok(())
     });
     lifecycle.spawn_once("history", async move {

@@ -16,7 +16,7 @@ const BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// It is committed, and its sender was told.
+    /// It is committed.
     Accepted,
     /// The broker has confirmed it.
     Published,

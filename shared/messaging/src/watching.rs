@@ -18,7 +18,7 @@ pub enum What {
     Refused,
     /// It came in.
     Delivered,
-    /// Its work failed, and that is counted.
+    /// Its work failed, and it goes back to the queue, perhaps by way of the ladder.
     Failed,
     /// It has its effect already.
     Duplicate,

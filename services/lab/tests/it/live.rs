@@ -17,12 +17,13 @@ use serde_json::{Value, json};
 use testkit::{Process, Server, wait_until, wait_until_eq};
 
 use crate::{
+    foreign::ours,
     load::{client, offer},
     world::{World, part, ready},
 };
 
 const LIMIT: Duration = Duration::from_mins(1);
-/// What the issue asks for; the machine of the tests may be busy with others.
+/// What is promised; the machine of the tests may be busy with others.
 const SOON: Duration = Duration::from_secs(1);
 
 fn redis(world: &World) -> RedisArgs {
@@ -285,6 +286,60 @@ async fn the_prefetch_is_turned_under_load_and_every_message_has_one_effect() {
     audit.assert_exactly_once(1_500);
     let again = world.count("select count(*) from receiver.processed where redelivered");
     assert_eq!(again.await, 0, "a delivery in hand was given back");
+}
+
+#[tokio::test]
+async fn what_waits_to_be_begun_while_the_prefetch_is_turned_is_not_acked_with_the_rest() {
+    const MESSAGES: i64 = 600;
+    let world = World::own().await;
+    let receiver = world.receiver("receiver-1").env("PREFETCH", 150);
+    let mut receiver = receiver
+        .env("WORK_DELAY_MIN_MS", 50)
+        .env("WORK_DELAY_MAX_MS", 50)
+        .start()
+        .await;
+    ready(&receiver).await;
+    let (_pool, writer) = writer(&world);
+    wait_until("redis", LIMIT, async || writer.read().await).await;
+    // what comes in is held, and what comes after it waits to be begun
+    world.servers.pause(Server::Postgres).await;
+    for number in 0..MESSAGES {
+        let body = json!({"number": number, "text": "x"}).to_string();
+        let published = world
+            .broker
+            .publish_raw("messages", "messages", ours(), body.as_bytes());
+        published.await.unwrap();
+    }
+    part(&receiver, "postgres", "away", LIMIT).await;
+    // each turn leaves a consumer behind that has some, and begins one that is given more
+    for prefetch in [100, 50] {
+        let change = Change {
+            prefetch: Some(prefetch),
+            ..Change::default()
+        };
+        writer.set(&Target::All, change).await.unwrap();
+        let consumers = async || prefetches(&world).await;
+        let right = vec![u64::from(prefetch)];
+        wait_until_eq("the broker's word", LIMIT, right, consumers).await;
+    }
+    world.servers.resume(Server::Postgres).await;
+    let effects = "select count(distinct message_id) from receiver.processed";
+    wait_until("the effects", LIMIT, async || {
+        match world.count(effects).await {
+            MESSAGES => Ok(()),
+            now => Err(now),
+        }
+    })
+    .await;
+    // an ack of what had been answered already would have closed the channel, and with it the session
+    let ended = receiver.terminate(LIMIT).await.unwrap();
+    assert!(ended.success(), "{ended}");
+    let ends: Vec<Option<String>> = sqlx::query_scalar("select ended_by from receiver.session")
+        .fetch_all(&world.database.admin)
+        .await
+        .unwrap();
+    assert_eq!(ends, [Some("stopped".to_owned())]);
+    world.servers.end().await;
 }
 
 /// The bounds of the consumers of `messages`, by the broker.

@@ -28,6 +28,7 @@ mod leaving;
 mod live;
 mod load;
 mod load_command;
+mod marks;
 mod matrix;
 mod metrics;
 mod mission;

@@ -3,6 +3,10 @@
 //! An ack with the flag *multiple* answers every delivery of its channel up to its tag that has no answer yet. So it may only
 //! be sent where all of those are to be acked: below the first delivery that is still in hand. What is done above that one is
 //! acked by itself.
+//!
+//! A delivery that came in and was not begun is nobody's yet, and must not be answered either. Of one consumer they are begun in
+//! the order of their tags, so those are above all that are done. While the deliveries of two consumers of one channel are taken
+//! in turn, as after the bound was turned, they need not be, and every ack is one of its own.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +38,7 @@ pub(super) enum Left {
 }
 
 impl Acks {
-    /// A delivery came in; tags grow.
+    /// A delivery is begun.
     pub(super) fn begin(&mut self, tag: DeliveryTag) {
         self.in_hand.insert(tag);
     }
@@ -52,15 +56,21 @@ impl Acks {
         self.in_hand.len()
     }
 
-    /// Sends the acks that are ready.
+    /// Sends the acks that are ready. `in_order`: nothing waits to be begun that is below a delivery which was begun.
     ///
     /// # Errors
     /// One was not sent, or nobody knows; the session must end.
-    pub(super) async fn send(&mut self) -> Result<(), Error> {
+    pub(super) async fn send(&mut self, in_order: bool) -> Result<(), Error> {
         let mut ready = std::mem::take(&mut self.ready);
         ready.sort_unstable_by_key(|ready| ready.tag);
         let tags: Vec<_> = ready.iter().map(|ready| ready.tag).collect();
-        let apart = ready.split_off(together(&tags, self.in_hand.first().copied()));
+        let first_in_hand = self.in_hand.first().copied();
+        let together = if in_order {
+            together(&tags, first_in_hand)
+        } else {
+            0
+        };
+        let apart = ready.split_off(together);
         let count = ready.len();
         if let Some(last) = ready.pop() {
             ack(&last.acker, count).await?;

@@ -85,7 +85,7 @@ impl<H: Handler> EffectCommitter<H> {
 }
 
 /// No connection to be had, or the one we had is gone: trying each effect alone would only take longer.
-fn is_away(error: &sqlx::Error) -> bool {
+pub(super) fn is_away(error: &sqlx::Error) -> bool {
     match error {
         // 57P0x: it is being stopped, or just starting.
         sqlx::Error::Database(said) => said.code().is_some_and(|code| code.starts_with("57P")),

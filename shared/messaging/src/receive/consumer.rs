@@ -271,7 +271,7 @@ impl<D: Deed> Consumer<D> {
                         Ok(())
                     });
                     // Before an error: what is done need not come again.
-                    acks.send().await?;
+                    acks.send(deliveries.len() <= 1).await?;
                     ended?;
                 }
                 Some((of, delivery)) = deliveries.next(), if !paused && room => match delivery {
@@ -303,17 +303,16 @@ impl<D: Deed> Consumer<D> {
         }
         let cancel = channel.basic_cancel(current.tag, BasicCancelOptions::default());
         within("cancel the consumer", cancel).await?;
-        while let Some(Some((of, delivery))) = deliveries.next().now_or_never() {
-            match delivery {
-                Ok(delivery) => settle(&delivery, Settle::Requeue(Duration::ZERO), stop).await?,
-                Err(_) if of == current.generation => break,
-                Err(_) => {}
+        while let Some(Some((_, delivery))) = deliveries.next().now_or_never() {
+            // One of several may have ended; the others may still hold deliveries.
+            if let Ok(delivery) = delivery {
+                settle(&delivery, Settle::Requeue(Duration::ZERO), stop).await?;
             }
         }
         while let Some(left) = in_hand.next().await {
             let (tag, left) = left?;
             acks.end(tag, left);
-            acks.send().await?;
+            acks.send(false).await?;
         }
         in_hand_gauge.set(0.0);
         Ok(())

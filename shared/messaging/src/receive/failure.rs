@@ -1,9 +1,18 @@
 //! Failures of the work, counted apart from deliveries: lost connections raise the broker's count of
 //! innocent messages, and must not bring them nearer to being given up on.
+//!
+//! A failure is committed before its message goes back. Die in between: the message comes again by itself, and its failure counts.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use group_commit::Committer;
+use sqlx::{Connection, PgPool, Postgres, Transaction};
+use tracing::warn;
 use uuid::Uuid;
+
+use super::{commit::is_away, patience::Fault};
+use crate::{Kept, bounded};
 
 /// One failure. Made before the first try at recording it, so that repeating a commit of unknown
 /// outcome does not count it twice.
@@ -34,30 +43,100 @@ pub struct Failures {
     pub failed_at: DateTime<Utc>,
 }
 
-/// Records a failure and returns how many there are of this message in this redrive, this one included.
-pub async fn record(pool: &PgPool, node: &str, failed: &FailedWork) -> Result<i64, sqlx::Error> {
-    let mut tx = pool.begin().await?;
+/// Most failures in one commit.
+pub(super) const GROUP: usize = 500;
+
+/// The loop that counts failures: those that come while a commit runs share the next one.
+pub struct FailureCounter {
+    pub(super) connection: Kept,
+    pub(super) node: String,
+    pub(super) failures: Committer<Arc<FailedWork>, Result<i64, Fault>>,
+}
+
+impl FailureCounter {
+    /// Counts until the processor is gone. Each caller hears how many failures there are of its message in its redrive, its own
+    /// included.
+    pub async fn run(mut self) {
+        while let Some((failures, answers)) = self
+            .connection
+            .while_waiting(self.failures.next(GROUP))
+            .await
+        {
+            let results = match bounded(self.record(&failures)).await {
+                Ok(counts) => counts.into_iter().map(Ok).collect(),
+                // The database is away, or the fault is this one failure's own.
+                Err(fault) if failures.len() == 1 || is_away(&fault) => {
+                    let fault = Fault::from(fault);
+                    failures.iter().map(|_| Err(fault.clone())).collect()
+                }
+                Err(fault) => {
+                    warn!(%fault, failures = failures.len(), "a group failed, each is tried alone");
+                    let mut results = Vec::with_capacity(failures.len());
+                    for failure in &failures {
+                        let alone = bounded(self.record(std::slice::from_ref(failure))).await;
+                        results.push(alone.map(|counts| counts[0]).map_err(Fault::from));
+                    }
+                    results
+                }
+            };
+            answers.send(results);
+        }
+    }
+
+    async fn record(&mut self, failures: &[Arc<FailedWork>]) -> Result<Vec<i64>, sqlx::Error> {
+        let mut connection = self.connection.take().await?;
+        let mut tx = connection.begin().await?;
+        insert(&mut tx, &self.node, failures).await?;
+        // After the insert, not with it: one of unknown outcome may have been committed meanwhile.
+        let counts = counts(&mut tx, failures).await?;
+        tx.commit().await?;
+        self.connection.put(connection);
+        Ok(counts)
+    }
+}
+
+async fn insert(
+    tx: &mut Transaction<'_, Postgres>,
+    node: &str,
+    failures: &[Arc<FailedWork>],
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into failure (failure_id, message_id, node, attempt, reason, redrive)
-         values ($1, $2, $3, $4, $5, $6)
+         select failure_id, message_id, $6, attempt, reason, redrive
+           from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::int[])
+             as row (failure_id, message_id, attempt, reason, redrive)
          on conflict do nothing",
     )
-    .bind(failed.failure_id)
-    .bind(failed.message_id)
+    .bind(each(failures, |failed| failed.failure_id))
+    .bind(each(failures, |failed| failed.message_id))
+    .bind(each(failures, |failed| failed.attempt))
+    .bind(each(failures, |failed| failed.reason.clone()))
+    .bind(each(failures, |failed| redrive(failed.redrive)))
     .bind(node)
-    .bind(failed.attempt)
-    .bind(&failed.reason)
-    .bind(redrive(failed.redrive))
-    .execute(&mut *tx)
+    .execute(&mut **tx)
     .await?;
-    let (count,) =
-        sqlx::query_as("select count(*) from failure where message_id = $1 and redrive = $2")
-            .bind(failed.message_id)
-            .bind(redrive(failed.redrive))
-            .fetch_one(&mut *tx)
-            .await?;
-    tx.commit().await?;
-    Ok(count)
+    Ok(())
+}
+
+/// In the order of `failures`.
+async fn counts(
+    tx: &mut Transaction<'_, Postgres>,
+    failures: &[Arc<FailedWork>],
+) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select (select count(*) from failure
+                  where failure.message_id = asked.message_id and failure.redrive = asked.redrive)
+           from unnest($1::uuid[], $2::int[]) with ordinality as asked (message_id, redrive, place)
+          order by place",
+    )
+    .bind(each(failures, |failed| failed.message_id))
+    .bind(each(failures, |failed| redrive(failed.redrive)))
+    .fetch_all(&mut **tx)
+    .await
+}
+
+fn each<T>(failures: &[Arc<FailedWork>], what: impl Fn(&FailedWork) -> T) -> Vec<T> {
+    failures.iter().map(|failed| what(failed)).collect()
 }
 
 /// How often the work of a message failed in this redrive; `None` if never.

@@ -33,7 +33,7 @@ use uuid::Uuid;
 use super::{
     commit::{EffectCommitter, GROUP},
     consumer::Deed,
-    failure::{self, FailedWork},
+    failure::{self, FailedWork, FailureCounter},
     given_up,
     handler::{Effect, Failure, Handler, Received},
     history::{Answer, Begun, End, Ending, History, VISIBLE_AFTER},
@@ -68,6 +68,7 @@ pub struct Policy {
 }
 
 type Looks = Group<Asked, Result<Known, Fault>>;
+type Failures = Group<Arc<FailedWork>, Result<i64, Fault>>;
 type EffectGroup<H> = Group<Arc<Effect<H>>, Result<Admitted, Fault>>;
 
 /// The deed of the queue `messages`.
@@ -79,13 +80,24 @@ pub struct Processor<H: Handler> {
     fail_points: FailPoints,
     holding: Holding,
     looks: Looks,
+    failures: Failures,
     effects: EffectGroup<H>,
     history: History,
     watching: Watching,
     session: Current,
 }
 
-/// The deed and its two loops.
+/// What serves many deliveries at once. Each ends when the deed is gone.
+pub struct Loops<H: Handler> {
+    /// Asks what is known of messages.
+    pub looks: Looker<H>,
+    /// Counts failures of the work.
+    pub failures: FailureCounter,
+    /// Commits effects.
+    pub effects: EffectCommitter<H>,
+}
+
+/// The deed and its loops.
 pub fn processor<H: Handler>(
     pool: PgPool,
     node: String,
@@ -94,7 +106,7 @@ pub fn processor<H: Handler>(
     without: &Without,
     fail_points: FailPoints,
     history: History,
-) -> (Processor<H>, Looker<H>, EffectCommitter<H>) {
+) -> (Processor<H>, Loops<H>) {
     let inbox = Inbox::new(without);
     let (looks, asked) = group_commit(look::GROUP);
     let looker = Looker {
@@ -102,6 +114,12 @@ pub fn processor<H: Handler>(
         handler: Arc::clone(&handler),
         inbox,
         asked: asked.gathering(GAP),
+    };
+    let (failures, failed) = group_commit(failure::GROUP);
+    let counter = FailureCounter {
+        connection: Kept::new(pool.clone()),
+        node: node.clone(),
+        failures: failed.gathering(GAP),
     };
     let (group, effects) = group_commit(GROUP);
     let committer = EffectCommitter {
@@ -122,13 +140,17 @@ pub fn processor<H: Handler>(
             fail_points,
             holding,
             looks,
+            failures,
             effects,
             history,
             watching: Watching::nobody(),
             session: Current::default(),
         },
-        looker,
-        committer,
+        Loops {
+            looks: looker,
+            failures: counter,
+            effects: committer,
+        },
     )
 }
 
@@ -394,16 +416,16 @@ impl<H: Handler> Processor<H> {
         failure: Failure,
         stop: &CancellationToken,
     ) -> Decision {
-        let failed = FailedWork {
+        let failed = Arc::new(FailedWork {
             failure_id: Uuid::now_v7(),
             message_id: envelope.message_id,
             redrive: envelope.redrive,
             attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
             // Postgres cannot store NUL in text, and a reason may quote the message.
             reason: failure.reason().replace('\0', "\u{fffd}"),
-        };
+        });
         metrics::counter!(numbers::WORK_FAILURES).increment(1);
-        let record = || bounded(failure::record(&self.pool, &self.node, &failed));
+        let record = || handed_in(&self.failures, Arc::clone(&failed));
         let never = CancellationToken::new();
         let count = match self
             .holding
@@ -414,8 +436,6 @@ impl<H: Handler> Processor<H> {
             // A failure that cannot be stored cannot be counted either; the broker's count remains.
             Err(_) => 0,
         };
-        let seen = Sight::new(What::Failed, envelope.message_id).attempt(attempt);
-        self.watching.tell(&seen.run(envelope.run.as_deref()));
         let too_often = count >= self.policy.max_failures;
         let by_ladder = matches!(
             (&failure, &self.policy.retry),
@@ -432,15 +452,20 @@ impl<H: Handler> Processor<H> {
             Failure::RetryBy(settle, _) if !too_often => settle,
             Failure::Retry(_) | Failure::RetryBy(..) | Failure::Reject(_) => {
                 warn!(count, reason = failed.reason, "given up on");
-                return Decision::give_up(failed.reason);
+                return Decision::give_up(failed.reason.clone());
             }
         };
         info!(count, reason = failed.reason, ?settle, "the work failed");
+        let climbs = by_ladder && settle == Settle::Ack;
+        if settle != Settle::Ack || climbs {
+            let seen = Sight::new(What::Failed, envelope.message_id).attempt(attempt);
+            self.watching.tell(&seen.run(envelope.run.as_deref()));
+        }
         Decision {
             settle,
             ending: Ending::Failed,
-            cause: Some(failed.reason),
-            answer: (by_ladder && settle == Settle::Ack).then_some(Answer::Ladder),
+            cause: Some(failed.reason.clone()),
+            answer: climbs.then_some(Answer::Ladder),
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Between a confirm and its [`mark`] the node may die: the row is published again, under
 //! the same id, and the receiver's inbox knows it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, Transaction, postgres::types::PgInterval};
@@ -236,6 +236,8 @@ impl Outcome {
 pub struct Published {
     /// Which message.
     pub message_id: Uuid,
+    /// In which redrive: the order to publish that this was. 0 for none.
+    pub redrive: u32,
     /// How it went.
     pub outcome: Outcome,
     /// The how manieth try this was, from 1.
@@ -246,51 +248,52 @@ pub struct Published {
 
 /// Removes confirmed rows, and gives the others back with a pause that grows from 1 s to 30 s. The
 /// history of tries is written in the same transaction, since it costs no further round trip.
+///
+/// A row is known by its message **and** its redrive. A message that was sent back, given up on and sent back again has another
+/// row by then, and a mark that comes late must not take that one for its own.
 pub async fn mark(pool: &PgPool, node: &str, published: &[Published]) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin().await?;
-    mark_confirmed(&mut tx, &ids(published, Outcome::Confirmed)).await?;
+    for (redrive, ids) in orders(published, Outcome::Confirmed) {
+        // Whoever holds the lease by now: the broker has the message.
+        sqlx::query("delete from outbox where message_id = any($1) and redrive = $2")
+            .bind(ids)
+            .bind(redrive)
+            .execute(&mut *tx)
+            .await?;
+    }
     for outcome in [Outcome::Unroutable, Outcome::Refused] {
-        give_back(&mut tx, &ids(published, outcome), outcome).await?;
+        for (redrive, ids) in orders(published, outcome) {
+            give_back(&mut tx, &ids, redrive, outcome).await?;
+        }
     }
     record(&mut tx, node, published).await?;
     tx.commit().await
 }
 
-fn ids(published: &[Published], outcome: Outcome) -> Vec<Uuid> {
-    published
-        .iter()
-        .filter(|p| p.outcome == outcome)
-        .map(|p| p.message_id)
-        .collect()
-}
-
-async fn mark_confirmed(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
-    if ids.is_empty() {
-        return Ok(());
+/// Those with this outcome, by redrive: of a sender all are of none.
+fn orders(published: &[Published], outcome: Outcome) -> BTreeMap<i32, Vec<Uuid>> {
+    let mut orders: BTreeMap<i32, Vec<Uuid>> = BTreeMap::new();
+    for one in published.iter().filter(|one| one.outcome == outcome) {
+        let redrive = i32::try_from(one.redrive).unwrap_or(i32::MAX);
+        orders.entry(redrive).or_default().push(one.message_id);
     }
-    // Whoever holds the lease by now: the broker has the message.
-    sqlx::query("delete from outbox where message_id = any($1)")
-        .bind(ids)
-        .execute(connection)
-        .await?;
-    Ok(())
+    orders
 }
 
 async fn give_back(
     connection: &mut PgConnection,
     ids: &[Uuid],
+    redrive: i32,
     outcome: Outcome,
 ) -> Result<(), sqlx::Error> {
-    if ids.is_empty() {
-        return Ok(());
-    }
     sqlx::query(
         "update outbox set state = $2, tries = tries + 1, lease = null,
                 free_at = clock_timestamp() + least(30, power(2, least(tries, 5))) * interval '1 s'
-          where message_id = any($1)",
+          where message_id = any($1) and redrive = $3",
     )
     .bind(ids)
     .bind(outcome.as_str())
+    .bind(redrive)
     .execute(connection)
     .await?;
     Ok(())

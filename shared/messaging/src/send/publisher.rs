@@ -121,6 +121,7 @@ impl Publisher {
                 .increment(1);
                 Some(Published {
                     message_id,
+                    redrive: claimed.envelope.redrive,
                     outcome,
                     tries: claimed.tries + 1,
                     confirm_ms: i32::try_from(elapsed.as_millis()).unwrap_or(i32::MAX),
