@@ -63,6 +63,12 @@ pub trait Deed: Send + Sync {
         stop: &CancellationToken,
     ) -> impl Future<Output = Settle> + Send;
 
+    /// At a stop: gives back what came in and was never handed to [`Deed::deliver`].
+    fn not_begun(&self, delivery: &Delivery) -> Settle {
+        let _ = delivery;
+        Settle::Requeue(Duration::ZERO)
+    }
+
     /// A session was opened, in which deliveries will come in.
     fn opened(&self) {}
 
@@ -305,7 +311,9 @@ impl<D: Deed> Consumer<D> {
         within("cancel the consumer", cancel).await?;
         while let Some(Some((of, delivery))) = deliveries.next().now_or_never() {
             match delivery {
-                Ok(delivery) => settle(&delivery, Settle::Requeue(Duration::ZERO), stop).await?,
+                Ok(delivery) => {
+                    settle(&delivery, self.deed.not_begun(&delivery), stop).await?;
+                }
                 Err(_) if of == current.generation => break,
                 Err(_) => {}
             }
