@@ -17,6 +17,7 @@ mod drain;
 pub mod facts;
 mod footprint;
 mod growth;
+pub mod highest;
 mod http;
 mod mission;
 mod offer;
@@ -24,7 +25,7 @@ mod page;
 mod pipeline;
 mod raw;
 mod release;
-pub mod search;
+mod search;
 pub mod sheet;
 pub mod size;
 mod stage;
@@ -71,6 +72,8 @@ pub enum Scenario {
     Mission,
     /// The same with much behind it
     Growth,
+    /// Finding messages among many
+    Search,
     /// Start, memory, sizes
     Footprint,
     /// 30 minutes at half load; only with --long
@@ -86,7 +89,7 @@ impl Display for Scenario {
 
 impl Scenario {
     /// In the order in which they are measured: a limit right before what is compared with it.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Client,
         Self::Commit,
         Self::Accept,
@@ -96,6 +99,7 @@ impl Scenario {
         Self::Pipeline,
         Self::Mission,
         Self::Growth,
+        Self::Search,
         Self::Footprint,
         Self::Vacuum,
     ];
@@ -115,7 +119,12 @@ impl Scenario {
     fn once(self) -> bool {
         matches!(
             self,
-            Self::Client | Self::Mission | Self::Growth | Self::Footprint | Self::Vacuum
+            Self::Client
+                | Self::Mission
+                | Self::Growth
+                | Self::Search
+                | Self::Footprint
+                | Self::Vacuum
         )
     }
 }
@@ -162,6 +171,7 @@ impl Course<'_> {
                 Scenario::Pipeline => Box::pin(pipeline::run(self)).await,
                 Scenario::Mission => Box::pin(mission::run(self)).await,
                 Scenario::Growth => Box::pin(growth::run(self)).await,
+                Scenario::Search => Box::pin(search::run(self)).await,
                 Scenario::Footprint => Box::pin(footprint::run(self)).await,
                 Scenario::Vacuum => Box::pin(vacuum::run(self)).await,
             }
