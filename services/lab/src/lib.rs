@@ -16,6 +16,7 @@ pub mod dead;
 pub mod down;
 pub mod experiment;
 pub mod faults;
+pub mod halving;
 pub mod load;
 pub mod matrix;
 pub mod passport;

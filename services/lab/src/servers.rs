@@ -1,10 +1,11 @@
 //! `lab servers`: private servers for tests, driven by lines on standard input.
 //!
 //! Prints one line of JSON when all three serve. Then each line `kill|stop|start|pause|resume postgres|redis|rabbitmq`
-//! is done and answered by `ok` or `error: ..`. When standard input ends, and so also when the process at its other end
+//! is done and answered by `ok` or `error: ..`, and so are `alarm on|off` and `consumer-timeout MS`. When standard input ends, and so also when the process at its other end
 //! dies, everything is stopped and the folder removed.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
@@ -85,13 +86,18 @@ async fn serve(dir: &LabDir, tasks: &mut JoinSet<()>) -> Result<()> {
 
 async fn obey(servers: &Servers, line: &str) -> Result<()> {
     let (deed, name) = line.split_once(' ').unwrap_or((line, ""));
-    if deed == "alarm" {
-        let on = name.trim() == "on";
-        return servers
-            .broker()
-            .context("it is not ours")?
-            .memory_alarm(on)
-            .await;
+    let broker = || servers.broker().context("it is not ours");
+    match deed {
+        "alarm" => return broker()?.memory_alarm(name.trim() == "on").await,
+        "consumer-timeout" => {
+            let millis = name.trim().parse();
+            let millis =
+                millis.with_context(|| format!("`{name}` is no number of milliseconds"))?;
+            return broker()?
+                .consumer_timeout(Duration::from_millis(millis))
+                .await;
+        }
+        _ => {}
     }
     let which = Which::parse(name.trim());
     let which = which.with_context(|| format!("`{name}` is none of postgres, redis, rabbitmq"))?;
@@ -102,7 +108,7 @@ async fn obey(servers: &Servers, line: &str) -> Result<()> {
         "kill" => unit.kill().await,
         "pause" => all(unit.pid(), Signal::SIGSTOP),
         "resume" => all(unit.pid(), Signal::SIGCONT),
-        _ => bail!("`{deed}` is none of start, stop, kill, pause, resume, alarm"),
+        _ => bail!("`{deed}` is none of start, stop, kill, pause, resume, alarm, consumer-timeout"),
     }
 }
 
@@ -145,7 +151,7 @@ async fn remove(dir: &LabDir) {
     let mut left = process::of_stack(dir.root(), &homes);
     let me = std::process::id();
     left.retain(|process| u32::try_from(process.pid) != Ok(me));
-    process::end(&left, std::time::Duration::from_secs(1)).await;
+    process::end(&left, Duration::from_secs(1)).await;
     let _ = std::fs::remove_dir_all(outside);
     let _ = std::fs::remove_dir_all(dir.root());
 }

@@ -204,10 +204,10 @@ pub fn run(
         reader.run(|| received::read(&pages_pool)).await;
         Ok(())
     });
-    prune(lifecycle, database.clone(), pruner);
-    redrive(lifecycle, database.clone(), redriver, outgoing);
-    consume(lifecycle, "consumer", database.clone(), consumer);
-    consume(lifecycle, "dead letters", database, dead_letters);
+    prune(lifecycle, &database, pruner);
+    redrive(lifecycle, &database, redriver, outgoing);
+    consume(lifecycle, "consumer", &database, consumer);
+    consume(lifecycle, "dead letters", &database, dead_letters);
 
     let told = Told {
         ready_needs: &["postgres", "rabbitmq"],
@@ -292,41 +292,23 @@ fn lent<D: Deed>(without: &Without, consumer: &Consumer<D>) -> Option<Lent> {
 /// Sends dead letters back, when somebody has ordered it.
 fn redrive(
     lifecycle: &Lifecycle,
-    database: Database,
+    database: &Database,
     redriver: Redriver<process::Work>,
     outgoing: Outgoing,
 ) {
-    let (stop, tables) = (lifecycle.stopping(), database.clone());
-    lifecycle.spawn("redrives", async move {
-        if stop.run_until_cancelled(tables.migrated()).await.is_some() {
-            redriver.run(stop).await;
-        }
+    database.spawn_when_migrated("redrives", lifecycle, |stop| async move {
+        redriver.run(stop).await;
         Ok(())
     });
-    let stop = lifecycle.stopping();
-    lifecycle.spawn("redrive relay", async move {
-        if stop
-            .run_until_cancelled(database.migrated())
-            .await
-            .is_none()
-        {
-            return Ok(());
-        }
+    database.spawn_when_migrated("redrive relay", lifecycle, |stop| async move {
         broker_part::ended(outgoing.run(stop).await)
     });
 }
 
 /// Keeps the inbox small as soon as there is one.
-fn prune(lifecycle: &Lifecycle, database: Database, pruner: Pruner) {
-    let stop = lifecycle.stopping();
-    lifecycle.spawn("inbox window", async move {
-        if stop
-            .run_until_cancelled(database.migrated())
-            .await
-            .is_some()
-        {
-            pruner.run(stop).await;
-        }
+fn prune(lifecycle: &Lifecycle, database: &Database, pruner: Pruner) {
+    database.spawn_when_migrated("inbox window", lifecycle, |stop| async move {
+        pruner.run(stop).await;
         Ok(())
     });
 }
@@ -335,18 +317,10 @@ fn prune(lifecycle: &Lifecycle, database: Database, pruner: Pruner) {
 fn consume<D: Deed + 'static>(
     lifecycle: &Lifecycle,
     name: &'static str,
-    database: Database,
+    database: &Database,
     consumer: Consumer<D>,
 ) {
-    let stop = lifecycle.stopping();
-    lifecycle.spawn(name, async move {
-        if stop
-            .run_until_cancelled(database.migrated())
-            .await
-            .is_none()
-        {
-            return Ok(());
-        }
+    database.spawn_when_migrated(name, lifecycle, |stop| async move {
         broker_part::ended(consumer.run(stop).await)
     });
 }

@@ -143,16 +143,8 @@ pub fn run(
         "outbox depth",
         watch_depth(pool.clone(), depth_sender, since, stopping.clone()),
     );
-    let database = database.clone();
-    lifecycle.spawn("relay", async move {
-        if stopping
-            .run_until_cancelled(database.migrated())
-            .await
-            .is_none()
-        {
-            return Ok(());
-        }
-        broker_part::ended(relay.run(stopping).await)
+    database.spawn_when_migrated("relay", lifecycle, |stop| async move {
+        broker_part::ended(relay.run(stop).await)
     });
     // These end when the last page that could ask is gone, which is after the stop.
     lifecycle.spawn_once("newest messages", async move {

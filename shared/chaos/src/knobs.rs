@@ -155,42 +155,22 @@ impl Settings {
 
 /// What is to be changed. Anything unknown, and `null`, is refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Change {
     /// See [`Settings`], as for all of them.
-    #[serde(
-        default,
-        deserialize_with = "some",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub delay_min_ms: Option<u64>,
     /// Longest delay.
-    #[serde(
-        default,
-        deserialize_with = "some",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub delay_max_ms: Option<u64>,
     /// How often the work fails.
-    #[serde(
-        default,
-        deserialize_with = "some",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub fail_one_in: Option<u32>,
     /// What its failure does.
-    #[serde(
-        default,
-        deserialize_with = "some",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub failure_action: Option<FailureAction>,
     /// Deliveries in hand at most.
-    #[serde(
-        default,
-        deserialize_with = "some",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub prefetch: Option<u16>,
 }
 

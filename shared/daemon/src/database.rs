@@ -18,6 +18,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     WrongSetting,
@@ -209,6 +210,24 @@ impl Database {
         let mut migrated = self.migrated.subscribe();
         // The sender lives in `self`, so this never errs.
         let _ = migrated.wait_for(|migrated| *migrated).await;
+    }
+
+    /// Runs a loop that needs the tables: from when they are there, unless the stop comes first.
+    pub fn spawn_when_migrated<F>(
+        &self,
+        name: &'static str,
+        lifecycle: &Lifecycle,
+        run: impl FnOnce(CancellationToken) -> F + Send + 'static,
+    ) where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let (database, stop) = (self.clone(), lifecycle.stopping());
+        lifecycle.spawn(name, async move {
+            match stop.run_until_cancelled(database.migrated()).await {
+                Some(()) => run(stop.clone()).await,
+                None => Ok(()),
+            }
+        });
     }
 
     /// How Postgres is, as the pages show it.

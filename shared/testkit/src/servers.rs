@@ -198,6 +198,13 @@ impl Servers {
             .await;
     }
 
+    /// Has RabbitMQ wait no longer than this for the answer to a delivery, on channels that are opened from now on: then
+    /// it closes the channel. It looks every half of this, instead of once a minute.
+    pub async fn consumer_timeout(&self, patience: Duration) {
+        self.obey(format!("consumer-timeout {}", patience.as_millis()))
+            .await;
+    }
+
     async fn order(&self, deed: &str, server: Server) {
         self.obey(format!("{deed} {}", server.word())).await;
     }

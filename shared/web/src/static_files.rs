@@ -28,57 +28,28 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
+/// One of a folder beside this one.
+macro_rules! bytes {
+    ($folder:literal, $name:literal, $media:expr) => {
+        File {
+            name: $name,
+            media: $media,
+            content: include_bytes!(concat!($folder, $name)),
+        }
+    };
+}
+
 static FILES: &[File] = &[
-    File {
-        name: "bootstrap.min.css",
-        media: CSS,
-        content: include_bytes!("../static/bootstrap.min.css"),
-    },
-    File {
-        name: "bootstrap.LICENSE",
-        media: TEXT,
-        content: include_bytes!("../static/bootstrap.LICENSE"),
-    },
-    File {
-        name: "unacked.css",
-        media: CSS,
-        content: include_bytes!("../static/unacked.css"),
-    },
-    File {
-        name: "time.js",
-        media: SCRIPT,
-        content: include_bytes!("../static/time.js"),
-    },
-    File {
-        name: "send.js",
-        media: SCRIPT,
-        content: include_bytes!("../static/send.js"),
-    },
-    File {
-        name: "uplot.iife.min.js",
-        media: SCRIPT,
-        content: include_bytes!("../static/uplot.iife.min.js"),
-    },
-    File {
-        name: "uplot.min.css",
-        media: CSS,
-        content: include_bytes!("../static/uplot.min.css"),
-    },
-    File {
-        name: "uplot.LICENSE",
-        media: TEXT,
-        content: include_bytes!("../static/uplot.LICENSE"),
-    },
-    File {
-        name: "live.js",
-        media: SCRIPT,
-        content: include_bytes!("../static/live.js"),
-    },
-    File {
-        name: "icon.svg",
-        media: "image/svg+xml",
-        content: include_bytes!("../static/icon.svg"),
-    },
+    bytes!("../static/", "bootstrap.min.css", CSS),
+    bytes!("../static/", "bootstrap.LICENSE", TEXT),
+    bytes!("../static/", "unacked.css", CSS),
+    bytes!("../static/", "time.js", SCRIPT),
+    bytes!("../static/", "send.js", SCRIPT),
+    bytes!("../static/", "uplot.iife.min.js", SCRIPT),
+    bytes!("../static/", "uplot.min.css", CSS),
+    bytes!("../static/", "uplot.LICENSE", TEXT),
+    bytes!("../static/", "live.js", SCRIPT),
+    bytes!("../static/", "icon.svg", "image/svg+xml"),
 ];
 
 static HASHES: LazyLock<Vec<String>> =
@@ -86,48 +57,20 @@ static HASHES: LazyLock<Vec<String>> =
 
 /// What the lab's console shows moves by these: modules that import each other, without a build step.
 static LAB: &[File] = &[
-    lab(
-        "balance.js",
-        SCRIPT,
-        include_bytes!("../static/lab/balance.js"),
-    ),
-    lab(
-        "charts.js",
-        SCRIPT,
-        include_bytes!("../static/lab/charts.js"),
-    ),
-    lab(
-        "controls.js",
-        SCRIPT,
-        include_bytes!("../static/lab/controls.js"),
-    ),
-    lab("dots.js", SCRIPT, include_bytes!("../static/lab/dots.js")),
-    lab("flow.js", SCRIPT, include_bytes!("../static/lab/flow.js")),
-    lab("lab.css", CSS, include_bytes!("../static/lab/lab.css")),
-    lab("lab.js", SCRIPT, include_bytes!("../static/lab/lab.js")),
-    lab(
-        "layout.js",
-        SCRIPT,
-        include_bytes!("../static/lab/layout.js"),
-    ),
-    lab("live.js", SCRIPT, include_bytes!("../static/lab/live.js")),
-    lab("model.js", SCRIPT, include_bytes!("../static/lab/model.js")),
-    lab("nodes.js", SCRIPT, include_bytes!("../static/lab/nodes.js")),
-    lab(
-        "series.js",
-        SCRIPT,
-        include_bytes!("../static/lab/series.js"),
-    ),
-    lab("words.js", SCRIPT, include_bytes!("../static/lab/words.js")),
+    bytes!("../static/lab/", "balance.js", SCRIPT),
+    bytes!("../static/lab/", "charts.js", SCRIPT),
+    bytes!("../static/lab/", "controls.js", SCRIPT),
+    bytes!("../static/lab/", "dots.js", SCRIPT),
+    bytes!("../static/lab/", "flow.js", SCRIPT),
+    bytes!("../static/lab/", "lab.css", CSS),
+    bytes!("../static/lab/", "lab.js", SCRIPT),
+    bytes!("../static/lab/", "layout.js", SCRIPT),
+    bytes!("../static/lab/", "live.js", SCRIPT),
+    bytes!("../static/lab/", "model.js", SCRIPT),
+    bytes!("../static/lab/", "nodes.js", SCRIPT),
+    bytes!("../static/lab/", "series.js", SCRIPT),
+    bytes!("../static/lab/", "words.js", SCRIPT),
 ];
-
-const fn lab(name: &'static str, media: &'static str, content: &'static [u8]) -> File {
-    File {
-        name,
-        media,
-        content,
-    }
-}
 
 static LAB_HASHES: LazyLock<Vec<String>> =
     LazyLock::new(|| LAB.iter().map(|file| hash(&[file])).collect());

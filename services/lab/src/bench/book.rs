@@ -15,6 +15,15 @@ pub(super) struct Book {
     connection: PgConnection,
 }
 
+/// What is in the messages that are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// The same, but for a number.
+    Alike,
+    /// Each its own, some with a word to search for: `common` in nine of ten, `needle` in one of a hundred.
+    Searched,
+}
+
 /// What became of the messages of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effects {
@@ -140,7 +149,7 @@ impl Book {
 
     /// Makes rows of messages that were accepted and processed long ago, until there are so many. As large as those that
     /// are offered, with ids in the order of time; statistics and visibility are as after a vacuum.
-    pub(super) async fn fill(&mut self, rows: u64, size: usize) -> Result<()> {
+    pub(super) async fn fill(&mut self, rows: u64, size: usize, texts: Texts) -> Result<()> {
         let have = self.number("select count(*) from sender.message").await?;
         let (from, to) = (i64::try_from(have)?, i64::try_from(rows)? - 1);
         if from <= to {
@@ -149,6 +158,7 @@ impl Book {
                     .bind(from)
                     .bind(to)
                     .bind(i32::try_from(size)?)
+                    .bind(texts == Texts::Searched)
                     .execute(&mut self.connection)
                     .await?;
             }
@@ -159,16 +169,27 @@ impl Book {
             "receiver.processed",
             "receiver.inbox",
         ] {
-            let sql = format!("vacuum (analyze) {table}");
-            sqlx::query(AssertSqlSafe(sql))
-                .execute(&mut self.connection)
-                .await?;
+            self.vacuum(table).await?;
         }
         // what was written must not be flushed while something is measured
         sqlx::query("checkpoint")
             .execute(&mut self.connection)
             .await?;
         Ok(())
+    }
+
+    /// Clears a table up and looks at what is in it.
+    pub(super) async fn vacuum(&mut self, table: &str) -> Result<()> {
+        let sql = format!("vacuum (analyze) {table}");
+        let vacuum = sqlx::query(AssertSqlSafe(sql));
+        vacuum.execute(&mut self.connection).await?;
+        Ok(())
+    }
+
+    /// Whether the console has made its index, however much is in it.
+    pub(super) async fn has_index_of_texts(&mut self) -> Result<bool> {
+        let there = "(to_regclass('lab.message_text') is not null)::int";
+        Ok(self.number(&format!("select {there}")).await? == 1)
     }
 
     /// One setting of the server.
@@ -192,7 +213,9 @@ macro_rules! with_ids {
             " from (select n, (lpad(to_hex((extract(epoch from now()) * 1000)::bigint - 31536000000 + n), 12, '0') \
              || '70008000' || lpad(to_hex(n), 12, '0'))::uuid as id, \
              now() - interval '365 days' + n * interval '1 millisecond' as at, \
-             rpad('behind ' || n, $3, 'abcdefghijklmnopqrstuvwxyz') as body \
+             case when not $4 then rpad('behind ' || n, $3, 'abcdefghijklmnopqrstuvwxyz') \
+             else rpad('behind ' || n || case when n % 10 > 0 then ' common' else '' end \
+             || case when n % 100 = 50 then ' needle' else '' end, $3, ' ' || md5(n::text)) end as body \
              from generate_series($1, $2) n) rows order by n"
         )
     };

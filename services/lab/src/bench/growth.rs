@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
+use super::book::Texts;
 use super::drain::drain;
 use super::offer::{Pace, What, offer};
 use super::page::{PAGES, ask, cookies, visit};
@@ -39,7 +40,8 @@ pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
     let most = course.size.rows.last().copied();
     for rows in course.size.rows {
         let begun = Instant::now();
-        scene.book.fill(*rows, course.size.text).await?;
+        let text = course.size.text;
+        scene.book.fill(*rows, text, Texts::Alike).await?;
         course.said(begun, &format!("growth: {rows} rows made"));
         let begun = Instant::now();
         for time in 0..TIMES.min(course.rounds) {

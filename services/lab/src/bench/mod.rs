@@ -17,6 +17,7 @@ mod drain;
 pub mod facts;
 mod footprint;
 mod growth;
+pub mod highest;
 mod http;
 mod live;
 mod mission;
@@ -26,7 +27,7 @@ mod pipeline;
 mod ratios;
 mod raw;
 mod release;
-pub mod search;
+mod search;
 pub mod sheet;
 pub mod size;
 mod stage;
@@ -75,6 +76,8 @@ pub enum Scenario {
     Mission,
     /// The same with much behind it
     Growth,
+    /// Finding messages among many
+    Search,
     /// Start, memory, sizes
     Footprint,
     /// 30 minutes at half load; only with --long
@@ -90,7 +93,7 @@ impl Display for Scenario {
 
 impl Scenario {
     /// In the order in which they are measured: a limit right before what is compared with it.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Client,
         Self::Commit,
         Self::Accept,
@@ -101,6 +104,7 @@ impl Scenario {
         Self::Live,
         Self::Mission,
         Self::Growth,
+        Self::Search,
         Self::Footprint,
         Self::Vacuum,
     ];
@@ -120,7 +124,12 @@ impl Scenario {
     fn once(self) -> bool {
         matches!(
             self,
-            Self::Client | Self::Mission | Self::Growth | Self::Footprint | Self::Vacuum
+            Self::Client
+                | Self::Mission
+                | Self::Growth
+                | Self::Search
+                | Self::Footprint
+                | Self::Vacuum
         )
     }
 }
@@ -168,6 +177,7 @@ impl Course<'_> {
                 Scenario::Live => Box::pin(live::run(self)).await,
                 Scenario::Mission => Box::pin(mission::run(self)).await,
                 Scenario::Growth => Box::pin(growth::run(self)).await,
+                Scenario::Search => Box::pin(search::run(self)).await,
                 Scenario::Footprint => Box::pin(footprint::run(self)).await,
                 Scenario::Vacuum => Box::pin(vacuum::run(self)).await,
             }

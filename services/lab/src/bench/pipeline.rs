@@ -1,6 +1,6 @@
 //! The whole road at a rate that does not slow down: through the gateway, from HTTP to the committed effect.
 //!
-//! What is searched is the highest rate that is held for the whole time with bounded latency (`search.rs` has the steps).
+//! What is searched is the highest rate that is held for the whole time with bounded latency (`highest.rs` has the steps).
 //! Held means: every request was accepted; each message has exactly one effect; 99 of 100 are answered, and have their
 //! effect after they were accepted, within a second; and when the last one was offered, everything is done within a second,
 //! or within the same share of a shorter trial. A system that falls behind by a thirtieth of what comes cannot do that; one
@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 
 use super::accept::ARRAY;
+use super::highest::{Next, Search};
 use super::offer::{Pace, What, offer};
-use super::search::{Next, Search};
 use super::sheet::{Unit, real};
 use super::stage::{Scene, fast};
 use super::{Course, Scenario, WAIT};

@@ -36,6 +36,10 @@ pub struct Size {
     pub sessions: &'static [u64],
     pub growing: &'static [usize],
     pub small: u64,
+    /// The search: messages, how often one page is asked for, and how far it goes.
+    pub searched: u64,
+    pub searches: u64,
+    pub searched_pages: u64,
     /// How long nodes are idle before their memory is looked at.
     pub idle: Duration,
     /// The vacuum run.
@@ -76,6 +80,9 @@ pub const USUAL: Size = Size {
     sessions: &[10, 100_000],
     growing: &[1, 2, 4, 8, 16],
     small: 20_000,
+    searched: 1_000_000,
+    searches: 20,
+    searched_pages: 1_000,
     idle: secs(10),
     vacuum: secs(0),
     // what is measured once needs the rest of the half hour
@@ -106,6 +113,9 @@ pub const SHORT: Size = Size {
     sessions: &[5, 50],
     growing: &[1, 2],
     small: 100,
+    searched: 2_000,
+    searches: 2,
+    searched_pages: 10,
     idle: millis(500),
     ..USUAL
 };

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use messaging::guarantee::Without;
 use reqwest::Client;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::book::Book;
@@ -16,10 +18,13 @@ use super::http;
 use crate::run::RunId;
 use crate::run::sight::Sight;
 use crate::say::Steps;
+use crate::stack::console as program;
 use crate::stack::dir;
 use crate::stack::node::Service;
+use crate::stack::ports;
 use crate::stack::private::{self, Held};
 use crate::stack::scene;
+use crate::stack::supervisor::Unit;
 use crate::stack::{Options, Plan, Stack, clear_up};
 use crate::status::{NodeStatus, Status};
 
@@ -55,12 +60,16 @@ pub(super) fn fast() -> Settings {
     .into()
 }
 
+/// This very program, also when a build replaces its file meanwhile.
+fn own() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}
+
 impl Stage {
     /// Takes the folder and writes settings; nothing runs yet.
     pub(super) async fn prepare(root: &Path, yes: bool, steps: &Steps<'_>) -> Result<Self> {
         let options = Options {
-            // this very program, also when a build replaces its file meanwhile
-            program: Some(PathBuf::from("/proc/self/exe")),
+            program: Some(own()),
             ..Options::default()
         };
         let busy = "a benchmark already runs";
@@ -108,6 +117,25 @@ impl Stage {
         Ok(scene)
     }
 
+    /// A console beside the nodes, which has nothing to do with other scenarios.
+    pub(super) async fn console(&self) -> Result<Console> {
+        let (port, reserved) = ports::free()?;
+        let gateway = http::address(&self.status().await.gateway)?;
+        let servers = self.stack.addresses()?;
+        let dir = self.stack.dir();
+        let program = program::Console::new(dir, port, gateway.port(), servers, own())?;
+        let (news, _) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        let unit = Unit::new(program, false, &news, &mut tasks);
+        unit.start().await.context("the console did not start")?;
+        Ok(Console {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            unit,
+            _tasks: tasks,
+            _port: reserved,
+        })
+    }
+
     /// Stops everything.
     pub(super) async fn close(&self) {
         let quiet = Steps::new(&|_| {});
@@ -134,6 +162,21 @@ impl Stage {
 
     pub(super) async fn status(&self) -> Status {
         Box::pin(self.stack.status()).await
+    }
+}
+
+/// The lab's console, for the nodes of now.
+pub(super) struct Console {
+    pub(super) address: SocketAddr,
+    unit: Unit,
+    _tasks: JoinSet<()>,
+    _port: ports::Reserved,
+}
+
+impl Console {
+    /// Stops it.
+    pub(super) async fn close(self) -> Result<()> {
+        self.unit.stop().await
     }
 }
 

@@ -30,6 +30,7 @@ pub mod native;
 pub mod offered;
 pub mod order;
 pub mod over_socket;
+mod probe;
 pub mod program;
 pub mod queue_limit;
 pub mod queue_unbind;

@@ -5,6 +5,8 @@ use serde_json::Value;
 use sqlx::{FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use crate::halving::first_since;
+
 /// What both services stored of a message.
 #[derive(Debug, Default)]
 pub struct Records {
@@ -234,36 +236,25 @@ fn first_id(at: DateTime<Utc>) -> Uuid {
     Uuid::from_u128(millis << 80)
 }
 
+const PUBLISHED_BEFORE: &str = "select published_at < $2 - interval '10 s'
+    from sender.publication where publication_id >= $1 order by publication_id limit 1";
+
 /// Tries have no index by message either. Their numbers grow with time, so what was before the message is skipped by halving.
 async fn publications(
     tx: &mut Transaction<'_, Postgres>,
     id: Uuid,
     accepted_at: Option<DateTime<Utc>>,
 ) -> Result<Vec<Publication>, sqlx::Error> {
-    let mut low = 0;
-    if let Some(at) = accepted_at {
-        let newest: Option<i64> =
-            sqlx::query_scalar("select max(publication_id) from sender.publication")
-                .fetch_one(&mut **tx)
-                .await?;
-        let mut high = newest.unwrap_or(0);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let before: Option<bool> = sqlx::query_scalar(
-                "select published_at < $2 - interval '10 s' from sender.publication
-                  where publication_id >= $1 order by publication_id limit 1",
-            )
-            .bind(middle)
-            .bind(at)
-            .fetch_optional(&mut **tx)
-            .await?;
-            if before == Some(true) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
+    let low = match accepted_at {
+        Some(at) => {
+            let newest: Option<i64> =
+                sqlx::query_scalar("select max(publication_id) from sender.publication")
+                    .fetch_one(&mut **tx)
+                    .await?;
+            first_since(tx, PUBLISHED_BEFORE, at, newest.unwrap_or(0)).await?
         }
-    }
+        None => 0,
+    };
     let mut all: Vec<Publication> = sqlx::query_as(
         "select node, try, outcome, published_at, confirm_ms, false as again
            from sender.publication where publication_id >= $2 and message_id = $1 order by publication_id",

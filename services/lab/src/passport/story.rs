@@ -337,7 +337,7 @@ fn gap(missing: i32, next: &Delivery) -> Step {
     let mut step = Step::new("unrecorded", next.started_at, what).fact("deliveries", missing);
     step.sure = Sure::Inferred;
     step.why = Some(format!("the next one is attempt {}", next.attempt));
-    let from = "a receiver that dies within 50 ms of a delivery, or that cannot reach the database, leaves no trace of it";
+    let from = "a receiver that dies within 50 ms of a delivery, that loses its link before it begins it, or that cannot reach the database, leaves no trace of it";
     step.then = Some(Cause::unknown(What::Unrecorded, from));
     step
 }

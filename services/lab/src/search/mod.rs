@@ -1,11 +1,14 @@
 //! The search: messages by id, text, node, state, run, attempts and time, newest first, page by page.
 //!
-//! [`query`] understands what is asked, [`engine`] finds a page of it, [`index`] is the loop that copies texts behind the
+//! [`query`] understands what is asked, [`engine`] finds a [`page`] of it, [`index`] is the loop that copies texts behind the
 //! road to where they are found. Nothing counts all that fits: that would cost more than it tells.
 
 pub mod engine;
 pub mod index;
+pub mod page;
 pub mod query;
+mod range;
+mod window;
 
 use askama::Template;
 use axum::extract::{Query as Parameters, State};
@@ -18,8 +21,8 @@ use web::{Error, Site};
 
 use crate::console::access::Visitor;
 use crate::passport::{Ledgers, story};
-use engine::{Found, Page};
 pub use index::{Indexer, prepare};
+use page::{Found, Page};
 use query::Asked;
 
 /// Nothing is changed by looking.

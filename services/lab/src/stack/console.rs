@@ -5,10 +5,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use tokio::process::Command;
 
 use super::dir::LabDir;
+use super::node::ask;
 use super::postgres;
 use super::process::MARKER;
 use super::servers::Addresses;
@@ -92,15 +93,7 @@ impl Program for Console {
 
     async fn answers(&self) -> Result<()> {
         let url = format!("http://127.0.0.1:{}/lab/api/health", self.port);
-        let answer = reqwest::get(url).await;
-        let answer = answer.map_err(|error| {
-            if error.is_connect() {
-                anyhow!("its port is closed")
-            } else {
-                error.without_url().into()
-            }
-        })?;
-        match answer.status() {
+        match ask(&url).await?.status() {
             status if status.is_success() => Ok(()),
             status => bail!("it says {status}"),
         }

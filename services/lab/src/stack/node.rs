@@ -132,18 +132,22 @@ impl Program for Node {
 
 /// Asks a node whether it is ready; if not, why.
 pub async fn readiness(ops: u16) -> Result<Option<String>> {
-    let answer = reqwest::get(format!("http://127.0.0.1:{ops}/health/ready")).await;
-    let answer = answer.map_err(|error| {
+    let answer = ask(&format!("http://127.0.0.1:{ops}/health/ready")).await?;
+    if answer.status().is_success() {
+        return Ok(None);
+    }
+    Ok(Some(why_not(&answer.json().await.unwrap_or_default())))
+}
+
+/// The answer of a program of this machine, whatever it is.
+pub(super) async fn ask(url: &str) -> Result<reqwest::Response> {
+    reqwest::get(url).await.map_err(|error| {
         if error.is_connect() {
             anyhow!("its port is closed")
         } else {
             error.without_url().into()
         }
-    })?;
-    if answer.status().is_success() {
-        return Ok(None);
-    }
-    Ok(Some(why_not(&answer.json().await.unwrap_or_default())))
+    })
 }
 
 /// The parts that a node misses, from what `/health/ready` says.

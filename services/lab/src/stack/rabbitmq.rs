@@ -117,15 +117,26 @@ impl RabbitMq {
     /// set below what any server needs.
     pub async fn memory_alarm(&self, on: bool) -> Result<()> {
         let share = if on { "0.000001" } else { "0.4" };
+        self.control(&["set_vm_memory_high_watermark", share]).await
+    }
+
+    /// How long it waits for the answer to a delivery on a channel opened from now on, before it closes the channel; looking
+    /// twice as often. For tests: a server looks once a minute, and waits for half an hour.
+    pub async fn consumer_timeout(&self, patience: Duration) -> Result<()> {
+        let limit = patience.as_millis();
+        let every = (limit / 2).max(1);
+        let set = format!(
+            "application:set_env(rabbit, consumer_timeout, {limit}), \
+             application:set_env(rabbit, channel_tick_interval, {every})."
+        );
+        self.control(&["eval", &set]).await
+    }
+
+    /// Asks `rabbitmqctl`.
+    async fn control(&self, arguments: &[&str]) -> Result<()> {
         let ctl = self.server.with_file_name("rabbitmqctl");
         let mut command = self.environment(&ctl);
-        command.args([
-            "-q",
-            "-n",
-            &self.node,
-            "set_vm_memory_high_watermark",
-            share,
-        ]);
+        command.args(["-q", "-n", &self.node]).args(arguments);
         let output = command.kill_on_drop(true).stdin(Stdio::null()).output();
         let output = tokio::time::timeout(CONTROL_LIMIT, output)
             .await

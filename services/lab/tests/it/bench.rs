@@ -57,6 +57,7 @@ async fn the_short_form_measures_every_scenario() {
         "live",
         "mission",
         "growth",
+        "search",
         "footprint",
     ] {
         let of: Vec<&Value> = figures
@@ -82,6 +83,7 @@ async fn the_short_form_measures_every_scenario() {
         "growth-accept",
         "growth-audit",
         "growth-sessions",
+        "search-far",
     ] {
         let value = json["ratios"][ratio].as_f64();
         assert!(value.is_some_and(|value| value > 0.0), "{ratio}: {told}");

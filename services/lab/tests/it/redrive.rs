@@ -18,7 +18,7 @@ const TOKEN: &str = "a secret of this test";
 const API: &str = "/received/api/redrives";
 
 /// A receiver that takes orders.
-async fn receiver(world: &World, name: &str) -> Process {
+pub(crate) async fn receiver(world: &World, name: &str) -> Process {
     let receiver = world.receiver(name).env("REDRIVE_TOKEN", TOKEN);
     let receiver = receiver.start().await;
     ready(&receiver).await;
@@ -64,14 +64,14 @@ async fn get(receiver: &Process, id: &str) -> Option<Value> {
 }
 
 /// Plans, and gives the id.
-async fn plan(receiver: &Process, selection: Value, per_second: u32) -> (String, Value) {
+pub(crate) async fn plan(receiver: &Process, selection: Value, per_second: u32) -> (String, Value) {
     let order = json!({"selection": selection, "per_second": per_second, "who": "test"});
     let (status, plan) = post(receiver, API, order).await;
     assert_eq!(status, StatusCode::CREATED, "{plan}");
     (plan["redrive_id"].as_str().unwrap().to_owned(), plan)
 }
 
-async fn start(receiver: &Process, id: &str) {
+pub(crate) async fn start(receiver: &Process, id: &str) {
     let (status, answer) = post(receiver, &format!("{API}/{id}/start"), json!({})).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
 }

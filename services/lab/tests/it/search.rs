@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use lab::passport::story::State;
-use lab::search::engine::{self, Found};
+use lab::search::engine;
 use lab::search::index::{Indexer, prepare};
+use lab::search::page::{Found, ROWS};
 use lab::search::query::{Asked, Cursor, Query};
 use sqlx::{Connection, PgConnection, PgPool};
 
@@ -58,7 +59,7 @@ async fn all(lab: &PgPool, query: &Query) -> Vec<Found> {
     let (mut found, mut cursor) = (Vec::new(), Cursor::FIRST);
     loop {
         let page = engine::find(lab, query, cursor).await.unwrap();
-        assert!(page.messages.len() <= engine::ROWS);
+        assert!(page.messages.len() <= ROWS);
         found.extend(page.messages);
         let Some(older) = page.older else {
             return found;

@@ -63,6 +63,12 @@ pub trait Deed: Send + Sync {
         stop: &CancellationToken,
     ) -> impl Future<Output = Settle> + Send;
 
+    /// At a stop: gives back what came in and was never handed to [`Deed::deliver`].
+    fn not_begun(&self, delivery: &Delivery) -> Settle {
+        let _ = delivery;
+        Settle::Requeue(Duration::ZERO)
+    }
+
     /// A session was opened, in which deliveries will come in.
     fn opened(&self) {}
 
@@ -306,7 +312,7 @@ impl<D: Deed> Consumer<D> {
         while let Some(Some((_, delivery))) = deliveries.next().now_or_never() {
             // One of several may have ended; the others may still hold deliveries.
             if let Ok(delivery) = delivery {
-                settle(&delivery, Settle::Requeue(Duration::ZERO), stop).await?;
+                settle(&delivery, self.deed.not_begun(&delivery), stop).await?;
             }
         }
         while let Some(left) = in_hand.next().await {

@@ -4,6 +4,7 @@ mod acks;
 pub mod commit;
 pub mod consumer;
 pub mod dead_letter;
+mod decision;
 pub mod failure;
 pub mod given_up;
 pub mod handler;

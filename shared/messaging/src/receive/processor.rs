@@ -33,10 +33,11 @@ use uuid::Uuid;
 use super::{
     commit::{EffectCommitter, GROUP},
     consumer::Deed,
+    decision::Decision,
     failure::{self, FailedWork, FailureCounter},
     given_up,
     handler::{Effect, Failure, Handler, Received},
-    history::{Answer, Begun, End, Ending, History, VISIBLE_AFTER},
+    history::{Answer, Begun, Ending, History, VISIBLE_AFTER},
     inbox::{Admitted, Asked, Inbox, Known},
     look::{self, Looker},
     patience::{Fault, Held, Holding},
@@ -154,76 +155,10 @@ pub fn processor<H: Handler>(
     )
 }
 
-/// A decision about a delivery, with what the history says of it.
-struct Decision {
-    settle: Settle,
-    ending: Ending,
-    cause: Option<String>,
-    /// Where the settling alone does not tell: an ack may stand for a rung of the ladder.
-    answer: Option<Answer>,
-}
-
-impl Decision {
-    /// What the history says of it.
-    fn end(&self) -> End {
-        let answer = match self.settle {
-            Settle::Ack => Answer::Ack,
-            Settle::Requeue(_) => Answer::Nack,
-            Settle::RequeueByReject => Answer::Reject,
-            Settle::DropConnection => Answer::Drop,
-            Settle::DeadLetter => Answer::DeadLetter,
-        };
-        End {
-            ending: self.ending,
-            cause: self.cause.clone(),
-            answer: Some(self.answer.unwrap_or(answer)),
-        }
-    }
-
-    fn ack(ending: Ending) -> Self {
-        Self {
-            settle: Settle::Ack,
-            ending,
-            cause: None,
-            answer: None,
-        }
-    }
-
-    fn give_up(cause: String) -> Self {
-        Self {
-            settle: Settle::DeadLetter,
-            ending: Ending::DeadLettered,
-            cause: Some(cause),
-            answer: None,
-        }
-    }
-
-    fn not_begun() -> Self {
-        let cause = Some("the node is stopping".to_owned());
-        Self {
-            settle: Settle::Requeue(Duration::ZERO),
-            ending: Ending::Returned,
-            cause,
-            answer: None,
-        }
-    }
-}
-
 impl<H: Handler> Deed for Processor<H> {
     async fn deliver(&self, delivery: &Delivery, stop: &CancellationToken) -> Settle {
-        let earlier = envelope::earlier_deliveries(&delivery.properties);
-        let attempt = earlier.map_or(1 + u32::from(delivery.redelivered), |n| n + 1);
-        let attempt = attempt.saturating_add(envelope::attempts(&delivery.properties));
-        let begun = Begun {
-            delivery_id: Uuid::now_v7(),
-            message_id: envelope::message_id(&delivery.properties),
-            attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
-            redelivered: delivery.redelivered,
-            earlier: earlier.and_then(|earlier| i32::try_from(earlier).ok()),
-            session: self.session.id(),
-            at: Instant::now(),
-        };
-        let in_hand = self.history.begin(begun);
+        let attempt = attempt(delivery);
+        let in_hand = self.history.begin(self.begun(delivery));
         let deciding = self.decide(delivery, attempt, stop);
         futures::pin_mut!(deciding);
         let soon = tokio::time::timeout(VISIBLE_AFTER, &mut deciding).await;
@@ -234,6 +169,12 @@ impl<H: Handler> Deed for Processor<H> {
             deciding.await
         };
         in_hand.end(decision.end());
+        decision.settle
+    }
+
+    fn not_begun(&self, delivery: &Delivery) -> Settle {
+        let decision = Decision::not_begun();
+        self.history.begin(self.begun(delivery)).end(decision.end());
         decision.settle
     }
 
@@ -256,6 +197,20 @@ impl<H: Handler> Processor<H> {
     pub fn watched(mut self, watching: Watching) -> Self {
         self.watching = watching;
         self
+    }
+
+    /// For the history.
+    fn begun(&self, delivery: &Delivery) -> Begun {
+        let earlier = envelope::earlier_deliveries(&delivery.properties);
+        Begun {
+            delivery_id: Uuid::now_v7(),
+            message_id: envelope::message_id(&delivery.properties),
+            attempt: i32::try_from(attempt(delivery)).unwrap_or(i32::MAX),
+            redelivered: delivery.redelivered,
+            earlier: earlier.and_then(|earlier| i32::try_from(earlier).ok()),
+            session: self.session.id(),
+            at: Instant::now(),
+        }
     }
 
     async fn decide(
@@ -468,6 +423,13 @@ impl<H: Handler> Processor<H> {
             answer: climbs.then_some(Answer::Ladder),
         }
     }
+}
+
+/// By the broker's count, and by our own where it was in other queues before.
+fn attempt(delivery: &Delivery) -> u32 {
+    let earlier = envelope::earlier_deliveries(&delivery.properties);
+    let attempt = earlier.map_or(1 + u32::from(delivery.redelivered), |n| n + 1);
+    attempt.saturating_add(envelope::attempts(&delivery.properties))
 }
 
 /// The answer of a loop that serves many; one that ended has none.

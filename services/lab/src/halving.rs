@@ -1,0 +1,33 @@
+//! From when on rows of a table are, where times have no index: by halving the keys, which grow with the times.
+
+use chrono::{DateTime, Utc};
+use sqlx::{Postgres, Transaction};
+
+/// About the first key of the rows that are not before a moment, from 1 up to one after the `newest`. `is_before` says of the
+/// first row from the key `$1` on whether it is before the moment `$2`, with some slack: keys are given out in order, and
+/// rows are stored in any.
+///
+/// # Errors
+/// The database's.
+pub async fn first_since(
+    tx: &mut Transaction<'_, Postgres>,
+    is_before: &'static str,
+    moment: DateTime<Utc>,
+    newest: i64,
+) -> Result<i64, sqlx::Error> {
+    let (mut low, mut high) = (1, newest.saturating_add(1));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let before: Option<bool> = sqlx::query_scalar(is_before)
+            .bind(middle)
+            .bind(moment)
+            .fetch_optional(&mut **tx)
+            .await?;
+        if before == Some(true) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
