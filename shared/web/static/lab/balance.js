@@ -16,12 +16,16 @@ export function shares(balance) {
 
 /**
  * Brings the page's balance up to date: `data-is="accepted"` and so on are figures, `data-share="processed"` and so on
- * parts of the bar. The state says of which run it is; for another one the page is drawn anew.
+ * parts of the bar. Of which run it is, or of all messages, changes with the load: `data-is="name"` says it.
  */
 export function showBalance(root, state) {
   const { balance } = state;
   const figures = root.getElementById("balance");
   if (!balance) return;
+  if (figures) figures.dataset.run = balance.run ?? "";
+  for (const place of figures?.querySelectorAll("[data-is=name]") ?? []) {
+    say(place, balance.run ? `Accepted in ${balance.run}` : "Accepted");
+  }
   for (const name of ["accepted", ...PARTS]) {
     for (const place of figures?.querySelectorAll(`[data-is="${name}"]`) ?? []) say(place, count(balance[name] ?? 0));
   }

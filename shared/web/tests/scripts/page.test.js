@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { shares } from "../../static/lab/balance.js";
+import { shares, showBalance } from "../../static/lab/balance.js";
 import { drawnByServer, isBusy, PATIENCE } from "../../static/lab/controls.js";
 import { nodeNote } from "../../static/lab/nodes.js";
 import { count, rate, took } from "../../static/lab/words.js";
@@ -56,4 +56,27 @@ test("a dead node says what went back", () => {
   assert.equal(nodeNote({ ...node, wentBack: 0 }), "dead");
   assert.equal(nodeNote({ ...node, state: "up", inHand: 3, held: 1 }), "3 of 8 in hand, 1 held");
   assert.equal(nodeNote({ ...node, service: "sender", state: "up", waiting: 1204 }), "1,204 wait in all");
+});
+
+/** As much of a page as the balance needs: places by what they are. */
+function balancePage() {
+  const place = () => ({ textContent: "", style: {}, classList: { toggle() {} }, dataset: {} });
+  const places = Object.fromEntries(["name", "accepted", "processed", "parked", "waiting", "lost"].map((is) => [is, place()]));
+  const named = (query) => places[query.match(/data-is="?(\w+)/)?.[1]];
+  const figures = { dataset: {}, querySelectorAll: (query) => [named(query)], querySelector: named };
+  const root = { getElementById: (id) => (id === "balance" ? figures : null), querySelectorAll: () => [] };
+  return { root, figures, places };
+}
+
+test("the balance says whose it is when a load begins and ends under an open page", () => {
+  const { root, figures, places } = balancePage();
+  const all = { run: null, accepted: 5000, processed: 5000, parked: 0, waiting: 0, lost: 0, as_of: 1 };
+  const run = { run: "r1122-0915-abcd", accepted: 12, processed: 3, parked: 0, waiting: 9, lost: 0, as_of: 2 };
+  const shown = (balance) => {
+    showBalance(root, { balance });
+    return [places.name.textContent, figures.dataset.run, places.accepted.textContent];
+  };
+  assert.deepEqual(shown(all), ["Accepted", "", "5,000"]);
+  assert.deepEqual(shown(run), ["Accepted in r1122-0915-abcd", "r1122-0915-abcd", "12"]);
+  assert.deepEqual(shown({ ...all, as_of: 3 }), ["Accepted", "", "5,000"]);
 });
