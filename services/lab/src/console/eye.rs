@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_millis(500);
 const LIMIT: Duration = Duration::from_millis(900);
 /// Where everything is changes seldom, and is asked every so many seconds.
 const SIGHT_EVERY: u32 = 5;
+/// So many runs stand in the balance.
+const RUNS: usize = 5;
 const QUEUE: &str = "messages";
 
 /// Who looks.
@@ -227,6 +229,9 @@ impl Eye {
                 blocked: nodes.iter().any(|node| node.blocked),
             },
             balance: of_run.cloned().unwrap_or_else(|| balances.all.clone()),
+            // names of runs begin with their time
+            runs: balances.runs.values().rev().take(RUNS).cloned().collect(),
+            all: balances.all.clone(),
             counting: balances.counting,
             faults: self.faults(),
             guarantees_off: off.into_iter().cloned().collect(),

@@ -21,7 +21,11 @@ pub struct Picture {
     pub nodes: Vec<NodeNow>,
     pub exchange: &'static str,
     pub queue: QueueNow,
+    /// Of the load's run while there is a load, else of all messages.
     pub balance: Balance,
+    pub all: Balance,
+    /// Of the newest runs, the newest first.
+    pub runs: Vec<Balance>,
     /// Older rows are still being added to the balance.
     pub counting: bool,
     pub faults: Vec<FaultNow>,

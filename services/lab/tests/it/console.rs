@@ -333,6 +333,11 @@ async fn the_console_shows_what_is_and_does_what_it_is_told_and_may_die() {
         })
         .await;
     let run = state["load"]["run"].as_str().unwrap().to_owned();
+    // where the script writes how far it is
+    let page = browser.get("/lab").await.text().await.unwrap();
+    for place in ["accepted", "offered", "stopping"] {
+        assert!(page.contains(&format!("data-load=\"{place}\"")), "{place}");
+    }
     // whoever was away meanwhile gets what it missed
     let again = browser
         .ask(Method::GET, "/lab/live")

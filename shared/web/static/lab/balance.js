@@ -41,6 +41,22 @@ export function showBalance(root, state) {
   if (place.nodeValue !== text) place.nodeValue = text;
 }
 
+/** The same of the newest runs, row by row: all messages, then each run. */
+export function showRuns(root, { all, runs }) {
+  const rows = root.getElementById("runs-table")?.tBodies[0];
+  if (!rows || !all) return;
+  const wanted = [{ ...all, run: "all messages" }, ...(runs ?? [])];
+  wanted.forEach((balance, index) => {
+    const row = rows.rows[index] ?? rows.insertRow();
+    ["run", "accepted", ...PARTS].forEach((name, column) => {
+      const cell = row.cells[column] ?? row.insertCell();
+      cell.className = "n";
+      say(cell, name === "run" ? balance.run : count(balance[name] ?? 0));
+    });
+  });
+  while (rows.rows.length > wanted.length) rows.deleteRow(-1);
+}
+
 function say(place, text) {
   if (place.textContent !== text) place.textContent = text;
 }

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { shares, showBalance } from "../../static/lab/balance.js";
-import { drawnByServer, isBusy, PATIENCE } from "../../static/lab/controls.js";
+import { shares, showBalance, showRuns } from "../../static/lab/balance.js";
+import { drawnByServer, isBusy, PATIENCE, showLoad } from "../../static/lab/controls.js";
 import { nodeNote } from "../../static/lab/nodes.js";
 import { count, rate, took } from "../../static/lab/words.js";
 
@@ -79,4 +79,38 @@ test("the balance says whose it is when a load begins and ends under an open pag
   assert.deepEqual(shown(all), ["Accepted", "", "5,000"]);
   assert.deepEqual(shown(run), ["Accepted in r1122-0915-abcd", "r1122-0915-abcd", "12"]);
   assert.deepEqual(shown({ ...all, as_of: 3 }), ["Accepted", "", "5,000"]);
+});
+
+/** Rows of a table as a page has them. */
+function tableBody() {
+  const row = () => {
+    const cells = [];
+    return { cells, insertCell: () => cells[cells.push({ textContent: "" }) - 1] };
+  };
+  const rows = [];
+  return { rows, insertRow: () => rows[rows.push(row()) - 1], deleteRow: () => rows.pop() };
+}
+
+test("balances of runs follow the counts", () => {
+  const body = tableBody();
+  const root = { getElementById: (id) => (id === "runs-table" ? { tBodies: [body] } : null) };
+  const balance = (run, accepted) => ({ run, accepted, processed: accepted - 1, parked: 1, waiting: 0, lost: 0 });
+  const text = () => body.rows.map((row) => row.cells.map((cell) => cell.textContent).join(" "));
+  showRuns(root, { all: balance(null, 1200), runs: [balance("r2", 200), balance("r1", 1000)] });
+  assert.deepEqual(text(), ["all messages 1,200 1,199 1 0 0", "r2 200 199 1 0 0", "r1 1,000 999 1 0 0"]);
+  showRuns(root, { all: balance(null, 1300), runs: [balance("r2", 300)] });
+  assert.deepEqual(text(), ["all messages 1,300 1,299 1 0 0", "r2 300 299 1 0 0"]);
+});
+
+test("the line of the load goes on with it, and says when it stops", () => {
+  const place = (load) => ({ dataset: { load }, textContent: "0", hidden: true });
+  const places = [place("accepted"), place("offered"), place("stopping")];
+  const root = { querySelectorAll: () => places };
+  showLoad(root, { accepted: 1234, offered: 2000, stopping: false });
+  assert.deepEqual(places.map((one) => one.textContent), ["1,234", "2,000", "0"]);
+  assert.equal(places[2].hidden, true);
+  showLoad(root, { accepted: 1240, offered: 2000, stopping: true });
+  assert.equal(places[2].hidden, false);
+  showLoad(root, null);
+  assert.equal(places[0].textContent, "1,240", "what was last known, until the section is drawn anew");
 });
