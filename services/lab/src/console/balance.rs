@@ -98,10 +98,12 @@ const PROCESSED: [&str; 3] = [
      from receiver.processed p where processed_id > $1 and processed_id <= $2 group by run",
     "select run, count(*), count(*) - count(distinct message_id) from receiver.processed where processed_id > $1 group by run",
 ];
-/// Those that also have an effect count as processed. What is not of ours was never accepted.
+/// Those that also have an effect count as processed, and what was sent back is on its way again. What is not of ours was
+/// never accepted.
 const PARKED: &str = "select m.run, count(distinct d.message_id), 0::bigint
      from receiver.dead_letter d join sender.message m using (message_id)
-     where not exists (select from receiver.processed p where p.message_id = d.message_id) group by m.run";
+     where d.state in ('parked', 'discarded')
+       and not exists (select from receiver.processed p where p.message_id = d.message_id) group by m.run";
 /// Rows that a pruning took: elsewhere nothing is removed.
 const REMOVED: &str = "select coalesce(sum(n_tup_del), 0)::bigint from pg_stat_all_tables
      where schemaname in ('sender', 'receiver') and relname in ('message', 'processed')";

@@ -9,6 +9,7 @@ mod accept;
 mod acks;
 mod audit;
 mod bad_input;
+mod balance;
 mod bench;
 mod chaos_toolkit;
 mod check;
