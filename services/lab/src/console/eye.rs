@@ -93,8 +93,11 @@ impl Eye {
         self.look_at_nodes().await;
         let sight = self.sight.clone().unwrap_or_default();
         let nodes = self.asked(&sight);
+        let conditions = self.conditions.iter().flatten();
+        let frozen = conditions.filter(|one| one.frozen);
+        let frozen: Vec<String> = frozen.map(|one| one.name.clone()).collect();
         let (told, queues, latency, knobs) = tokio::join!(
-            self.figures.look(&self.client, &nodes),
+            self.figures.look(&self.client, &nodes, &frozen),
             queues(&self.client, &sight),
             timeout(LIMIT, latency(&self.app.pool, self.newest)),
             timeout(LIMIT, self.app.knobs.read()),
