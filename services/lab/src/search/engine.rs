@@ -88,6 +88,8 @@ struct Index {
 struct Engine<'a> {
     tx: Transaction<'a, Postgres>,
     query: &'a Query,
+    /// Whether there are tables of receivers.
+    received: bool,
     /// Towards older ones.
     down: bool,
     found: Vec<Found>,
@@ -112,6 +114,8 @@ pub async fn find(lab: &PgPool, query: &Query, cursor: Cursor) -> Result<Page, s
         .fetch_one(&mut *tx)
         .await?;
     let index = index(&mut tx).await?;
+    let received = sqlx::query_scalar("select to_regclass('receiver.redrive') is not null");
+    let received = received.fetch_one(&mut *tx).await?;
     let mut whole = limits(&mut tx, query, newest).await?;
     let down = match cursor {
         Cursor::Older(number) => {
@@ -126,6 +130,7 @@ pub async fn find(lab: &PgPool, query: &Query, cursor: Cursor) -> Result<Page, s
     let mut engine = Engine {
         tx,
         query,
+        received,
         down,
         found: Vec::new(),
         began: Instant::now(),
@@ -420,7 +425,7 @@ impl Engine<'_> {
         let facts = if self.query.is_plain() { LATER } else { FIRST };
         let sql = facts
             .replace("{source}", source)
-            .replace("{facts}", FACTS)
+            .replace("{facts}", if self.received { FACTS } else { SENT })
             .replace("{order}", order)
             .replace("{farthest}", farthest);
         let query = self.query;
@@ -475,14 +480,15 @@ const WALK: &str =
     "select * from sender.message where number between $1 and $2 order by number {order} limit $3";
 
 // Gap by gap (offset 0), not the other way round: what is in one may be committed by now, and not copied yet.
-const BY_RUN: &str = "select m.* from (
+// What was pruned is a candidate too, so that a window is known to be full.
+const BY_RUN: &str = "select number, m.message_id, m.text, m.accepted_at, m.node, m.run from (
       (select number from lab.message_text where run = $5 and number between $1 and $2 order by number {order} limit $3)
       union
       (select m.number from lab.text_gap g cross join lateral (
           select * from sender.message where number between g.low and g.high offset 0) as m
         where m.run = $5 and m.number between $1 and $2)
       order by number {order} limit $3
-    ) as candidate join sender.message m using (number)";
+    ) as candidate left join sender.message m using (number)";
 
 // The numbers are hidden from the planner, or it would walk: the slices bound the look-up.
 const BY_TEXT: &str = "select m.* from (
@@ -494,6 +500,13 @@ const BY_TEXT: &str = "select m.* from (
           select * from sender.message where number between g.low and g.high offset 0) as m
         where m.text ilike $4 and m.number between $1 and $2 and m.number / 20000 between $13 and $14)
     ) as candidate join sender.message m using (number)";
+
+/// Before any receiver was started.
+const SENT: &str = "
+  cross join lateral (
+    select case when exists (select from sender.outbox o where o.message_id = m.message_id)
+                then 'waiting' else 'under-way' end as state, 0 as attempts, null::text as processed_by
+  ) as facts";
 
 const FACTS: &str = "
   cross join lateral (
@@ -519,7 +532,7 @@ const FACTS: &str = "
 const LATER: &str = "with source as materialized ({source}),
   hit as materialized (
     select * from source m
-     where ($4::text is null or m.text ilike $4) and ($5::text is null or m.run = $5)
+     where m.message_id is not null and ($4::text is null or m.text ilike $4) and ($5::text is null or m.run = $5)
        and ($6::text is null and $7::text is null and $8::int is null)
        and ($9::timestamptz is null or m.accepted_at >= $9) and ($10::timestamptz is null or m.accepted_at < $10)
        and ($11::uuid is null or m.message_id between $11 and $12::uuid)
@@ -538,7 +551,7 @@ const FIRST: &str = "with source as materialized ({source}),
     select m.number, m.message_id, m.text, m.accepted_at, m.node, m.run,
            facts.state, facts.attempts, facts.processed_by
       from (select * from source m
-             where ($4::text is null or m.text ilike $4) and ($5::text is null or m.run = $5)
+             where m.message_id is not null and ($4::text is null or m.text ilike $4) and ($5::text is null or m.run = $5)
                and ($9::timestamptz is null or m.accepted_at >= $9)
                and ($10::timestamptz is null or m.accepted_at < $10)
                and ($11::uuid is null or m.message_id between $11 and $12::uuid)

@@ -7,11 +7,14 @@ pub mod engine;
 pub mod index;
 pub mod query;
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::extract::{Query as Parameters, State};
 use axum::response::Html;
 use axum::routing::get;
 use axum::{Json, Router};
+use daemon::database::within;
 use web::chrome::{Chrome, Tab};
 use web::show::{NodeName, When, Written, number};
 use web::{Error, Site};
@@ -21,6 +24,9 @@ use crate::passport::{Ledgers, story};
 use engine::{Found, Page};
 pub use index::{Indexer, prepare};
 use query::Asked;
+
+/// Above what a page and a statement may take.
+const LIMIT: Duration = Duration::from_secs(12);
 
 /// Nothing is changed by looking.
 pub const DEEDS: &[&str] = &[];
@@ -39,7 +45,8 @@ pub fn api(ledgers: Ledgers) -> Router {
 
 async fn found(ledgers: &Ledgers, asked: &Asked) -> Result<Page, Error> {
     let (query, cursor) = asked.parse().map_err(Error::bad_request)?;
-    engine::find(&ledgers.lab, &query, cursor)
+    // the server's own limit does not hold where it hangs, or the link is silent
+    within(LIMIT, engine::find(&ledgers.lab, &query, cursor))
         .await
         .map_err(|error| {
             let too_long = error
