@@ -51,9 +51,10 @@ test("a section in which one writes does not change under one's hands", () => {
 });
 
 test("a dead node says what went back", () => {
-  const node = { service: "receiver", state: "dead", wentBack: 8, inHand: 0, prefetch: 8, held: 0 };
-  assert.equal(nodeNote(node), "8 in hand went back");
-  assert.equal(nodeNote({ ...node, wentBack: 0 }), "dead");
+  const node = { service: "receiver", state: "dead", had: 8, goesBack: true, inHand: 0, prefetch: 8, held: 0 };
+  assert.equal(nodeNote(node), "up to 8 in hand went back");
+  assert.equal(nodeNote({ ...node, had: 0 }), "dead");
+  assert.match(nodeNote({ ...node, goesBack: false }), /^had up to 8 in hand, .*nothing brings them back$/);
   assert.equal(nodeNote({ ...node, state: "up", inHand: 3, held: 1 }), "3 of 8 in hand, 1 held");
   assert.equal(nodeNote({ ...node, service: "sender", state: "up", waiting: 1204 }), "1,204 wait in all");
 });
