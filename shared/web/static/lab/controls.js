@@ -5,7 +5,7 @@
 import { count } from "./words.js";
 
 /** What the server draws anew: each with its controls. */
-const SECTIONS = "#faults, #load, #knobs";
+const SECTIONS = "#experiment, #faults, #load, #knobs";
 /** Sections are asked for at most this often. */
 const OFTEN = 1500;
 /** So long what somebody has written into a section is left there, though it was not sent. */
@@ -54,6 +54,8 @@ export class Controls {
     Object.assign(this, { page, document, ask });
     this.known = null;
     this.wanted = false;
+    /** A section was left as it is, since somebody is at work in it: it is asked for again when the focus goes on. */
+    this.passed = false;
     this.asking = false;
     this.asked = 0;
     this.sections = () => [...this.document.querySelectorAll(SECTIONS)];
@@ -66,6 +68,9 @@ export class Controls {
       if (this.wanted) this.refresh();
     });
     setInterval(() => {
+      // What was written and left alone is given up after a while.
+      const busy = () => this.sections().some((section) => isBusy(section, this.document, Date.now()));
+      if (this.passed && !busy()) this.wanted = true;
       if (this.wanted) this.refresh();
     }, OFTEN);
   }
@@ -124,11 +129,12 @@ export class Controls {
   take(html, done, well) {
     const page = new DOMParser().parseFromString(html, "text/html");
     if (well) {
+      this.passed = false;
       for (const section of this.sections()) {
         const fresh = page.getElementById(section.id);
         if (!fresh || fresh.innerHTML === section.innerHTML) continue;
         if (section !== done && isBusy(section, this.document, Date.now())) {
-          this.wanted = true;
+          this.passed = true;
           continue;
         }
         this.swap(section, fresh);
