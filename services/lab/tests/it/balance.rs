@@ -1,9 +1,15 @@
 //! The running balance of a real ledger.
 
+use std::time::Duration;
+
 use lab::console::balance::{Balance, Balances, Ledger};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+
+use testkit::wait_until;
 
 use crate::world::{World, ready};
+
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A ledger with the tables of both services, and who counts it.
 async fn counted(world: &World) -> Ledger {
@@ -41,8 +47,12 @@ fn dead_letter(state: &str) -> String {
     )
 }
 
+/// All of it, once older rows are added.
 async fn step(ledger: &mut Ledger) -> Balances {
-    ledger.step().await.unwrap()
+    wait_until("all rows to be counted", LIMIT, async || {
+        ledger.step().await.unwrap().ok_or("not yet")
+    })
+    .await
 }
 
 fn parts(balance: &Balance) -> [i64; 5] {
@@ -67,7 +77,60 @@ async fn what_was_sent_back_waits_until_its_effect_and_what_was_discarded_stays_
     let now = step(&mut ledger).await;
     assert_eq!(parts(&now.runs["r1"]), [5, 1, 2, 2, 0]);
     assert_eq!(parts(&now.all), [5, 1, 2, 2, 0]);
+    assert_eq!(now.undecided, Some(1));
     each(&world, "r1", "4", EFFECT).await;
     let now = step(&mut ledger).await;
     assert_eq!(parts(&now.runs["r1"]), [5, 2, 2, 1, 0]);
+}
+
+#[tokio::test]
+async fn before_any_receiver_was_started_everything_waits() {
+    let world = World::new().await;
+    let sender = world.sender("sender-1").start().await;
+    ready(&sender).await;
+    let pool = PgPool::connect(&world.database.auditor_url).await.unwrap();
+    let mut ledger = Ledger::new(pool, std::env::temp_dir());
+    accept(&world, "r1", 3).await;
+    let now = step(&mut ledger).await;
+    assert_eq!(parts(&now.all), [3, 0, 0, 3, 0]);
+    assert_eq!(now.undecided, None);
+}
+
+/// Rows that are old, so that they are counted for good once no transaction can add to them.
+const OLD: &str = "insert into sender.message (message_id, text, node, run, idempotency_key, accepted_at)
+    select gen_random_uuid(), 'old', 'sender-1', 'old', 'old-' || n, clock_timestamp() - interval '1 h'
+      from generate_series(1, 150000) as n order by n";
+
+#[tokio::test]
+async fn a_row_that_commits_late_is_counted_however_long_its_transaction_takes() {
+    let world = World::new().await;
+    let mut ledger = counted(&world).await;
+    let mut late = PgConnection::connect(&world.database.sender_url)
+        .await
+        .unwrap();
+    let mut late = late.begin().await.unwrap();
+    sqlx::query(
+        "insert into sender.message (message_id, text, node, run, idempotency_key)
+         values (gen_random_uuid(), 'late', 'sender-1', 'late', 'late')",
+    )
+    .execute(&mut *late)
+    .await
+    .unwrap();
+    // a hundred thousand numbers higher, and an hour older
+    sqlx::raw_sql(OLD)
+        .execute(&world.database.admin)
+        .await
+        .unwrap();
+    for _ in 0..5 {
+        let told = ledger.step().await.unwrap();
+        assert!(told.is_none(), "nothing is sure while it is open: {told:?}");
+    }
+    late.commit().await.unwrap();
+    let now = step(&mut ledger).await;
+    assert_eq!(now.runs["late"].accepted, 1);
+    assert_eq!(
+        (now.runs["old"].accepted, now.all.accepted),
+        (150_000, 150_001)
+    );
+    assert_eq!(now.newest, ["old", "late"]);
 }

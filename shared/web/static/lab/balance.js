@@ -36,7 +36,8 @@ export function showBalance(root, state) {
   const moment = new Date(balance.as_of);
   const place = root.getElementById("as-of")?.firstChild;
   if (!balance.as_of || Number.isNaN(moment.getTime()) || place?.nodeType !== 3) return;
-  const more = state.counting ? "; older messages are still being added" : "";
+  const adding = state.counting ? "; older messages are still being added" : "";
+  const more = adding + (state.uncounted ? `; not counted since, because ${state.uncounted}` : "");
   const text = `As of ${moment.toLocaleTimeString("en-GB")}${more}. `;
   if (place.nodeValue !== text) place.nodeValue = text;
 }
