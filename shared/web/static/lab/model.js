@@ -89,6 +89,8 @@ export class Model {
       if (told.state === "dead") {
         if (known && before !== "dead") this.died(node, now);
       } else {
+        // As of when it lived: the last receiver that dies takes this along.
+        node.goesBack = !(state.guarantees_off ?? []).includes("ack-after-commit");
         if (before === "dead") this.news.push(`${told.name} is back`);
         node.had = 0;
       }
@@ -110,7 +112,6 @@ export class Model {
    */
   died(node, now) {
     node.had = node.service === "receiver" ? node.hand : 0;
-    node.goesBack = !(this.last?.guarantees_off ?? []).includes("ack-after-commit");
     const had = node.had > 0 ? `, ${inHand(node)}` : "";
     this.news.push(`${node.name} died${had}`);
     const back = node.goesBack ? Math.min(node.had, GOING_BACK) : 0;

@@ -104,7 +104,7 @@ test("of a receiver that acks on arrival nothing is seen going back", () => {
   const model = begun();
   model.state(state({ guarantees_off: ["ack-after-commit"] }), T);
   model.frame(frame("receiver-1", 1, [], { gauges: { in_hand: 5, prefetch: 8 } }), T);
-  const dead = state({ guarantees_off: ["ack-after-commit"] });
+  const dead = state({ guarantees_off: [] });
   dead.nodes[1] = { ...dead.nodes[1], state: "dead", in_hand: 0 };
   model.state(dead, T + 1000);
   assert.deepEqual(model.take(), []);

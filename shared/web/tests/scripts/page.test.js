@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { shares, showBalance, showRuns } from "../../static/lab/balance.js";
-import { drawnByServer, isBusy, PATIENCE, showLoad } from "../../static/lab/controls.js";
+import { Controls, drawnByServer, isBusy, PATIENCE, showLoad } from "../../static/lab/controls.js";
 import { nodeNote } from "../../static/lab/nodes.js";
 import { count, rate, took } from "../../static/lab/words.js";
 
@@ -114,4 +114,37 @@ test("the line of the load goes on with it, and says when it stops", () => {
   assert.equal(places[2].hidden, false);
   showLoad(root, null);
   assert.equal(places[0].textContent, "1,240", "what was last known, until the section is drawn anew");
+});
+
+test("a section in which somebody works is asked for again only when he has gone on", async (t) => {
+  const ticks = [];
+  t.mock.method(globalThis, "setInterval", (tick) => ticks.push(tick));
+  globalThis.DOMParser = class {
+    parseFromString = (html) => ({ getElementById: () => ({ innerHTML: html }), querySelector: () => null });
+  };
+  t.after(() => delete globalThis.DOMParser);
+  const body = {};
+  const field = {};
+  const swapped = [];
+  const load = { ...section(field, null), id: "load", innerHTML: "old" };
+  const document = { body, activeElement: field, hidden: false, addEventListener() {}, querySelectorAll: () => [load] };
+  const asked = [];
+  const ask = async (page) => {
+    asked.push(page);
+    return { ok: true, text: async () => "new" };
+  };
+  const controls = new Controls({ page: "/lab", document, ask });
+  controls.swap = (_, fresh) => swapped.push(fresh.innerHTML);
+  controls.wanted = true;
+  ticks[0]();
+  await new Promise(setImmediate);
+  assert.deepEqual([asked.length, swapped.length], [1, 0]);
+  controls.asked = 0;
+  ticks[0]();
+  await new Promise(setImmediate);
+  assert.equal(asked.length, 1, "the cursor stands there still");
+  document.activeElement = body;
+  ticks[0]();
+  await new Promise(setImmediate);
+  assert.deepEqual([asked.length, swapped], [2, ["new"]]);
 });
