@@ -3,9 +3,10 @@
 use chrono::{DateTime, Utc};
 use sqlx::{Postgres, Transaction};
 
-/// About the first key of the rows that are not before a moment, from 1 up to one after the `newest`. `is_before` says of the
-/// first row from the key `$1` on whether it is before the moment `$2`, with some slack: keys are given out in order, and
-/// rows are stored in any.
+/// About the first key of the rows that are not before a moment, from 1 up to one after the `newest`.
+///
+/// `is_before` says of the first row from the key `$1` on whether it is before the moment `$2`, with some slack: keys are given
+/// out in order, and rows are stored in any.
 ///
 /// # Errors
 /// The database's.

@@ -32,6 +32,9 @@ pub struct Figures {
     pub failures: u64,
     /// Deliveries that did not end with an effect, and why. Best effort: some may be missing.
     pub redeliveries: Vec<Cause>,
+    /// Of those that are lost: the sender has no row of them.
+    #[serde(default)]
+    pub never_stored: u64,
     pub nodes: BTreeMap<String, NodeCounts>,
     pub rates: Rates,
 }

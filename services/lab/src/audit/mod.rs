@@ -89,6 +89,7 @@ async fn audit_now(ledger: &Ledger, run: &RunDir, circumstances: &Circumstances)
     let mut figures = bench.gatherer.finish(still);
     figures.nodes = snapshot.nodes(run.id()).await?.into_iter().collect();
     (figures.failures, figures.redeliveries) = snapshot.causes(run.id()).await?;
+    figures.never_stored = bench.never_stored;
     let culprits = culprits::describe(bench.suspects, &mut snapshot, run, &meta).await?;
     Ok(Report {
         run: run.id().clone(),
@@ -113,6 +114,7 @@ struct Bench {
     counts: Counts,
     suspects: Suspects,
     gatherer: Gatherer,
+    never_stored: u64,
 }
 
 impl Bench {
@@ -123,6 +125,7 @@ impl Bench {
             counts: Counts::default(),
             suspects: Suspects::default(),
             gatherer: Gatherer::new()?,
+            never_stored: 0,
         })
     }
 
@@ -134,11 +137,14 @@ impl Bench {
             counts,
             suspects,
             gatherer: _,
+            never_stored,
         } = self;
         let mut gravest = Class::Refused;
         let requests = scatter.each(|place, facts, last| {
             let rule = verdict::rule(&facts, circumstances);
             counts.entry(rule.class).or_default().messages += 1;
+            let stored = !matches!(facts.rows, Rows::None | Rows::Others);
+            *never_stored += u64::from(rule.class == Class::Lost && !stored);
             suspects.add(rule.class, &rule.why, Who::Offered(place));
             gravest = gravest.min(rule.class);
             if last {

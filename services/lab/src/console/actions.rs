@@ -1,7 +1,8 @@
 //! `actions.log`: every deed that was asked of the console, also those that were refused; a JSON document a line.
 //!
-//! Secrets are no part of it: neither tokens nor what protects forms. When it has grown large it is put aside, and one
-//! older log is kept. A disk that is full keeps nobody from healing a fault: that a line is missing is told in the log of
+//! What was refused to somebody who had not signed in is in `refused.log`: who may do nothing can fill that one, and erase
+//! nothing of what was done. Secrets are no part of either: neither tokens nor what protects forms. When a log has grown
+//! large it is put aside, and one older one is kept. A disk that is full keeps nobody from healing a fault: that a line is missing is told in the log of
 //! the process.
 
 use std::fs::{self, File};
@@ -37,6 +38,8 @@ pub struct Action<'a> {
 #[derive(Debug, Clone)]
 pub struct Actions {
     path: PathBuf,
+    /// What was refused to strangers.
+    refused: PathBuf,
     one_at_a_time: Arc<Mutex<()>>,
 }
 
@@ -45,14 +48,15 @@ impl Actions {
     pub fn in_folder(root: &Path) -> Self {
         Self {
             path: root.join("actions.log"),
+            refused: root.join("refused.log"),
             one_at_a_time: Arc::default(),
         }
     }
 
-    /// Adds a line.
+    /// Adds a line; `stranger`: who asked has not signed in.
     pub fn write(
         &self,
-        address: &str,
+        (address, stranger): (&str, bool),
         deed: &str,
         parameters: &Value,
         (status, why): (u16, Option<&str>),
@@ -71,26 +75,31 @@ impl Actions {
             status,
             why,
         };
-        if let Err(error) = self.append(&action) {
+        let log = if stranger && outcome == "refused" {
+            &self.refused
+        } else {
+            &self.path
+        };
+        if let Err(error) = self.append(log, &action) {
             tracing::error!(%error, deed, outcome, address, "a deed is missing in actions.log");
         }
     }
 
-    fn append(&self, action: &Action<'_>) -> std::io::Result<()> {
+    fn append(&self, path: &Path, action: &Action<'_>) -> std::io::Result<()> {
         let mut line = serde_json::to_string(action)?;
         line.push('\n');
         let _alone = self
             .one_at_a_time
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if fs::metadata(&self.path).is_ok_and(|log| log.len() > SIZE_MAX) {
-            fs::rename(&self.path, self.path.with_extension("log.1"))?;
+        if fs::metadata(path).is_ok_and(|log| log.len() > SIZE_MAX) {
+            fs::rename(path, path.with_extension("log.1"))?;
         }
         let mut log = File::options()
             .create(true)
             .append(true)
             .mode(0o600)
-            .open(&self.path)?;
+            .open(path)?;
         // in one write: a line is there as a whole, also after a crash
         log.write_all(line.as_bytes())
     }
@@ -110,9 +119,19 @@ mod tests {
         fs::create_dir(&root).unwrap();
         let actions = Actions::in_folder(&root);
         let parameters = json!({"rate": "5"});
-        actions.write("a", "POST /lab/load", &parameters, (303, None));
-        actions.write("b", "POST /lab/load", &parameters, (403, Some("no")));
-        actions.write("b", "POST /lab/load", &parameters, (502, Some("away")));
+        actions.write(("a", false), "POST /lab/load", &parameters, (303, None));
+        actions.write(
+            ("b", false),
+            "POST /lab/load",
+            &parameters,
+            (403, Some("no")),
+        );
+        actions.write(
+            ("b", false),
+            "POST /lab/load",
+            &parameters,
+            (502, Some("away")),
+        );
         let path = root.join("actions.log");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -125,6 +144,29 @@ mod tests {
         assert_eq!(outcomes, ["done", "refused", "failed"]);
         assert_eq!(lines[1]["why"], "no");
         assert_eq!(lines[0]["parameters"]["rate"], "5");
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn who_may_do_nothing_erases_nothing_of_what_was_done() {
+        let root = std::env::temp_dir().join(format!("lab-actions-{:016x}", rand::random::<u64>()));
+        fs::create_dir(&root).unwrap();
+        let actions = Actions::in_folder(&root);
+        actions.write(("a", false), "POST /lab/load", &json!({}), (303, None));
+        let large = json!({ "x": "x".repeat(100_000) });
+        let refused = (403, Some("not signed in"));
+        for _ in 0..300 {
+            actions.write(("b", true), "POST /lab/load", &large, refused);
+        }
+        let text = fs::read_to_string(root.join("actions.log")).unwrap();
+        assert!(text.lines().count() == 1 && text.contains("done"), "{text}");
+        let sizes = ["refused.log", "refused.log.1"]
+            .map(|name| fs::metadata(root.join(name)).unwrap().len());
+        assert!(
+            sizes.iter().all(|size| *size < SIZE_MAX + 200_000),
+            "{sizes:?}"
+        );
+        assert!(!root.join("actions.log.1").exists());
         fs::remove_dir_all(root).unwrap();
     }
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use daemon::lifecycle::Lifecycle;
-use serde_json::Value;
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +18,7 @@ use super::knobs::Knobs;
 use super::load::Loads;
 use super::picture::Picture;
 use crate::service::api::App as Experiments;
+use crate::service::shown::Shown;
 
 /// All of it. Clones share it.
 #[derive(Clone)]
@@ -64,13 +64,13 @@ impl App {
     }
 
     /// The run of an experiment that is going on.
-    pub fn experiment(&self) -> Option<Value> {
+    pub fn experiment(&self) -> Option<Shown> {
         let runs = self.experiments.book().all();
         let mut going = runs.into_iter().rev().filter(|run| run.state.is_ours());
         let mut run = going.next()?;
         // only what is told last: the page of the run has all
         let steps = run.steps.len().saturating_sub(5);
         run.steps.drain(..steps);
-        serde_json::to_value(run).ok()
+        Some(run)
     }
 }

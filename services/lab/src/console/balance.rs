@@ -1,15 +1,15 @@
 //! The running balance: accepted = processed + parked + waiting (+ lost), in all and of each run.
 //!
-//! Rows are counted once, in the order of their numbers, and never all of them each second. A number is taken when a row is
-//! written, and its transaction may commit later than that of a higher one. So the numbers of the last twenty seconds are
-//! counted anew each time, and only what is older is added to what stands: no transaction of a service lasts that long, by
-//! limits that the database itself enforces. All counts are of one moment.
+//! What only grows is counted once ([`super::count`]); dead letters, which change, are counted anew each time. All counts are
+//! of one moment, and nothing is told before all of it was counted.
 //!
 //! *Waiting* is what is neither processed nor parked. *Lost* is only what an audit of the run has proven, and is then not
-//! waiting. What a pruning removes makes the counts begin anew.
+//! waiting; what a client was told yes to and the sender never stored is both accepted and lost. What a pruning removes makes
+//! the counts begin anew.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -21,21 +21,13 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::class::Class;
-use crate::audit::{Report, report};
-use crate::run::RunDir;
+use super::count::{self, Count, Counts, Horizon, MESSAGE, Of, PROCESSED, Row, Runs, Table};
+use super::proven::{Audits, Proven, audits};
 
-/// No transaction of a service is older: a statement ends after 10 s, and a pause between two after 5 s.
-const SETTLED: Duration = Duration::from_secs(20);
-/// At the start, the newest so many may still be on their way.
-const FRESH: i64 = 100_000;
-/// So many rows are added at once.
-const PAGE: i64 = 100_000;
-/// So many runs are told apart; the others are counted together.
-const RUNS_MAX: usize = 1_000;
 const LIMIT: Duration = Duration::from_secs(10);
 const AUDITS_EVERY: Duration = Duration::from_secs(5);
-const OTHERS: &str = "others";
+/// So many runs stand on the page.
+const NEWEST: usize = 5;
 
 /// How it stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -57,120 +49,45 @@ pub struct Balance {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Balances {
     pub all: Balance,
-    /// By the names of runs.
+    /// By the names of runs; the newest thousand.
     pub runs: BTreeMap<String, Balance>,
-    /// Older rows are still being added: what is said of all is too little.
+    /// Of older runs together; none: there are none.
+    pub others: Option<Balance>,
+    /// The names of the newest, the newest first.
+    pub newest: Vec<String>,
+    /// Dead letters that nobody has decided about; none: that is not known.
+    pub undecided: Option<i64>,
+    /// Older rows are still being added: nothing new is told meanwhile.
     pub counting: bool,
+    /// Why it was not counted since then.
+    pub why_not: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Count {
-    rows: i64,
-    again: i64,
-}
-
-type Counts = BTreeMap<Option<String>, Count>;
-
-/// One table whose rows have numbers.
-struct Table {
-    top: &'static str,
-    settled: &'static str,
-    fresh: &'static str,
-    /// All rows up to this number are in `counted`.
-    below: i64,
-    counted: Counts,
-    /// The highest number, at times of the last [`SETTLED`].
-    tops: VecDeque<(Instant, i64)>,
-}
-
-/// What was accepted.
-const MESSAGE: [&str; 3] = [
-    "select coalesce(max(number), 0) from sender.message",
-    "select run, count(*), 0::bigint from sender.message where number > $1 and number <= $2 group by run",
-    "select run, count(*), 0::bigint from sender.message where number > $1 group by run",
-];
-/// Effects. Numbers below zero are of pruned rows. Whether there was an earlier effect of the message is asked once for each
-/// row; among the newest only each other are compared.
-const PROCESSED: [&str; 3] = [
-    "select coalesce(max(processed_id), 0) from receiver.processed",
-    "select run, count(*), count(*) filter (where exists (
-         select from receiver.processed e where e.message_id = p.message_id and e.processed_id > 0 and e.processed_id < p.processed_id))
-     from receiver.processed p where processed_id > $1 and processed_id <= $2 group by run",
-    "select run, count(*), count(*) - count(distinct message_id) from receiver.processed where processed_id > $1 group by run",
-];
-/// Those that also have an effect count as processed. What is not of ours was never accepted.
-const PARKED: &str = "select m.run, count(distinct d.message_id), 0::bigint
+/// Those that also have an effect count as processed, and what was sent back is on its way again. What is not of ours was
+/// never accepted.
+const PARKED: &str = "select m.run, count(distinct d.message_id), 0::bigint, 0::bigint
      from receiver.dead_letter d join sender.message m using (message_id)
-     where not exists (select from receiver.processed p where p.message_id = d.message_id) group by m.run";
+     where d.state in ('parked', 'discarded')
+       and not exists (select from receiver.processed p where p.message_id = d.message_id) group by m.run";
+const UNDECIDED: &str = "select count(*) from receiver.dead_letter where state = 'parked'";
 /// Rows that a pruning took: elsewhere nothing is removed.
 const REMOVED: &str = "select coalesce(sum(n_tup_del), 0)::bigint from pg_stat_all_tables
      where schemaname in ('sender', 'receiver') and relname in ('message', 'processed')";
-
-impl Table {
-    fn new([top, settled, fresh]: [&'static str; 3]) -> Self {
-        Self {
-            top,
-            settled,
-            fresh,
-            below: 0,
-            counted: Counts::new(),
-            tops: VecDeque::new(),
-        }
-    }
-
-    /// The highest number so far up to which nothing can come any more.
-    fn boundary(&mut self, now: Instant, top: i64) -> i64 {
-        self.tops.push_back((now, top));
-        let mut settled = 0;
-        while let Some((at, top)) = self.tops.front()
-            && now.duration_since(*at) >= SETTLED
-        {
-            settled = *top;
-            self.tops.pop_front();
-        }
-        settled.max(top - FRESH).max(self.below)
-    }
-
-    /// Everything as of the transaction's moment, and whether that is all.
-    async fn count(&mut self, moment: &mut Transaction<'_, Postgres>) -> Result<(Counts, bool)> {
-        let top: i64 = sqlx::query_scalar(self.top)
-            .fetch_one(&mut **moment)
-            .await?;
-        let boundary = self.boundary(Instant::now(), top);
-        let to = boundary.min(self.below + PAGE);
-        if to > self.below {
-            let page = sqlx::query_as(self.settled).bind(self.below).bind(to);
-            add(&mut self.counted, page.fetch_all(&mut **moment).await?);
-            self.below = to;
-        }
-        let mut all = self.counted.clone();
-        if to < boundary {
-            return Ok((all, false));
-        }
-        let fresh = sqlx::query_as(self.fresh).bind(to);
-        add(&mut all, fresh.fetch_all(&mut **moment).await?);
-        Ok((all, true))
-    }
-}
-
-fn add(counts: &mut Counts, rows: Vec<(Option<String>, i64, i64)>) {
-    for (run, rows, again) in rows {
-        let known = counts.contains_key(&run) || counts.len() < RUNS_MAX;
-        let run = if known { run } else { Some(OTHERS.to_owned()) };
-        let count = counts.entry(run).or_default();
-        count.rows += rows;
-        count.again += again;
-    }
-}
+const HORIZON: &str =
+    "select pg_snapshot_xmin(now)::text::bigint, pg_snapshot_xmax(now)::text::bigint
+     from pg_current_snapshot() as now";
+/// Before any receiver was started there are no tables of theirs.
+const RECEIVED: &str = "select to_regclass('receiver.redrive') is not null";
 
 /// Who counts.
 pub struct Ledger {
     pool: PgPool,
     root: PathBuf,
+    runs: Runs,
     message: Table,
     processed: Table,
     removed: Option<i64>,
-    lost: BTreeMap<String, i64>,
+    audits: Arc<Audits>,
     audits_read: Option<Instant>,
 }
 
@@ -180,10 +97,11 @@ impl Ledger {
         Self {
             pool,
             root,
+            runs: Runs::default(),
             message: Table::new(MESSAGE),
             processed: Table::new(PROCESSED),
             removed: None,
-            lost: BTreeMap::new(),
+            audits: Arc::default(),
             audits_read: None,
         }
     }
@@ -197,33 +115,39 @@ impl Ledger {
         let counting = async {
             loop {
                 let began = Instant::now();
-                let mut pause = Duration::from_secs(1);
-                match within(LIMIT, async { Ok(self.step().await) }).await {
-                    Ok(Ok(balances)) => {
-                        // older rows are added at once
-                        if balances.counting {
-                            pause = Duration::from_millis(50);
-                        }
-                        told.send_replace(balances);
-                    }
-                    // what was told keeps its time; the part says that the database is away
-                    Ok(Err(error)) => tracing::debug!("not counted: {error:#}"),
-                    Err(error) => tracing::debug!("not counted: {error:#}"),
-                }
-                sleep(
-                    (began.elapsed() * 20)
-                        .min(Duration::from_mins(1))
-                        .max(pause),
-                )
-                .await;
+                let pause = self.tell(&told).await;
+                sleep(pause(began.elapsed())).await;
             }
         };
         stop.run_until_cancelled(counting).await;
         Ok(())
     }
 
-    /// Counts what came since the last step.
-    pub async fn step(&mut self) -> Result<Balances> {
+    /// One step; gives how long to wait after one that took so long.
+    async fn tell(&mut self, told: &watch::Sender<Balances>) -> fn(Duration) -> Duration {
+        let step = within(LIMIT, async { Ok(self.step().await) }).await;
+        let why = match step.map_err(anyhow::Error::from).flatten() {
+            Ok(Some(balances)) => {
+                told.send_replace(balances);
+                return |took| (took * 20).clamp(Duration::from_secs(1), Duration::from_mins(1));
+            }
+            // older rows are added soon
+            Ok(None) => {
+                told.send_modify(|told| (told.counting, told.why_not) = (true, None));
+                return |took| (took * 2).max(Duration::from_millis(50));
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        // said once; what was told keeps its time
+        if told.borrow().why_not.is_none() {
+            tracing::warn!("the balance is not counted: {why}");
+        }
+        told.send_modify(|told| told.why_not = Some(why));
+        |took| took.clamp(Duration::from_secs(1), Duration::from_mins(1))
+    }
+
+    /// Counts what came since the last step; none: older rows are still being added.
+    pub async fn step(&mut self) -> Result<Option<Balances>> {
         let mut moment = self
             .pool
             .begin_with("begin isolation level repeatable read read only")
@@ -234,101 +158,152 @@ impl Ledger {
             .replace(removed)
             .is_some_and(|before| before != removed)
         {
+            self.runs = Runs::default();
             self.message = Table::new(MESSAGE);
             self.processed = Table::new(PROCESSED);
         }
-        let (accepted, all) = self.message.count(&mut moment).await?;
-        let (effects, all_effects) = self.processed.count(&mut moment).await?;
+        let Some((accepted, effects)) = self.count(&mut moment).await? else {
+            moment.rollback().await?;
+            return Ok(None);
+        };
         let mut parked = Counts::new();
-        add(
-            &mut parked,
-            sqlx::query_as(PARKED).fetch_all(&mut *moment).await?,
-        );
+        let mut undecided = None;
+        if received(&mut moment).await? {
+            let rows: Vec<Row> = sqlx::query_as(PARKED).fetch_all(&mut *moment).await?;
+            self.runs.add(&mut parked, rows);
+            undecided = Some(
+                sqlx::query_scalar(UNDECIDED)
+                    .fetch_one(&mut *moment)
+                    .await?,
+            );
+        }
         let as_of = clock::now().timestamp_millis();
-        moment.commit().await?;
-        self.read_audits(&accepted).await;
-        Ok(balances(
-            &accepted,
-            &effects,
-            &parked,
-            &self.lost,
-            (as_of, !(all && all_effects)),
-        ))
+        moment.rollback().await?;
+        self.read_audits().await;
+        let told = balances(&accepted, &effects, &parked, &self.proven(), as_of);
+        Ok(Some(Balances {
+            newest: self.runs.newest(NEWEST),
+            undecided,
+            ..told
+        }))
     }
 
-    /// What audits have proven, of the runs that are counted.
-    async fn read_audits(&mut self, accepted: &Counts) {
+    /// Messages first: they decide which runs are told apart.
+    async fn count(
+        &mut self,
+        moment: &mut Transaction<'_, Postgres>,
+    ) -> Result<Option<(Counts, Counts)>> {
+        let horizon: (i64, i64) = sqlx::query_as(HORIZON).fetch_one(&mut **moment).await?;
+        let horizon = Horizon {
+            over_below: horizon.0,
+            next: horizon.1,
+        };
+        let page = self.message.read(moment, horizon).await?;
+        count::name(
+            &page,
+            &mut self.runs,
+            [&mut self.message, &mut self.processed],
+        );
+        let Some(accepted) = self.message.add(page, &self.runs) else {
+            return Ok(None);
+        };
+        if !received(moment).await? {
+            return Ok(Some((accepted, Counts::new())));
+        }
+        let page = self.processed.read(moment, horizon).await?;
+        let effects = self.processed.add(page, &self.runs);
+        Ok(effects.map(|effects| (accepted, effects)))
+    }
+
+    /// Reads the audits that are new, or new since the last time.
+    async fn read_audits(&mut self) {
         if self
             .audits_read
             .is_some_and(|at| at.elapsed() < AUDITS_EVERY)
         {
             return;
         }
-        let names: Vec<String> = accepted.keys().flatten().rev().take(50).cloned().collect();
-        let root = self.root.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let lost = |name: &String| {
-                let run = RunDir::open(&root, &name.parse().ok()?).ok()?;
-                let report: Report = run.read(report::FILE).ok()??;
-                let lost = report.classes.get(&Class::Lost)?.messages;
-                Some((name.clone(), i64::try_from(lost).ok()?))
-            };
-            names.iter().filter_map(lost).collect()
-        });
-        self.lost = read.await.unwrap_or_default();
+        let (root, known) = (self.root.clone(), Arc::clone(&self.audits));
+        let read = tokio::task::spawn_blocking(move || audits(&root, &known));
+        if let Ok(read) = read.await {
+            self.audits = Arc::new(read);
+        }
         self.audits_read = Some(Instant::now());
     }
+
+    /// What audits have proven, of the runs that are counted.
+    fn proven(&self) -> BTreeMap<Of, Proven> {
+        let mut all = BTreeMap::new();
+        for (run, (_, proven)) in &*self.audits {
+            if !self.runs.is_named(run) && !self.runs.is_other(run) {
+                continue;
+            }
+            let sum: &mut Proven = all.entry(self.runs.of(Some(run.clone()))).or_default();
+            sum.stored += proven.stored;
+            sum.never_stored += proven.never_stored;
+        }
+        all
+    }
+}
+
+async fn received(moment: &mut Transaction<'_, Postgres>) -> Result<bool> {
+    Ok(sqlx::query_scalar(RECEIVED)
+        .fetch_one(&mut **moment)
+        .await?)
 }
 
 fn balances(
     accepted: &Counts,
     effects: &Counts,
     parked: &Counts,
-    lost: &BTreeMap<String, i64>,
-    (as_of, counting): (i64, bool),
+    proven: &BTreeMap<Of, Proven>,
+    as_of: i64,
 ) -> Balances {
-    let of = |run: &Option<String>| {
-        let effects = effects.get(run).copied().unwrap_or_default();
-        let accepted = accepted.get(run).copied().unwrap_or_default().rows;
+    let of = |whose: &Of| {
+        let count = |counts: &Counts| counts.get(whose).copied().unwrap_or_default();
+        let proven = proven.get(whose).copied().unwrap_or_default();
+        let effects = count(effects);
+        let accepted = count(accepted).rows;
         let processed = effects.rows - effects.again;
-        let parked = parked.get(run).copied().unwrap_or_default().rows;
-        // what came after all is not lost, and waits no more
+        let parked = count(parked).rows;
         let open = (accepted - processed - parked).max(0);
-        let lost = run
-            .as_ref()
-            .and_then(|run| lost.get(run))
-            .copied()
-            .unwrap_or(0)
-            .min(open);
+        // what came after all is not lost
+        let lost = proven.stored.min(open);
         Balance {
-            run: run.clone(),
-            accepted,
+            run: None,
+            accepted: accepted + proven.never_stored,
             processed,
             parked,
             waiting: open - lost,
-            lost,
+            lost: lost + proven.never_stored,
             again: effects.again,
             as_of: Some(as_of),
         }
     };
-    let mut told = Balances {
-        counting,
-        ..Balances::default()
-    };
-    told.all.as_of = Some(as_of);
-    for run in accepted.keys() {
-        let one = of(run);
-        let all = &mut told.all;
-        all.accepted += one.accepted;
-        all.processed += one.processed;
-        all.parked += one.parked;
-        all.waiting += one.waiting;
-        all.lost += one.lost;
-        all.again += one.again;
-        if let Some(name) = run {
-            told.runs.insert(name.clone(), one);
+    let sum = |counts: &Counts| counts.values().fold(Count::default(), Count::plus);
+    let (effects_of_all, parked_of_all) = (sum(effects), sum(parked).rows);
+    let mut told = Balances::default();
+    let all = &mut told.all;
+    all.as_of = Some(as_of);
+    all.accepted = sum(accepted).rows;
+    all.processed = effects_of_all.rows - effects_of_all.again;
+    all.again = effects_of_all.again;
+    all.parked = parked_of_all;
+    for whose in accepted.keys() {
+        let mut one = of(whose);
+        told.all.lost += one.lost;
+        told.all.accepted += proven.get(whose).map_or(0, |proven| proven.never_stored);
+        match whose {
+            Of::Nobody => {}
+            Of::Others => told.others = Some(one),
+            Of::Run(name) => {
+                one.run = Some(name.clone());
+                told.runs.insert(name.clone(), one);
+            }
         }
     }
+    let all = &mut told.all;
+    all.waiting = (all.accepted - all.processed - all.parked - all.lost).max(0);
     told
 }
 
@@ -363,70 +338,52 @@ pub async fn latency(
 mod tests {
     use super::*;
 
-    fn counts(rows: &[(Option<&str>, i64, i64)]) -> Counts {
-        let mut counts = Counts::new();
-        let rows = rows
-            .iter()
-            .map(|(run, rows, again)| (run.map(str::to_owned), *rows, *again));
-        add(&mut counts, rows.collect());
-        counts
+    fn counts(rows: &[(Of, i64, i64)]) -> Counts {
+        let count = |(whose, rows, again): &(Of, i64, i64)| {
+            let (rows, again) = (*rows, *again);
+            (whose.clone(), Count { rows, again })
+        };
+        rows.iter().map(count).collect()
+    }
+
+    fn r1() -> Of {
+        Of::Run("r1".to_owned())
+    }
+
+    fn parts(balance: &Balance) -> [i64; 5] {
+        [
+            balance.accepted,
+            balance.processed,
+            balance.parked,
+            balance.waiting,
+            balance.lost,
+        ]
     }
 
     #[test]
     fn every_accepted_message_is_somewhere_and_lost_is_only_what_was_proven() {
-        let accepted = counts(&[(None, 5, 0), (Some("r1"), 10, 0)]);
-        let effects = counts(&[(None, 5, 0), (Some("r1"), 7, 1)]);
-        let parked = counts(&[(Some("r1"), 1, 0)]);
-        let told = |lost: &[(&str, i64)]| {
-            let lost = lost
-                .iter()
-                .map(|(run, lost)| ((*run).to_owned(), *lost))
-                .collect();
-            balances(&accepted, &effects, &parked, &lost, (1, false))
+        let accepted = counts(&[(Of::Nobody, 5, 0), (r1(), 10, 0), (Of::Others, 3, 0)]);
+        let effects = counts(&[(Of::Nobody, 5, 0), (r1(), 7, 1), (Of::Others, 2, 0)]);
+        let parked = counts(&[(r1(), 1, 0)]);
+        let told = |stored, never_stored| {
+            let proven = Proven {
+                stored,
+                never_stored,
+            };
+            let proven = BTreeMap::from([(r1(), proven)]);
+            balances(&accepted, &effects, &parked, &proven, 1)
         };
-        let now = told(&[]);
-        let r1 = &now.runs["r1"];
-        assert_eq!(
-            (
-                r1.accepted,
-                r1.processed,
-                r1.parked,
-                r1.waiting,
-                r1.lost,
-                r1.again
-            ),
-            (10, 6, 1, 3, 0, 1)
-        );
-        assert_eq!(
-            (now.all.accepted, now.all.processed, now.all.waiting),
-            (15, 11, 3)
-        );
-        let r1 = &told(&[("r1", 2)]).runs["r1"];
-        assert_eq!((r1.waiting, r1.lost), (1, 2));
+        let now = told(0, 0);
+        assert_eq!(parts(&now.runs["r1"]), [10, 6, 1, 3, 0]);
+        assert_eq!(now.runs["r1"].again, 1);
+        assert_eq!(parts(&now.others.unwrap()), [3, 2, 0, 1, 0]);
+        assert_eq!(parts(&now.all), [18, 13, 1, 4, 0]);
+        assert_eq!(parts(&told(2, 0).runs["r1"]), [10, 6, 1, 1, 2]);
+        // told yes and never stored: the ledger has no row, the client was promised one
+        let now = told(1, 2);
+        assert_eq!(parts(&now.runs["r1"]), [12, 6, 1, 2, 3]);
+        assert_eq!(parts(&now.all), [20, 13, 1, 3, 3]);
         // an old audit does not stand against what came since
-        let r1 = &told(&[("r1", 99)]).runs["r1"];
-        assert_eq!((r1.waiting, r1.lost), (0, 3));
-    }
-
-    #[test]
-    fn runs_are_bounded() {
-        let mut many = Counts::new();
-        for n in 0..RUNS_MAX + 50 {
-            add(&mut many, vec![(Some(format!("r{n}")), 1, 0)]);
-        }
-        assert_eq!(many.len(), RUNS_MAX + 1);
-        assert_eq!(many[&Some(OTHERS.to_owned())].rows, 50);
-    }
-
-    #[test]
-    fn only_what_is_old_enough_is_counted_for_good() {
-        let mut table = Table::new(MESSAGE);
-        let now = Instant::now();
-        assert_eq!(table.boundary(now, 50), 0);
-        assert_eq!(table.boundary(now + SETTLED / 2, 80), 0);
-        assert_eq!(table.boundary(now + SETTLED, 90), 50);
-        table.below = 50;
-        assert_eq!(table.boundary(now + SETTLED + SETTLED / 4, 90), 50);
-        assert_eq!(table.boundary(now + SETTLED * 2, 300_000), 200_000);
+        assert_eq!(parts(&told(99, 2).runs["r1"]), [12, 6, 1, 0, 5]);
     }
 }

@@ -26,24 +26,6 @@ use crate::faults::{Order, Which, find};
 use crate::load::{Plan, length};
 use crate::say::Usage;
 
-/// All that is posted here.
-pub const DEEDS: &[&str] = &[
-    "/lab/knobs",
-    "/lab/api/knobs",
-    "/lab/faults",
-    "/lab/api/faults",
-    "/lab/faults/heal",
-    "/lab/api/faults/heal",
-    "/lab/faults/{id}/heal",
-    "/lab/api/faults/{id}/heal",
-    "/lab/load",
-    "/lab/api/load",
-    "/lab/load/stop",
-    "/lab/api/load/stop",
-    "/lab/messages",
-    "/lab/api/messages",
-];
-
 /// The most that a browser may ask for; the command has no such limits.
 const RATE_MAX: f64 = 10_000.0;
 const LENGTH_MAX: Duration = Duration::from_hours(1);
@@ -67,6 +49,12 @@ fn all() -> [(&'static str, &'static str, MethodRouter<App>); 7] {
         ("/lab/load/stop", "/lab/api/load/stop", post(stop_load)),
         ("/lab/messages", "/lab/api/messages", post(send)),
     ]
+}
+
+/// All that is posted here.
+pub fn paths() -> Vec<&'static str> {
+    let both = all().into_iter().map(|(page, api, _)| [page, api]);
+    both.flatten().collect()
 }
 
 /// For forms.

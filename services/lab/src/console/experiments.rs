@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::extract::{Path, State};
+use axum::http::HeaderValue;
+use axum::http::header::REFRESH;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use axum::{Form, Json, Router};
-use serde_json::json;
+use axum::{Form, Router};
 use web::chrome::{Chrome, Tab};
 use web::{Error, Site};
 
@@ -43,8 +44,8 @@ pub fn pages(app: App) -> Router {
 
 /// The API of `lab serve`, and a way to stop without `DELETE`.
 pub fn api(app: App) -> Router {
-    let stop = Router::new().route("/lab/api/runs/{id}/stop", post(stop_by_api));
-    api::routes(app.experiments.clone()).merge(stop.with_state(app))
+    let stop = Router::new().route("/lab/api/runs/{id}/stop", post(api::stop));
+    api::routes(app.experiments.clone()).merge(stop.with_state(app.experiments.clone()))
 }
 
 #[derive(Template)]
@@ -93,13 +94,22 @@ async fn one(
     site: Site,
     visitor: Visitor,
     Path(id): Path<String>,
-) -> Result<Html<String>, Error> {
+) -> Result<Response, Error> {
     let run = app.experiments.run(&api::id(&id)?).await?;
-    web::page(&Followed {
+    let goes_on = run.state.is_ours();
+    let page = web::page(&Followed {
         chrome: Chrome::new(&site, Tab::Experiments, format!("Run {id}")),
         visitor,
         run,
-    })
+    })?;
+    let mut response = page.into_response();
+    if goes_on {
+        // it is followed without a script
+        response
+            .headers_mut()
+            .insert(REFRESH, HeaderValue::from_static("2"));
+    }
+    Ok(response)
 }
 
 async fn start(
@@ -123,14 +133,6 @@ async fn start(
 
 async fn stop(State(app): State<App>, Path(id): Path<String>) -> Result<Redirect, Error> {
     let id = api::id(&id)?;
-    app.experiments.run(&id).await?;
-    app.experiments.book().stop(&id);
+    app.experiments.tell_to_stop(&id).await?;
     Ok(Redirect::to(&format!("/lab/runs/{id}")))
-}
-
-async fn stop_by_api(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Error> {
-    let id = api::id(&id)?;
-    app.experiments.run(&id).await?;
-    app.experiments.book().stop(&id);
-    Ok(Json(json!({ "stopping": id })).into_response())
 }

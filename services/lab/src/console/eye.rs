@@ -1,11 +1,11 @@
 //! Looks at everything once a second and tells the readers: the state, and what the second brought.
 //!
 //! Whether nodes live is looked at twice as often, so that a death is seen soon. Nothing here waits for a server that is
-//! away: each look has a limit below a second, and what did not answer is shown as not known.
+//! away: each look has a limit, and what did not answer is shown as not known, or as it was last with a word that it is old.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use daemon::{clock, node};
@@ -18,8 +18,8 @@ use super::app::App;
 use super::balance::latency;
 use super::figures::{Figures, Queues, Told, queues};
 use super::hear::{SILENT, Said};
-use super::history::Second;
-use super::picture::{FaultNow, NodeNow, Picture, QueueNow, Since};
+use super::history::{self, Second};
+use super::picture::{Conditions, FaultNow, NodeNow, Picture, QueueNow, Since};
 use crate::run::sight::{NodeSight, Sight};
 use crate::stack::node::Service;
 use crate::stack::supervisor::Doing;
@@ -41,8 +41,10 @@ pub struct Eye {
     since: Since,
     /// What nodes told in this second.
     last: HashMap<String, Told>,
-    conditions: Option<Vec<NodeCondition>>,
+    conditions: Conditions,
     newest: Option<i64>,
+    /// The last that was told.
+    second: Option<i64>,
 }
 
 impl Eye {
@@ -56,8 +58,9 @@ impl Eye {
             figures: Figures::default(),
             since: Since::default(),
             last: HashMap::new(),
-            conditions: None,
+            conditions: Conditions::default(),
             newest: None,
+            second: None,
         }
     }
 
@@ -91,8 +94,11 @@ impl Eye {
         self.look_at_nodes().await;
         let sight = self.sight.clone().unwrap_or_default();
         let nodes = self.asked(&sight);
+        let conditions = self.conditions.last().unwrap_or_default().iter();
+        let frozen = conditions.filter(|one| one.frozen);
+        let frozen: Vec<String> = frozen.map(|one| one.name.clone()).collect();
         let (told, queues, latency, knobs) = tokio::join!(
-            self.figures.look(&self.client, &nodes),
+            self.figures.look(&self.client, &nodes, &frozen),
             queues(&self.client, &sight),
             timeout(LIMIT, latency(&self.app.pool, self.newest)),
             timeout(LIMIT, self.app.knobs.read()),
@@ -107,10 +113,12 @@ impl Eye {
         if let Ok(Ok(knobs)) = knobs {
             picture.knobs = knobs;
         } else {
+            let away = "Redis is away, and knobs are turned through it.";
             picture.knobs = self.told.borrow().knobs.clone();
+            picture.knobs.why_not = Some(away.to_owned());
         }
         let mut second = Second {
-            t: picture.at / 1_000,
+            t: history::second(self.second, picture.at),
             ready: picture.queue.ready,
             unacked: picture.queue.unacked,
             p50: times.map(|(p50, _)| p50),
@@ -134,6 +142,7 @@ impl Eye {
         if let Ok(text) = serde_json::to_string(&second) {
             self.app.feed.tell("second", text);
         }
+        self.second = Some(second.t);
         self.app.history.add(second);
         self.show(picture);
     }
@@ -180,13 +189,14 @@ impl Eye {
     async fn look_at_nodes(&mut self) {
         if self.app.ground.is_native() {
             let nodes = timeout(LIMIT, self.app.ground.conditions()).await;
-            self.conditions = nodes.ok().and_then(Result::ok);
+            let nodes = nodes.ok().and_then(Result::ok);
+            self.conditions.hear(nodes, Instant::now());
         }
     }
 
     /// Whom to ask: in the native stack those that it has now, and that can answer.
     fn asked(&self, sight: &Sight) -> Vec<NodeSight> {
-        let Some(conditions) = &self.conditions else {
+        let Some(conditions) = self.conditions.last() else {
             return sight.nodes.clone();
         };
         let alive = conditions
@@ -213,6 +223,8 @@ impl Eye {
         let of_run = load
             .as_ref()
             .and_then(|load| balances.runs.get(load.run.as_str()));
+        let newest = balances.newest.iter();
+        let newest = newest.filter_map(|run| balances.runs.get(run));
         Picture {
             at: clock::now().timestamp_millis(),
             live: why_not.is_none(),
@@ -224,14 +236,19 @@ impl Eye {
                 ready: queues.map(|queues| queues.ready),
                 unacked: queues.map(|queues| queues.unacked),
                 dead: queues.map(|queues| queues.dead),
+                parked: balances.undecided,
                 blocked: nodes.iter().any(|node| node.blocked),
             },
             balance: of_run.cloned().unwrap_or_else(|| balances.all.clone()),
+            runs: newest.cloned().collect(),
+            all: balances.all.clone(),
             counting: balances.counting,
+            uncounted: balances.why_not.clone(),
             faults: self.faults(),
             guarantees_off: off.into_iter().cloned().collect(),
             experiment: self.app.experiment(),
             nodes,
+            nodes_why_old: self.conditions.why_old(Instant::now()),
             load,
             ..Picture::default()
         }
@@ -240,24 +257,26 @@ impl Eye {
     fn nodes(&mut self) -> Vec<NodeNow> {
         let heard = self.app.heard.nodes();
         let now = clock::now().timestamp_millis();
-        let states: Vec<(String, Service, &'static str)> = match (&self.conditions, &self.sight) {
-            (Some(conditions), _) => conditions
-                .iter()
-                .map(|one| (one.name.clone(), one.service, state(one)))
-                .collect(),
-            (None, Some(sight)) if !self.app.ground.is_native() => {
-                let alive = |node: &NodeSight| {
-                    self.last.contains_key(&node.name) || heard.get(&node.name).is_some_and(speaks)
-                };
-                let state = |node: &NodeSight| if alive(node) { "up" } else { "dead" };
-                sight
-                    .nodes
+        let states: Vec<(String, Service, &'static str)> =
+            match (self.conditions.last(), &self.sight) {
+                (Some(conditions), _) => conditions
                     .iter()
-                    .map(|node| (node.name.clone(), node.service, state(node)))
-                    .collect()
-            }
-            _ => Vec::new(),
-        };
+                    .map(|one| (one.name.clone(), one.service, state(one)))
+                    .collect(),
+                (None, Some(sight)) if !self.app.ground.is_native() => {
+                    let alive = |node: &NodeSight| {
+                        self.last.contains_key(&node.name)
+                            || heard.get(&node.name).is_some_and(speaks)
+                    };
+                    let state = |node: &NodeSight| if alive(node) { "up" } else { "dead" };
+                    sight
+                        .nodes
+                        .iter()
+                        .map(|node| (node.name.clone(), node.service, state(node)))
+                        .collect()
+                }
+                _ => Vec::new(),
+            };
         let mut all = Vec::new();
         for (name, service, state) in states {
             let told = self.last.get(&name).cloned().unwrap_or_default();

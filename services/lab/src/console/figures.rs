@@ -22,6 +22,8 @@ const COUNTERS: [&str; 6] = [
     "unacked_messages_redelivered_total",
     "unacked_messages_parked_total",
 ];
+/// A node that was not asked for so long is gone. One that is frozen or cut off comes back, and went on counting before.
+const GONE: Duration = Duration::from_hours(1);
 const IN_HAND: &str = "unacked_deliveries_in_hand";
 const OUTBOX: &str = "unacked_outbox_messages";
 const OFF: &str = "unacked_guarantee_off{";
@@ -44,15 +46,25 @@ pub struct Told {
 /// Looks, and remembers what the last look brought.
 #[derive(Default)]
 pub struct Figures {
-    last: HashMap<String, ([u64; 6], Instant)>,
+    /// What a node had counted, as it was last asked; no counts: it was there, and could not be asked.
+    last: HashMap<String, (Option<[u64; 6]>, Instant)>,
     /// A setting, so it is asked once for each process: by the name of the node.
     prefetch: HashMap<String, u64>,
     looked: bool,
 }
 
 impl Figures {
-    /// All nodes at once. One that does not answer is not in the answer.
-    pub async fn look(&mut self, client: &Client, nodes: &[NodeSight]) -> HashMap<String, Told> {
+    /// All nodes at once. One that does not answer is not in the answer; what stands still is not asked.
+    pub async fn look(
+        &mut self,
+        client: &Client,
+        nodes: &[NodeSight],
+        frozen: &[String],
+    ) -> HashMap<String, Told> {
+        for name in frozen {
+            let unknown = || (None, Instant::now());
+            self.last.entry(name.clone()).or_insert_with(unknown);
+        }
         let looks = nodes.iter().map(|node| async {
             let settings = async {
                 if node.service == Service::Sender || self.prefetch.contains_key(&node.name) {
@@ -81,7 +93,7 @@ impl Figures {
             all.insert(node.name.clone(), told);
         }
         self.last
-            .retain(|name, _| nodes.iter().any(|node| node.name == *name));
+            .retain(|name, (_, at)| at.elapsed() < GONE || frozen.contains(name));
         self.prefetch.retain(|name, _| self.last.contains_key(name));
         self.looked = true;
         all
@@ -89,12 +101,13 @@ impl Figures {
 
     fn count(&mut self, node: &NodeSight, text: &str) -> Told {
         let (now, totals) = (Instant::now(), COUNTERS.map(|name| sum(text, name)));
-        let before = self.last.insert(node.name.clone(), (totals, now));
+        let before = self.last.insert(node.name.clone(), (Some(totals), now));
         let (before, since) = match before {
-            Some((before, at)) => (before, Some(at)),
-            // at the console's own start, what nodes did before is not of this second; a node that came later began with 0
+            Some((Some(before), at)) => (before, Some(at)),
+            // a node that came later began with 0
             None if self.looked => ([0; 6], None),
-            None => (totals, None),
+            // at the console's own start, or while it could not be asked: what it did before is not of this second
+            Some((None, _)) | None => (totals, None),
         };
         let mut counts = [0; 6];
         for ((count, now), before) in counts.iter_mut().zip(totals).zip(before) {
@@ -212,6 +225,26 @@ mod tests {
         assert_eq!(figures.count(&receiver, &text(5)).counts[2], 5);
         let other = node("receiver-2", Service::Receiver);
         assert_eq!(figures.count(&other, &text(4)).counts[2], 4);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_frozen_does_not_bring_all_that_it_ever_did_in_one_second() {
+        let (mut figures, client) = (Figures::default(), Client::new());
+        let text = |n: u64| format!("unacked_messages_processed_total {n}\n");
+        let names = ["seen", "unseen"].map(|name| node(name, Service::Receiver));
+        figures.count(&names[0], &text(100_000));
+        // nobody can be asked meanwhile: both stand still, and the console learned of one of them only now
+        let frozen = names.each_ref().map(|node| node.name.clone());
+        figures.look(&client, &[], &frozen).await;
+        figures.look(&client, &[], &frozen).await;
+        let [seen, unseen] = names
+            .each_ref()
+            .map(|node| figures.count(node, &text(100_007)));
+        assert_eq!((seen.counts[2], unseen.counts[2]), (7, 0));
+        assert!(seen.rate <= 70.0, "{}", seen.rate);
+        // also one that nobody named for a while, because `lab up` did not answer
+        figures.look(&client, &[], &[]).await;
+        assert_eq!(figures.count(&names[0], &text(100_009)).counts[2], 2);
     }
 
     #[test]

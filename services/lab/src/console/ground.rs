@@ -3,10 +3,12 @@
 
 use std::future::pending;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use crate::faults::active::Notes;
 use crate::faults::over_socket::{self, Ask};
@@ -17,7 +19,11 @@ use crate::stack::control::{self, Request};
 use crate::status::NodeCondition;
 
 /// Why a stack without proxies has no links that could be hurt.
+const NOT_KNOWN: &str = "whether this stack has proxies is not known: its `lab up` does not answer";
 const NO_LINKS: &str = "this stack has no proxies; `lab up --faults` puts them in";
+
+/// How long a page waits for the word of `lab up`.
+const LIMIT: Duration = Duration::from_secs(1);
 
 /// Where the stack is.
 pub struct Ground {
@@ -90,7 +96,12 @@ impl Ground {
                 };
                 return entry.not_from(ground);
             }
-            (entry.needs_links() && !links).then_some(NO_LINKS)
+            match links {
+                _ if !entry.needs_links() => None,
+                Some(true) => None,
+                Some(false) => Some(NO_LINKS),
+                None => Some(NOT_KNOWN),
+            }
         };
         catalogue()
             .iter()
@@ -98,12 +109,41 @@ impl Ground {
             .collect()
     }
 
-    async fn links(&self) -> bool {
+    /// Whether it has proxies; none: nobody says, in time.
+    async fn links(&self) -> Option<bool> {
         let ask = async || {
-            let links = self.fault(Ask::Links).await?;
+            let links = timeout(LIMIT, self.fault(Ask::Links)).await??;
             links["links"].as_bool().context("no answer")
         };
         let links: Result<&bool> = self.links.get_or_try_init(ask).await;
-        links.is_ok_and(|links| *links)
+        links.ok().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::run::tests::Root;
+
+    #[tokio::test]
+    async fn without_an_answer_of_lab_up_nobody_says_that_there_are_no_proxies() {
+        let root = Root::new();
+        std::fs::create_dir(&root.0).unwrap();
+        let ground = Ground::new(&root.0, &Elsewhere::default());
+        let why = async || {
+            let faults = ground.faults().await;
+            let cut = faults.iter().find(|(entry, _)| entry.needs_links());
+            cut.unwrap().1
+        };
+        assert_eq!(why().await, Some(NOT_KNOWN));
+        // it is there, and stopped: it takes connections and says nothing
+        let _silent = UnixListener::bind(root.0.join("control.sock")).unwrap();
+        let began = Instant::now();
+        assert_eq!(why().await, Some(NOT_KNOWN));
+        assert!(began.elapsed() < Duration::from_secs(10));
     }
 }

@@ -3,7 +3,7 @@
 //! Looks are free to everybody who may see this machine. Whatever else must name this console in `Host`, must not come from
 //! a page of another origin, must be signed in and must bring the session's own word (CSRF): in the field `csrf` of a form,
 //! or in the header `X-CSRF-Token`, which no foreign form can set. Only signing in needs no session. Each deed is written
-//! into `actions.log` with what became of it, a refused one too.
+//! into `actions.log` with what became of it, a refused one too; what was refused to a stranger into `refused.log`.
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -23,7 +23,7 @@ use crate::service::guard::is_loopback;
 pub const SIGN_IN: &str = "/lab/sign-in";
 /// The whole body was read before: it is no larger than this.
 const BODY_MAX: usize = 1024 * 1024;
-/// So much of each parameter goes on record.
+/// So much of each parameter, and of the path, goes on record.
 const SHOWN_MAX: usize = 200;
 const SECRETS: [&str; 3] = ["csrf", "token", "password"];
 const CSRF: &str = "csrf";
@@ -49,7 +49,8 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
             Err(error) => error.into_response(),
         };
     }
-    let deed = format!("{} {}", request.method(), request.uri().path());
+    let path: String = request.uri().path().chars().take(SHOWN_MAX).collect();
+    let deed = format!("{} {path}", request.method());
     let address = address(request.headers()).to_owned();
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, BODY_MAX).await else {
@@ -87,7 +88,8 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     let why = response.extensions().get::<Error>();
     let why = why.map(|error| error.detail().to_owned());
     let outcome = (response.status().as_u16(), why.as_deref());
-    guard.actions.write(&address, &deed, &parameters, outcome);
+    let who = (&*address, !visitor.signed_in);
+    guard.actions.write(who, &deed, &parameters, outcome);
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

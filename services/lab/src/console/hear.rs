@@ -85,7 +85,8 @@ impl Heard {
             tokio::select! {
                 news = heard.recv() => match news {
                     Ok(live::Heard::Frame(frame)) => self.take(&frame, &feed),
-                    // Whether it is live is asked for with each picture; what was missed is in the next totals.
+                    // Whether it is live is asked for with each picture; what was missed leaves a gap in the frames' numbers, by
+                    // which a reader knows.
                     Ok(live::Heard::Live | live::Heard::NotLive(_)) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return Ok(()),
                 },

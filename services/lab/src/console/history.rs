@@ -29,6 +29,17 @@ pub struct Second {
     pub faults: Vec<String>,
 }
 
+/// What a look stands for that is made at this moment (ms since 1970), after one of that second. Looks are a second apart, but
+/// one that took long is followed soon: then two would be of one second, and one of them would be lost.
+pub fn second(last: Option<i64>, at: i64) -> i64 {
+    let now = at / 1_000;
+    match last {
+        // further ahead than looks can be: the clock was set back
+        Some(last) if (now..now + 5).contains(&last) => last + 1,
+        _ => now,
+    }
+}
+
 /// All of them. Clones share one.
 #[derive(Clone, Default)]
 pub struct History(Arc<Mutex<VecDeque<Second>>>);
@@ -64,6 +75,20 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_looks_within_a_second_are_two_seconds() {
+        let mut told = Vec::new();
+        let mut last = None;
+        for at in [
+            10_900, 11_950, 13_020, 13_500, 14_500, 15_500, 17_000, 3_000,
+        ] {
+            let t = second(last, at);
+            told.push(t);
+            last = Some(t);
+        }
+        assert_eq!(told, [10, 11, 13, 14, 15, 16, 17, 3]);
+    }
 
     #[test]
     fn fifteen_minutes_are_kept_and_no_more() {

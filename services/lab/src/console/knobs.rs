@@ -1,14 +1,17 @@
 //! Knobs for all nodes, as people turn them here: what a form may say, and what is turned.
 //!
 //! `live::knobs` keeps them, in a hash in Redis that every node reads. It is lost with Redis' data: then every node has its
-//! settings again, and the page says so.
+//! settings again, and the page says so. That something was turned stands in a file of the stack's folder; a mark beside the
+//! hash, which is lost with it, tells a loss from knobs that another program turned back.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use chaos::knobs::{Change, DELAY_MAX_MS, PREFETCH_MAX};
 use daemon::redis::fred::clients::Pool;
+use daemon::redis::fred::interfaces::KeysInterface;
 use live::{KnobWriter, Target};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -48,22 +51,29 @@ pub struct Turned {
     pub nodes: BTreeMap<String, Value>,
     /// They were turned here, and Redis has forgotten them.
     pub lost: bool,
+    /// Why none can be turned now; what stands here is then what was last known.
+    pub why_not: Option<String>,
 }
 
 /// What is turned through the console.
 pub struct Knobs {
     writer: KnobWriter,
-    /// Something was turned by this process, so that an empty hash is a loss.
-    turned: AtomicBool,
+    redis: Pool,
+    /// In Redis, while something is turned.
+    mark: String,
+    /// There, while something is turned: so that an empty hash is a loss.
+    turned: PathBuf,
     changing: tokio::sync::Mutex<()>,
 }
 
 impl Knobs {
-    /// With the beginning that the names of all our keys have.
-    pub fn new(redis: Pool, prefix: &str) -> Self {
+    /// With the beginning that the names of all our keys have, and the stack's folder.
+    pub fn new(redis: Pool, prefix: &str, root: &Path) -> Self {
         Self {
-            writer: KnobWriter::new(redis, prefix),
-            turned: AtomicBool::new(false),
+            writer: KnobWriter::new(redis.clone(), prefix),
+            redis,
+            mark: format!("{prefix}knobs-turned"),
+            turned: root.join("knobs-turned"),
             changing: tokio::sync::Mutex::default(),
         }
     }
@@ -73,8 +83,10 @@ impl Knobs {
         let _alone = self.changing.lock().await;
         let before = self.writer.read().await?.remove(target);
         fits(before.unwrap_or_default().then(change))?;
+        // first: whoever dies in between has turned nothing that could be lost without a word
+        fs::write(&self.turned, "")?;
+        let _: () = self.redis.set(&self.mark, 1, None, None, false).await?;
         self.writer.set(&whose(target), change).await?;
-        self.turned.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -82,21 +94,39 @@ impl Knobs {
     pub async fn clear(&self, target: &str) -> Result<()> {
         let _alone = self.changing.lock().await;
         self.writer.clear(&whose(target)).await?;
-        let left = !self.writer.read().await?.is_empty();
-        self.turned.store(left, Ordering::Relaxed);
+        if self.writer.read().await?.is_empty() {
+            self.forget();
+        }
         Ok(())
+    }
+
+    /// Nothing is turned any more, and nothing was lost.
+    fn forget(&self) {
+        let _ = fs::remove_file(&self.turned);
     }
 
     /// All that is turned now.
     pub async fn read(&self) -> Result<Turned> {
         let mut nodes = self.writer.read().await?;
-        let lost = nodes.is_empty() && self.turned.load(Ordering::Relaxed);
+        let mut lost = false;
+        if nodes.is_empty() && self.turned.exists() {
+            let marked: bool = self.redis.exists(&self.mark).await?;
+            // not in the middle of somebody's turning
+            let _alone = self.changing.lock().await;
+            if self.writer.read().await?.is_empty() {
+                lost = !marked;
+                if marked {
+                    self.forget();
+                }
+            }
+        }
         let all = nodes.remove(ALL).unwrap_or_default();
         let nodes = nodes.into_iter().map(|(name, told)| (name, json!(told)));
         Ok(Turned {
             all: json!(all),
             nodes: nodes.collect(),
             lost,
+            why_not: None,
         })
     }
 }

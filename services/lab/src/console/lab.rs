@@ -14,14 +14,10 @@ use web::{Error, Site};
 
 use super::access::Visitor;
 use super::app::App;
-use super::balance::Balance;
 use super::knobs::NUMBERS;
 use super::picture::Picture;
 use crate::faults::Entry;
 use crate::faults::catalogue::Strikes;
-
-/// So many runs stand in the balance.
-const RUNS: usize = 5;
 
 /// The page.
 pub fn pages(app: App) -> Router {
@@ -34,8 +30,6 @@ struct Page {
     chrome: Chrome,
     visitor: Visitor,
     now: Arc<Picture>,
-    all: Balance,
-    runs: Vec<Balance>,
     groups: Vec<Group>,
     numbers: [(&'static str, u64, u64, &'static str); 4],
 }
@@ -68,7 +62,6 @@ async fn page(State(app): State<App>, site: Site, visitor: Visitor) -> Result<Ht
             }),
         }
     }
-    let balances = app.balances.borrow().clone();
     let mut chrome = Chrome::new(&site, Tab::Lab, "Lab");
     let now = app.picture();
     if now.knobs.lost {
@@ -82,13 +75,9 @@ async fn page(State(app): State<App>, site: Site, visitor: Visitor) -> Result<Ht
             "Messages may be lost or doubled: that is what it is off for.",
         );
     }
-    // names of runs begin with their time
-    let runs = balances.runs.into_values().rev().take(RUNS);
     web::page(&Page {
         chrome,
         visitor,
-        all: balances.all,
-        runs: runs.collect(),
         now,
         groups,
         numbers: NUMBERS,

@@ -1,14 +1,16 @@
 //! How everything is now, as `/lab/live` and the page show it.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::balance::Balance;
 use super::knobs::Turned;
 use super::load::LoadNow;
 use crate::faults::Active;
+use crate::service::shown::Shown;
+use crate::status::NodeCondition;
 
 /// The picture of a moment.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -19,17 +21,25 @@ pub struct Picture {
     pub live: bool,
     pub why_not: Option<String>,
     pub nodes: Vec<NodeNow>,
+    /// Why what is said of nodes is old, if it is.
+    pub nodes_why_old: Option<String>,
     pub exchange: &'static str,
     pub queue: QueueNow,
+    /// Of the load's run while there is a load, else of all messages.
     pub balance: Balance,
+    pub all: Balance,
+    /// Of the newest runs, the newest first.
+    pub runs: Vec<Balance>,
     /// Older rows are still being added to the balance.
     pub counting: bool,
+    /// Why the balance is not newer than it is.
+    pub uncounted: Option<String>,
     pub faults: Vec<FaultNow>,
     pub knobs: Turned,
     pub guarantees_off: Vec<String>,
     pub load: Option<LoadNow>,
     /// The run of an experiment that is going on.
-    pub experiment: Option<Value>,
+    pub experiment: Option<Shown>,
 }
 
 /// A node.
@@ -59,6 +69,8 @@ pub struct QueueNow {
     pub ready: Option<u64>,
     pub unacked: Option<u64>,
     pub dead: Option<u64>,
+    /// Dead letters that were stored, and that nobody has decided about.
+    pub parked: Option<i64>,
     pub blocked: bool,
 }
 
@@ -87,6 +99,43 @@ impl From<Active> for FaultNow {
     }
 }
 
+/// What `lab up` said of its nodes last. One slow answer is no reason to show none; what is old says so.
+#[derive(Debug, Default)]
+pub struct Conditions(Option<(Vec<NodeCondition>, Instant)>);
+
+impl Conditions {
+    /// For so long the last answer stands in for one that did not come.
+    const KEPT: Duration = Duration::from_secs(30);
+    /// One that is so old is called that.
+    const OLD: Duration = Duration::from_secs(2);
+
+    /// What it said now; none: nothing, in time.
+    pub fn hear(&mut self, nodes: Option<Vec<NodeCondition>>, now: Instant) {
+        if let Some(nodes) = nodes {
+            self.0 = Some((nodes, now));
+        }
+        self.0
+            .take_if(|(_, at)| now.duration_since(*at) > Self::KEPT);
+    }
+
+    /// The last answer, as long as it holds.
+    pub fn last(&self) -> Option<&[NodeCondition]> {
+        self.0.as_ref().map(|(nodes, _)| nodes.as_slice())
+    }
+
+    /// Why it is not newer, if it is old.
+    pub fn why_old(&self, now: Instant) -> Option<String> {
+        let (_, at) = self.0.as_ref()?;
+        let age = now.duration_since(*at);
+        (age > Self::OLD).then(|| {
+            format!(
+                "`lab up` does not answer; nodes are as they were {} s ago",
+                age.as_secs()
+            )
+        })
+    }
+}
+
 /// Since when each node is in its state.
 #[derive(Debug, Default)]
 pub struct Since(HashMap<String, (&'static str, i64)>);
@@ -111,6 +160,34 @@ impl Since {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stack::node::Service;
+    use crate::stack::supervisor::Doing;
+
+    #[test]
+    fn one_slow_answer_leaves_the_nodes_where_they_are_and_old_ones_say_so() {
+        let node = NodeCondition {
+            name: "receiver-1".to_owned(),
+            service: Service::Receiver,
+            ops: String::new(),
+            doing: Doing::Ready,
+            frozen: false,
+            restarts: 0,
+        };
+        let (mut conditions, start) = (Conditions::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        conditions.hear(None, start);
+        assert!(conditions.last().is_none() && conditions.why_old(start).is_none());
+        conditions.hear(Some(vec![node]), start);
+        conditions.hear(None, after(1));
+        assert_eq!(conditions.last().map(<[_]>::len), Some(1));
+        assert_eq!(conditions.why_old(after(1)), None);
+        let why = conditions.why_old(after(9)).unwrap();
+        assert!(why.contains("9 s ago"), "{why}");
+        conditions.hear(None, after(31));
+        assert!(conditions.last().is_none());
+        conditions.hear(Some(Vec::new()), after(32));
+        assert_eq!(conditions.last().map(<[_]>::len), Some(0), "all are gone");
+    }
 
     #[test]
     fn a_state_began_when_it_was_first_seen() {

@@ -120,7 +120,7 @@ async fn serve(root: &Path, args: &ConsoleArgs) -> Result<ExitCode> {
     let app = App::from(Inner {
         ground: Ground::new(&root, &args.elsewhere),
         pool: database.pool.clone(),
-        knobs: Knobs::new(pool.clone(), &args.redis.redis_prefix),
+        knobs: Knobs::new(pool.clone(), &args.redis.redis_prefix, &root),
         feed: Feed::default(),
         heard: Heard::new(Listener::start(&args.redis, &life)),
         history: History::default(),
@@ -192,7 +192,7 @@ fn api(app: &App, rooms: &Rooms, keeper: &Guard) -> Router {
 
 /// Everything that is posted under `/lab`, or asked for with another method that it names.
 pub fn all_deeds() -> Vec<&'static str> {
-    let own = [sign_in::DEEDS, deeds::DEEDS, experiments::DEEDS].concat();
+    let own = [sign_in::DEEDS, &deeds::paths(), experiments::DEEDS].concat();
     [own, Rooms::deeds()].concat()
 }
 
@@ -209,4 +209,65 @@ fn no_experiments() -> Option<String> {
 /// It lives; what it misses is on its pages.
 async fn health() -> Json<serde_json::Value> {
     Json(json!({ "live": true }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::all_deeds;
+
+    fn sources(folder: &Path, all: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, all);
+            } else {
+                all.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    /// Every deed is tried without a token by `tests/it/console.rs`; so none may be missing in the list.
+    #[test]
+    fn every_route_that_does_something_is_listed_as_a_deed() {
+        let mut text = String::new();
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        for room in ["console", "dead", "passport", "search"] {
+            sources(&here.join(room), &mut text);
+        }
+        text.push_str(&fs::read_to_string(here.join("service/api.rs")).unwrap());
+        let text: String = text.split_whitespace().collect();
+        let mut found = BTreeSet::new();
+        for route in text.split(".route(\"").skip(1) {
+            let (path, rest) = route.split_once('"').unwrap();
+            let mut depth = 1;
+            let end = rest.find(|c| {
+                depth += i32::from(c == '(') - i32::from(c == ')');
+                depth == 0
+            });
+            let handlers = &rest[..end.unwrap()];
+            // whoever signs in has no session yet
+            if !path.starts_with("/lab") || path == super::super::guard::SIGN_IN {
+                continue;
+            }
+            for (method, name) in [("POST", "post("), ("DELETE", "delete("), ("PUT", "put(")] {
+                if handlers.contains(name) {
+                    found.insert(format!("{method} {path}"));
+                }
+            }
+        }
+        assert!(found.len() > 10, "{found:?}");
+        let listed: BTreeSet<String> = all_deeds()
+            .into_iter()
+            .map(|deed| match deed.split_once(' ') {
+                Some(_) => deed.to_owned(),
+                None => format!("POST {deed}"),
+            })
+            .collect();
+        let missing: Vec<_> = found.difference(&listed).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }

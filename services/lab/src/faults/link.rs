@@ -177,7 +177,7 @@ fn judge(link: &str, harm: LinkHarm, through: &Probed, direct: Duration, moved: 
             let by_the_link = time.saturating_sub(direct);
             *time >= there_and_back
                 && direct < latency
-                && by_the_link >= there_and_back - latency / 4
+                && by_the_link >= there_and_back.saturating_sub(latency / 4)
         }
         (LinkHarm::Silent { up, down }, Probed::Nothing) => {
             (!up || moved.up == 0) && (!down || moved.down == 0)

@@ -44,8 +44,8 @@ impl Probed {
         match (self, other) {
             (Self::Answered(one), Self::Answered(other)) => Self::Answered(one.min(other)),
             (Self::Answered(time), _) | (_, Self::Answered(time)) => Self::Answered(time),
-            (seen, Self::Late) => seen,
-            (_, seen) => seen,
+            (Self::Late, seen) | (seen, Self::Late) => seen,
+            (_, last) => last,
         }
     }
 }
@@ -174,7 +174,9 @@ mod tests {
         };
         let seen = [late.clone(), refused];
         assert_eq!(best_of(&seen, LinkHarm::Refuse).await, (right, 2));
-        let never = best_of(&[late.clone()], LinkHarm::Refuse).await.0;
+        let never = best_of(std::slice::from_ref(&late), LinkHarm::Refuse)
+            .await
+            .0;
         assert_eq!(never.through, Probed::Late);
         // one look is enough for what is no question of time
         assert_eq!(best_of(&[answered(9, 9)], LinkHarm::Refuse).await.1, 1);

@@ -1,8 +1,12 @@
 //! Why a delivery was followed by another one: what a record says, what can be concluded, and where nothing can be known.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::records::Delivery;
+
+/// By which the clocks of two nodes may differ.
+const CLOCKS: TimeDelta = TimeDelta::seconds(2);
 
 /// What brought a message back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -102,16 +106,25 @@ impl Cause {
 }
 
 /// What is known beside the deliveries themselves.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Around {
     /// It was published more than once, as far as is on record.
     pub published_again: bool,
-    /// A dead letter of it was sent back on purpose.
-    pub redriven: bool,
+    /// When a dead letter of it was sent back on purpose.
+    pub redriven_at: Vec<DateTime<Utc>>,
+}
+
+impl Around {
+    /// Whether it was sent back between these two: only then that brought the second one.
+    fn redriven_between(&self, this: &Delivery, next: &Delivery) -> bool {
+        let from = this.ended_at.unwrap_or(this.started_at);
+        let mut moments = self.redriven_at.iter();
+        moments.any(|at| (from..=next.started_at).contains(at))
+    }
 }
 
 /// Why `next` came after `this`. Without a next one: why one will come, if this one did not end for good.
-pub fn of(this: &Delivery, next: Option<&Delivery>, around: Around) -> Option<Cause> {
+pub fn of(this: &Delivery, next: Option<&Delivery>, around: &Around) -> Option<Cause> {
     let why = || this.cause.clone().unwrap_or_default();
     match (this.outcome.as_deref(), this.answer.as_deref()) {
         (Some("failed"), Some("nack")) => Some(Cause::known(What::Nack, why())),
@@ -128,7 +141,7 @@ pub fn of(this: &Delivery, next: Option<&Delivery>, around: Around) -> Option<Ca
         }
         (Some("returned"), Some(_)) => Some(Cause::known(What::Drained, why())),
         (Some("returned"), None) => Some(session_ended(this)),
-        (Some("dead-lettered"), _) => next.map(|_| after_dead_letter(around)),
+        (Some("dead-lettered"), _) => next.map(|next| after_dead_letter(this, next, around)),
         (Some(_) | None, _) => next.map(|next| without_an_end(this, next)),
     }
 }
@@ -142,6 +155,18 @@ fn session_ended(this: &Delivery) -> Cause {
             "its receiver dropped it at the end of a session; how that ended is not on record",
         ),
     }
+}
+
+/// How its session had ended by the time at which the message came again: a later end brought nothing back.
+fn session_over(this: &Delivery, next: &Delivery) -> Option<(What, String)> {
+    let before = |at| at <= next.started_at + CLOCKS;
+    by_session(this).filter(|_| this.session_ended_at.is_none_or(before))
+}
+
+/// Whether its session was there still, so that it cannot be what brought the message back.
+fn went_on(this: &Delivery, next: &Delivery) -> bool {
+    let later = |at| at > next.started_at + CLOCKS;
+    this.went_on || this.session_ended_at.is_some_and(later)
 }
 
 /// How the session ended, where that brings back what was in hand.
@@ -159,9 +184,9 @@ fn by_session(this: &Delivery) -> Option<(What, String)> {
     Some((what, this.why.clone().unwrap_or_default()))
 }
 
-fn after_an_ack(this: &Delivery, next: &Delivery, around: Around) -> Cause {
-    if around.redriven {
-        return after_dead_letter(around);
+fn after_an_ack(this: &Delivery, next: &Delivery, around: &Around) -> Cause {
+    if around.redriven_between(this, next) {
+        return after_dead_letter(this, next, around);
     }
     if !next.redelivered {
         let from = if around.published_again {
@@ -171,33 +196,39 @@ fn after_an_ack(this: &Delivery, next: &Delivery, around: Around) -> Cause {
         };
         return Cause::inferred(What::Copy, from);
     }
-    if let Some((_, why)) = by_session(this).filter(|_| this.ended_by.as_deref() != Some("stopped"))
+    if let Some((_, why)) = session_over(this, next)
+        && this.ended_by.as_deref() != Some("stopped")
     {
         return Cause::inferred(What::AnswerLost, format!("its session ended: {why}"));
     }
-    if let Some(at) = this.next_boot_at {
+    if let Some(at) = this.next_boot_at.filter(|_| !went_on(this, next)) {
         let from = format!(
             "its session has no end on record, and {} began anew at {at}",
             this.node
         );
         return Cause::inferred(What::NodeDied, from);
     }
-    if this.ended_by.is_none() {
+    if this.ended_by.is_none() && !went_on(this, next) {
         let from = "its session has no end on record";
         return Cause::inferred(What::AnswerLost, from);
     }
     Cause::unknown(What::Unknown, "it was answered, and came again")
 }
 
-fn after_dead_letter(around: Around) -> Cause {
-    if around.redriven {
-        Cause::known(What::Replay, "its dead letter was sent back on purpose")
-    } else {
-        Cause::unknown(
-            What::Unknown,
-            "it went to the dead letters, and no replay is on record",
-        )
+fn after_dead_letter(this: &Delivery, next: &Delivery, around: &Around) -> Cause {
+    if around.redriven_between(this, next) {
+        return Cause::known(What::Replay, "its dead letter was sent back on purpose");
     }
+    // A process that dies before its answer is out, or whose answer is lost, sends nothing to the dead letters.
+    if next.redelivered
+        && let Some((_, why)) = session_over(this, next)
+    {
+        return Cause::inferred(What::AnswerLost, format!("its session ended: {why}"));
+    }
+    Cause::unknown(
+        What::Unknown,
+        "it went to the dead letters, and no replay before the next delivery is on record",
+    )
 }
 
 /// Nothing says how it ended: what was in hand when somebody died or was cut off.
@@ -208,7 +239,12 @@ fn without_an_end(this: &Delivery, next: &Delivery) -> Cause {
             "the broker calls the next delivery a first one, while this one has no end on record",
         );
     }
-    if let Some((what, why)) = by_session(this) {
+    if went_on(this, next) {
+        let from =
+            "its end is not on record, and its session went on after the message had come again";
+        return Cause::unknown(What::Unknown, from);
+    }
+    if let Some((what, why)) = session_over(this, next) {
         let from = format!("its own end is not on record, that of its session is: {why}");
         return Cause::inferred(what, from);
     }
@@ -218,6 +254,11 @@ fn without_an_end(this: &Delivery, next: &Delivery) -> Cause {
         return Cause::inferred(What::ConnectionLost, from);
     }
     let node = &this.node;
+    if this.fresh {
+        let from =
+            "its end is not on record; ends are written a moment later than the next delivery";
+        return Cause::unknown(What::Unknown, from);
+    }
     if let Some(at) = this.next_boot_at {
         let from = format!("no end on record, and {node} began anew at {at}");
         return Cause::inferred(What::NodeDied, from);
@@ -230,8 +271,6 @@ fn without_an_end(this: &Delivery, next: &Delivery) -> Cause {
 
 #[cfg(test)]
 mod tests {
-    use chrono::{DateTime, Utc};
-
     use super::*;
 
     fn ended(outcome: &str, answer: Option<&str>) -> Delivery {
@@ -253,8 +292,16 @@ mod tests {
     }
 
     fn found(this: &Delivery, next: &Delivery) -> (What, Sure) {
-        let cause = of(this, Some(next), Around::default()).unwrap();
+        found_with(this, next, &Around::default())
+    }
+
+    fn found_with(this: &Delivery, next: &Delivery, around: &Around) -> (What, Sure) {
+        let cause = of(this, Some(next), around).unwrap();
         (cause.what, cause.sure)
+    }
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
     }
 
     #[test]
@@ -297,7 +344,27 @@ mod tests {
         this.next_session_at = Some(DateTime::<Utc>::UNIX_EPOCH);
         let lost = (What::ConnectionLost, Sure::Inferred);
         assert_eq!(found(&this, &again()), lost);
-        assert_eq!(of(&this, None, Around::default()), None, "still in hand");
+        assert_eq!(of(&this, None, &Around::default()), None, "still in hand");
+    }
+
+    #[test]
+    fn a_node_that_goes_on_did_not_die() {
+        let nobody_knows = (What::Unknown, Sure::Unknown);
+        let mut this = ended("", None);
+        this.went_on = true;
+        // also where it began anew, or its session ended, much later
+        this.next_boot_at = Some(at(100));
+        assert_eq!(found(&this, &again()), nobody_knows);
+        this.went_on = false;
+        this.next_boot_at = None;
+        this.ended_by = Some("stopped".to_owned());
+        this.session_ended_at = Some(at(100));
+        assert_eq!(found(&this, &again()), nobody_knows, "an end much later");
+        (this.ended_by, this.session_ended_at) = (None, None);
+        let died = (What::NodeDied, Sure::Inferred);
+        assert_eq!(found(&this, &again()), died);
+        this.fresh = true;
+        assert_eq!(found(&this, &again()), nobody_knows);
     }
 
     #[test]
@@ -311,18 +378,46 @@ mod tests {
         assert_eq!(found(&this, &again()), (What::AnswerLost, Sure::Inferred));
         this.ended_by = Some("stopped".to_owned());
         assert_eq!(found(&this, &again()), (What::Unknown, Sure::Unknown));
-        assert_eq!(of(&this, None, Around::default()), None);
+        assert_eq!(of(&this, None, &Around::default()), None);
     }
 
     #[test]
     fn after_the_dead_letters_comes_a_replay_or_nobody_knows() {
         let this = ended("dead-lettered", Some("dead-letter"));
         assert_eq!(found(&this, &again()), (What::Unknown, Sure::Unknown));
-        let around = Around {
-            redriven: true,
+        let around = redriven(0);
+        let replay = (What::Replay, Sure::Known);
+        assert_eq!(found_with(&this, &again(), &around), replay);
+    }
+
+    fn redriven(seconds: i64) -> Around {
+        Around {
+            redriven_at: vec![at(seconds)],
             ..Around::default()
+        }
+    }
+
+    #[test]
+    fn a_replay_is_the_cause_only_of_the_delivery_that_came_after_it() {
+        let around = redriven(20);
+        let between = |outcome: &str, answer: &str, from: i64, to: i64| {
+            let mut this = ended(outcome, Some(answer));
+            (this.started_at, this.ended_at) = (at(from), Some(at(from + 1)));
+            this.ended_by = Some("connection-lost".to_owned());
+            this.session_ended_at = Some(at(from + 2));
+            let mut next = again();
+            next.started_at = at(to);
+            found_with(&this, &next, &around)
         };
-        let cause = of(&this, Some(&again()), around).unwrap();
-        assert_eq!((cause.what, cause.sure), (What::Replay, Sure::Known));
+        let (replay, lost) = (
+            (What::Replay, Sure::Known),
+            (What::AnswerLost, Sure::Inferred),
+        );
+        assert_eq!(between("dead-lettered", "dead-letter", 15, 21), replay);
+        // its answer was lost before the replay, or after it
+        assert_eq!(between("dead-lettered", "dead-letter", 10, 15), lost);
+        assert_eq!(between("processed", "ack", 21, 25), lost);
+        // a copy of it had its effect before somebody sent the dead letter back
+        assert_eq!(between("processed", "ack", 10, 25), replay);
     }
 }

@@ -1,8 +1,11 @@
 //! All that is on record of one message, read at one moment.
 
-use chrono::{DateTime, Utc};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use daemon::database::within;
 use serde_json::Value;
-use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::halving::first_since;
@@ -18,6 +21,8 @@ pub struct Records {
     pub effects: Vec<Effect>,
     pub given_up: Vec<GivenUp>,
     pub dead_letters: Vec<DeadLetter>,
+    /// Tries at publishing after this moment were not looked for; none: all were.
+    pub tries_upto: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, FromRow)]
@@ -68,6 +73,14 @@ pub struct Delivery {
     pub next_session_at: Option<DateTime<Utc>>,
     /// When another process of this node's name opened its first.
     pub next_boot_at: Option<DateTime<Utc>>,
+    /// Its session took further deliveries after the message had come again.
+    #[sqlx(skip)]
+    pub went_on: bool,
+    /// The message came again only just now: the record of how this one ended may still come.
+    #[sqlx(skip)]
+    pub fresh: bool,
+    #[sqlx(default)]
+    pub session: Option<Uuid>,
 }
 
 #[derive(Debug, Clone, FromRow)]
@@ -111,17 +124,54 @@ pub struct DeadLetter {
     pub row: Value,
 }
 
-/// Reads it.
-pub async fn read(pool: &PgPool, id: Uuid) -> Result<Records, sqlx::Error> {
-    let mut tx = pool
-        .begin_with("begin isolation level repeatable read read only")
-        .await?;
-    let records = read_in(&mut tx, id).await?;
-    tx.rollback().await?;
-    Ok(records)
+impl DeadLetter {
+    /// Whether it was sent back on purpose.
+    pub fn is_redriven(&self) -> bool {
+        self.row["state"] == "redriven"
+    }
+
+    /// When somebody decided about it.
+    pub fn decided_at(&self) -> Option<DateTime<Utc>> {
+        let at = DateTime::parse_from_rfc3339(self.row["decided_at"].as_str()?);
+        Some(at.ok()?.to_utc())
+    }
 }
 
-async fn read_in(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Records, sqlx::Error> {
+/// How long tries at publishing are looked for: they have no index by message.
+const BUDGET: Duration = Duration::from_millis(500);
+
+/// Longer than any of its statements takes on a server that answers.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Reads it.
+///
+/// # Errors
+/// The database is away, silent, or does not do what it should.
+pub async fn read(pool: &PgPool, id: Uuid) -> Result<Records, sqlx::Error> {
+    read_for(pool, id, BUDGET).await
+}
+
+/// The same, with another time for which tries are looked for; for tests.
+///
+/// # Errors
+/// The same.
+pub async fn read_for(pool: &PgPool, id: Uuid, budget: Duration) -> Result<Records, sqlx::Error> {
+    let reading = async {
+        let mut tx = pool
+            .begin_with("begin isolation level repeatable read read only")
+            .await?;
+        let records = read_in(&mut tx, id, budget).await?;
+        tx.rollback().await?;
+        Ok(records)
+    };
+    within(LIMIT, reading).await
+}
+
+async fn read_in(
+    tx: &mut Transaction<'_, Postgres>,
+    id: Uuid,
+    budget: Duration,
+) -> Result<Records, sqlx::Error> {
     let message: Option<Message> = sqlx::query_as(
         "select number, text, accepted_at, node, session, run from sender.message where message_id = $1",
     )
@@ -136,7 +186,8 @@ async fn read_in(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Records
     .fetch_all(&mut **tx)
     .await?;
     let accepted_at = message.as_ref().map(|message| message.accepted_at);
-    let publications = publications(tx, id, accepted_at).await?;
+    let (mut publications, mut tries_upto) =
+        tries(tx, id, accepted_at.or_else(|| born(id)), budget, false).await?;
     // No receiver has ever been started: the sender's half is all there is.
     let received: bool = sqlx::query_scalar("select to_regclass('receiver.processed') is not null")
         .fetch_one(&mut **tx)
@@ -146,6 +197,7 @@ async fn read_in(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Records
             message,
             outbox,
             publications,
+            tries_upto,
             ..Records::default()
         });
     }
@@ -170,17 +222,25 @@ async fn read_in(tx: &mut Transaction<'_, Postgres>, id: Uuid) -> Result<Records
     .fetch_all(&mut **tx)
     .await?;
     // A message of ours has its id for a fingerprint, and that is indexed.
-    let dead_letters = sqlx::query_as(
+    let dead_letters: Vec<DeadLetter> = sqlx::query_as(
         "select reason, attempts, node, dead_at, run, redrive, to_jsonb(d) - 'body' - 'headers' as row
            from receiver.dead_letter d where fingerprint = $1::text and message_id = $1 order by redrive",
     )
     .bind(id)
     .fetch_all(&mut **tx)
     .await?;
+    // Receivers publish only what was sent back, and not before that.
+    let sent_back = dead_letters.iter().filter(|dead| dead.is_redriven());
+    if let Some(first) = sent_back.filter_map(DeadLetter::decided_at).min() {
+        let (again, upto) = tries(tx, id, Some(first), budget, true).await?;
+        publications.extend(again);
+        tries_upto = tries_upto.into_iter().chain(upto).min();
+    }
     Ok(Records {
         message,
         outbox,
         publications,
+        tries_upto,
         deliveries,
         failures,
         effects,
@@ -198,10 +258,10 @@ async fn deliveries(
 ) -> Result<Vec<Delivery>, sqlx::Error> {
     let around = |seconds: i64| {
         let moments = effects.iter().map(|effect| effect.received_at);
-        let moments = moments.map(|at| at + chrono::TimeDelta::seconds(seconds));
+        let moments = moments.map(|at| at + TimeDelta::seconds(seconds));
         moments.map(first_id).collect::<Vec<Uuid>>()
     };
-    sqlx::query_as(
+    let mut found: Vec<Delivery> = sqlx::query_as(
         "with mine as (
            select * from receiver.delivery where message_id = $1 and outcome is distinct from 'processed'
            union all
@@ -211,7 +271,7 @@ async fn deliveries(
          )
          select distinct on (d.started_at, d.delivery_id)
                 d.node, d.attempt, d.redelivered, d.earlier, d.started_at, d.ended_at, d.outcome, d.cause, d.answer,
-                s.ended_by, s.ended_at as session_ended_at, s.why,
+                s.ended_by, s.ended_at as session_ended_at, s.why, d.session,
                 (select min(o.began_at) from receiver.session o
                   where o.node = d.node and o.boot = d.boot and o.session <> d.session
                     and o.began_at > d.started_at) as next_session_at,
@@ -224,8 +284,42 @@ async fn deliveries(
     .bind(around(-CLOCKS))
     .bind(around(CLOCKS))
     .fetch_all(&mut **tx)
-    .await
+    .await?;
+    let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()")
+        .fetch_one(&mut **tx)
+        .await?;
+    let mut asked = 0;
+    for index in 1..found.len() {
+        let next = found[index].started_at;
+        let this = &mut found[index - 1];
+        // What an end on record says needs no more.
+        let open = this.outcome.is_none() || this.ended_by.is_none();
+        if !open || asked == ASKED_MAX {
+            continue;
+        }
+        asked += 1;
+        this.fresh = now - next < WRITTEN_IN;
+        let after = first_id(next + TimeDelta::seconds(CLOCKS));
+        this.went_on = sqlx::query_scalar(
+            "select exists (select from (
+               select session from receiver.delivery where delivery_id > $1 order by delivery_id limit $2) as later
+              where session = $3)",
+        )
+        .bind(after)
+        .bind(LATER)
+        .bind(this.session)
+        .fetch_one(&mut **tx)
+        .await?;
+    }
+    Ok(found)
 }
+
+/// Of so many deliveries without an end it is asked whether their session went on ..
+const ASKED_MAX: usize = 20;
+/// .. among so many of the next ones.
+const LATER: i64 = 10_000;
+/// How a delivery or a session ended is on record by then, if it ever is.
+const WRITTEN_IN: TimeDelta = TimeDelta::seconds(3);
 
 /// Seconds by which the clocks of a node and of the database may differ.
 const CLOCKS: i64 = 2;
@@ -236,46 +330,82 @@ fn first_id(at: DateTime<Utc>) -> Uuid {
     Uuid::from_u128(millis << 80)
 }
 
+/// When an id was made, where it says that.
+fn born(id: Uuid) -> Option<DateTime<Utc>> {
+    let millis = i64::try_from(id.as_u128() >> 80).ok()?;
+    (id.get_version_num() == 7)
+        .then(|| DateTime::from_timestamp_millis(millis))
+        .flatten()
+}
+
 const PUBLISHED_BEFORE: &str = "select published_at < $2 - interval '10 s'
     from sender.publication where publication_id >= $1 order by publication_id limit 1";
+const REPUBLISHED_BEFORE: &str = "select published_at < $2 - interval '10 s'
+    from receiver.publication where publication_id >= $1 order by publication_id limit 1";
 
-/// Tries have no index by message either. Their numbers grow with time, so what was before the message is skipped by halving.
-async fn publications(
+/// Rows that are looked through at once.
+const SLICE: i64 = 20_000;
+/// So long after a confirm a message may be tried once more: its mark failed, its lease ran out, another node took it.
+const AGAIN: TimeDelta = TimeDelta::minutes(5);
+
+/// Tries have no index by message either. Their numbers grow with time, so what was before the message is skipped by halving;
+/// from there on they are looked through slice by slice, until some minutes after a confirmed one, or until the time is over.
+/// Then it is said up to when they were looked for.
+async fn tries(
     tx: &mut Transaction<'_, Postgres>,
     id: Uuid,
-    accepted_at: Option<DateTime<Utc>>,
-) -> Result<Vec<Publication>, sqlx::Error> {
-    let low = match accepted_at {
-        Some(at) => {
-            let newest: Option<i64> =
-                sqlx::query_scalar("select max(publication_id) from sender.publication")
-                    .fetch_one(&mut **tx)
-                    .await?;
-            first_since(tx, PUBLISHED_BEFORE, at, newest.unwrap_or(0)).await?
+    from: Option<DateTime<Utc>>,
+    budget: Duration,
+    again: bool,
+) -> Result<(Vec<Publication>, Option<DateTime<Utc>>), sqlx::Error> {
+    let table = if again { "receiver" } else { "sender" };
+    let newest = format!("select coalesce(max(publication_id), 0) from {table}.publication");
+    let newest: i64 = sqlx::query_scalar(AssertSqlSafe(newest))
+        .fetch_one(&mut **tx)
+        .await?;
+    let moment = format!(
+        "select published_at from {table}.publication where publication_id >= $1 order by publication_id limit 1"
+    );
+    let mut low = match from {
+        Some(from) => {
+            let is_before = if again {
+                REPUBLISHED_BEFORE
+            } else {
+                PUBLISHED_BEFORE
+            };
+            first_since(tx, is_before, from, newest).await?
         }
         None => 0,
     };
-    let mut all: Vec<Publication> = sqlx::query_as(
-        "select node, try, outcome, published_at, confirm_ms, false as again
-           from sender.publication where publication_id >= $2 and message_id = $1 order by publication_id",
-    )
-    .bind(id)
-    .bind(low)
-    .fetch_all(&mut **tx)
-    .await?;
-    let receivers: bool =
-        sqlx::query_scalar("select to_regclass('receiver.publication') is not null")
-            .fetch_one(&mut **tx)
+    let slice = format!(
+        "select node, try, outcome, published_at, confirm_ms, $4::bool as again from {table}.publication
+          where publication_id >= $2 and publication_id < $3 and message_id = $1 order by publication_id"
+    );
+    let began = Instant::now();
+    let mut all: Vec<Publication> = Vec::new();
+    while low <= newest {
+        let found: Vec<Publication> = sqlx::query_as(AssertSqlSafe(slice.clone()))
+            .bind(id)
+            .bind(low)
+            .bind(low + SLICE)
+            .bind(again)
+            .fetch_all(&mut **tx)
             .await?;
-    if receivers {
-        let again: Vec<Publication> = sqlx::query_as(
-            "select node, try, outcome, published_at, confirm_ms, true as again
-               from receiver.publication where message_id = $1 order by publication_id",
-        )
-        .bind(id)
-        .fetch_all(&mut **tx)
-        .await?;
-        all.extend(again);
+        all.extend(found);
+        low += SLICE;
+        let at: Option<DateTime<Utc>> = sqlx::query_scalar(AssertSqlSafe(moment.clone()))
+            .bind(low)
+            .fetch_optional(&mut **tx)
+            .await?;
+        let Some(at) = at else { break };
+        let confirmed = all.iter().rev().find(|row| row.outcome == "confirmed");
+        // a sender publishes it once, but it may be sent back from the dead letters at any time
+        if !again && confirmed.is_some_and(|row| at > row.published_at + AGAIN) {
+            break;
+        }
+        if began.elapsed() >= budget {
+            return Ok((all, Some(at)));
+        }
     }
-    Ok(all)
+    Ok((all, None))
 }

@@ -172,6 +172,11 @@ pub fn tell(id: Uuid, records: &Records) -> Option<Passport> {
     if steps.is_empty() {
         return None;
     }
+    if let Some(upto) = records.tries_upto {
+        let what =
+            "Tries at publishing after this moment were not looked for: others made too many";
+        steps.push(Step::new("unrecorded", upto, what));
+    }
     // What happens at one moment is in the order above.
     steps.sort_by_key(|step| step.at);
     if let Some(row) = records.outbox.first() {
@@ -208,7 +213,7 @@ pub fn tell(id: Uuid, records: &Records) -> Option<Passport> {
 }
 
 fn state(records: &Records) -> State {
-    let parked = |dead: &DeadLetter| !matches!(dead.row["state"].as_str(), Some("redriven"));
+    let parked = |dead: &DeadLetter| !dead.is_redriven();
     if !records.effects.is_empty() {
         State::Processed
     } else if records.dead_letters.iter().any(parked) {
@@ -296,15 +301,33 @@ fn with_unrecorded(records: &Records) -> (Vec<Delivery>, Vec<bool>) {
         }
     }
     all.sort_by_key(|(delivery, _)| delivery.started_at);
+    for index in 1..all.len() {
+        let next = all[index].0.started_at;
+        let this = &mut all[index - 1].0;
+        // its end was not written, but that its work failed was
+        let failure = records.failures.iter().find(|failure| {
+            failure.node == this.node
+                && failure.attempt == this.attempt
+                && this.started_at <= failure.failed_at
+                && failure.failed_at <= next
+        });
+        if let (None, Some(failure)) = (&this.outcome, failure) {
+            this.outcome = Some("failed".to_owned());
+            this.cause = Some(failure.reason.clone());
+        }
+    }
     all.into_iter().unzip()
 }
 
 fn delivered(deliveries: &[Delivery], recorded: &[bool], records: &Records) -> Vec<Step> {
     let confirmed = |row: &&Publication| row.outcome == "confirmed" && !row.again;
+    let sent_back = records
+        .dead_letters
+        .iter()
+        .filter(|dead| dead.is_redriven());
     let around = Around {
         published_again: records.publications.iter().filter(confirmed).count() > 1,
-        redriven: records.publications.iter().any(|row| row.again)
-            || records.dead_letters.iter().any(|dead| dead.redrive > 0),
+        redriven_at: sent_back.filter_map(DeadLetter::decided_at).collect(),
     };
     let mut steps = Vec::new();
     let mut before = 0;
@@ -319,9 +342,9 @@ fn delivered(deliveries: &[Delivery], recorded: &[bool], records: &Records) -> V
         let skipped = next.map_or(0, |next| next.attempt - this.attempt - 1);
         step.then = if skipped > 0 && step.kind == "delivered" && this.outcome.is_none() {
             // What came right after it is not on record, so neither is what brought that.
-            next.and_then(|next| cause::of(this, Some(next), around))
+            next.and_then(|next| cause::of(this, Some(next), &around))
         } else {
-            cause::of(this, next, around)
+            cause::of(this, next, &around)
         };
         steps.push(step);
     }
@@ -398,9 +421,7 @@ fn dead(row: &DeadLetter) -> Vec<Step> {
     if row.redrive > 0 {
         parked = parked.fact("sent back before", row.redrive);
     }
-    let decided = row.row["decided_at"].as_str();
-    let decided = decided.and_then(|at| DateTime::parse_from_rfc3339(at).ok());
-    let Some(at) = decided.map(|at| at.to_utc()) else {
+    let Some(at) = row.decided_at() else {
         return vec![parked];
     };
     let said = |name: &str| row.row[name].as_str().map(str::to_owned);

@@ -17,7 +17,7 @@ pub(super) fn at(ms: i64) -> DateTime<Utc> {
     start + chrono::Duration::milliseconds(ms)
 }
 
-pub(super) fn report(classes: &[(Class, u64)], doubts: &[&str]) -> audit::Report {
+pub(crate) fn report(classes: &[(Class, u64)], doubts: &[&str]) -> audit::Report {
     let counts = classes.iter().map(|(class, n)| {
         (
             *class,

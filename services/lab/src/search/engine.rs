@@ -37,6 +37,8 @@ struct Index {
 struct Engine<'a> {
     tx: Transaction<'a, Postgres>,
     query: &'a Query,
+    /// Whether there are tables of receivers.
+    received: bool,
     /// Towards older ones.
     down: bool,
     found: Vec<Found>,
@@ -61,6 +63,8 @@ pub async fn find(lab: &PgPool, query: &Query, cursor: Cursor) -> Result<Page, s
         .fetch_one(&mut *tx)
         .await?;
     let index = index(&mut tx).await?;
+    let received = sqlx::query_scalar("select to_regclass('receiver.redrive') is not null");
+    let received = received.fetch_one(&mut *tx).await?;
     let mut whole = limits(&mut tx, query, newest).await?;
     let down = match cursor {
         Cursor::Older(number) => {
@@ -75,6 +79,7 @@ pub async fn find(lab: &PgPool, query: &Query, cursor: Cursor) -> Result<Page, s
     let mut engine = Engine {
         tx,
         query,
+        received,
         down,
         found: Vec::new(),
         began: Instant::now(),
@@ -255,6 +260,7 @@ impl Engine<'_> {
     ) -> Result<(i64, Option<i64>), sqlx::Error> {
         let window = Window {
             query: self.query,
+            received: self.received,
             down: self.down,
             source,
             range,

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use daemon::database::within;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -19,6 +20,10 @@ pub const SLICE: i64 = 20_000;
 const BATCH: i64 = 2_000;
 /// A number is given out a moment before its transaction has an id of its own: this is far longer than that moment.
 const GRACE: Duration = Duration::from_mins(1);
+/// Above what the server lets a statement take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// So many turns at most lie between two sweeps.
+const SWEEP_EVERY: u64 = 20;
 /// How long it rests when there is nothing new.
 const REST: Duration = Duration::from_millis(500);
 
@@ -67,9 +72,9 @@ impl Indexer {
 
     async fn rounds(&self) {
         let mut prepared = false;
-        let mut slice = 0;
+        let (mut slice, mut turns) = (0, 0);
         loop {
-            match self.round(&mut prepared, &mut slice).await {
+            match self.round(&mut prepared, (&mut slice, &mut turns)).await {
                 Ok(Turn { read: BATCH.., .. }) => {}
                 Ok(_) => tokio::time::sleep(REST).await,
                 Err(error) => {
@@ -83,14 +88,20 @@ impl Indexer {
         }
     }
 
-    async fn round(&self, prepared: &mut bool, slice: &mut i64) -> Result<Turn> {
+    async fn round(
+        &self,
+        prepared: &mut bool,
+        (slice, turns): (&mut i64, &mut u64),
+    ) -> Result<Turn> {
         if !*prepared {
             prepare(&self.lab).await?;
             *prepared = true;
         }
-        let turn = self.step().await?;
-        if turn.read == 0 {
-            *slice = self.sweep(*slice).await?;
+        let turn = within(LIMIT, self.step()).await?;
+        *turns += 1;
+        // also while there is always something new: what was pruned is in the way of a search
+        if turn.read == 0 || turns.is_multiple_of(SWEEP_EVERY) {
+            *slice = within(LIMIT, self.sweep(*slice)).await?;
         }
         Ok(turn)
     }

@@ -25,6 +25,8 @@ pub(super) struct Slices(pub(super) i64, pub(super) i64);
 /// Which messages, and what is asked of them.
 pub(super) struct Window<'a> {
     pub(super) query: &'a Query,
+    /// Whether there are tables of receivers.
+    pub(super) received: bool,
     /// Towards older ones.
     pub(super) down: bool,
     pub(super) source: Source,
@@ -71,7 +73,7 @@ impl Window<'_> {
         let facts = if query.is_plain() { LATER } else { FIRST };
         let sql = facts
             .replace("{source}", source)
-            .replace("{facts}", FACTS)
+            .replace("{facts}", if self.received { FACTS } else { SENT })
             .replace("{order}", order)
             .replace("{farthest}", farthest);
         let missing = i64::try_from(self.missing).unwrap_or(1);
@@ -116,14 +118,15 @@ const WALK: &str =
     "select * from sender.message where number between $1 and $2 order by number {order} limit $3";
 
 // Gap by gap (offset 0), not the other way round: what is in one may be committed by now, and not copied yet.
-const BY_RUN: &str = "select m.* from (
+// What was pruned is a candidate too, so that a window is known to be full.
+const BY_RUN: &str = "select number, m.message_id, m.text, m.accepted_at, m.node, m.run from (
       (select number from lab.message_text where run = $5 and number between $1 and $2 order by number {order} limit $3)
       union
       (select m.number from lab.text_gap g cross join lateral (
           select * from sender.message where number between g.low and g.high offset 0) as m
         where m.run = $5 and m.number between $1 and $2)
       order by number {order} limit $3
-    ) as candidate join sender.message m using (number)";
+    ) as candidate left join sender.message m using (number)";
 
 // The numbers are hidden from the planner, or it would walk: the slices bound the look-up.
 const BY_TEXT: &str = "select m.* from (
@@ -135,6 +138,13 @@ const BY_TEXT: &str = "select m.* from (
           select * from sender.message where number between g.low and g.high offset 0) as m
         where m.text ilike $4 and m.number between $1 and $2 and m.number / 20000 between $13 and $14)
     ) as candidate join sender.message m using (number)";
+
+/// Before any receiver was started.
+const SENT: &str = "
+  cross join lateral (
+    select case when exists (select from sender.outbox o where o.message_id = m.message_id)
+                then 'waiting' else 'under-way' end as state, 0 as attempts, null::text as processed_by
+  ) as facts";
 
 const FACTS: &str = "
   cross join lateral (
@@ -160,7 +170,7 @@ const FACTS: &str = "
 const LATER: &str = "with source as materialized ({source}),
   hit as materialized (
     select * from source m
-     where ($4::text is null or m.text ilike $4) and ($5::text is null or m.run = $5)
+     where m.message_id is not null and ($4::text is null or m.text ilike $4) and ($5::text is null or m.run = $5)
        and ($6::text is null and $7::text is null and $8::int is null)
        and ($9::timestamptz is null or m.accepted_at >= $9) and ($10::timestamptz is null or m.accepted_at < $10)
        and ($11::uuid is null or m.message_id between $11 and $12::uuid)
@@ -179,7 +189,7 @@ const FIRST: &str = "with source as materialized ({source}),
     select m.number, m.message_id, m.text, m.accepted_at, m.node, m.run,
            facts.state, facts.attempts, facts.processed_by
       from (select * from source m
-             where ($4::text is null or m.text ilike $4) and ($5::text is null or m.run = $5)
+             where m.message_id is not null and ($4::text is null or m.text ilike $4) and ($5::text is null or m.run = $5)
                and ($9::timestamptz is null or m.accepted_at >= $9)
                and ($10::timestamptz is null or m.accepted_at < $10)
                and ($11::uuid is null or m.message_id between $11 and $12::uuid)

@@ -116,6 +116,16 @@ impl App {
         self.run(id).await
     }
 
+    /// Tells it to stop, and waits for nothing. What is over stays as it is; what is another command's is a conflict.
+    pub async fn tell_to_stop(&self, id: &RunId) -> Result<(), Error> {
+        if self.run(id).await?.state == shown::State::Unfinished {
+            let detail = "It is not this service's: another command is at it, or was killed.";
+            return Err(conflict(detail).coded("not_ours"));
+        }
+        self.book.stop(id);
+        Ok(())
+    }
+
     /// Another process of ours that has the stage: `lab experiment run`, say.
     pub(super) fn stage_is_taken(&self) -> Option<i32> {
         let holder = dir::holder(&self.root.join("experiments"))?;
@@ -304,14 +314,10 @@ async fn verdict(
 }
 
 /// Stops it, and answers when everything is healed. What is over stays as it is.
-async fn stop(State(app): State<App>, Path(name): Path<String>) -> Result<Response, Error> {
+pub async fn stop(State(app): State<App>, Path(name): Path<String>) -> Result<Response, Error> {
     let id = id(&name)?;
-    app.book.stop(&id);
+    app.tell_to_stop(&id).await?;
     let run = app.run_at_its_end(&id, PATIENCE).await?;
-    if run.state == shown::State::Unfinished {
-        let detail = "It is not this service's: another command is at it, or was killed.";
-        return Err(conflict(detail).coded("not_ours"));
-    }
     let status = if run.state.is_over() {
         StatusCode::OK
     } else {

@@ -117,11 +117,19 @@ fn token(stack: &Stack) -> String {
     secrets["console"].as_str().unwrap().to_owned()
 }
 
+/// Both logs: of deeds, and of what was refused to strangers.
 fn actions(stack: &Stack) -> Vec<Value> {
-    let log = fs::read_to_string(stack.folder.join("actions.log")).unwrap_or_default();
-    log.lines()
+    let log = ["actions.log", "refused.log"]
+        .map(|name| fs::read_to_string(stack.folder.join(name)).unwrap_or_default());
+    log.concat()
+        .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+/// Milliseconds since 1970.
+fn lab_clock() -> i64 {
+    daemon::clock::now().timestamp_millis()
 }
 
 async fn up(receivers: u8) -> Stack {
@@ -220,8 +228,13 @@ async fn no_deed_works_without_a_token_or_from_a_foreign_page_and_each_is_on_rec
             .unwrap()
             .contains(&token(&stack))
     );
-    // nothing of it was done
-    let state = nobody.json("/lab/api/state").await;
+    // nothing of it was done, by a count that was made after all of it
+    let asked_by = lab_clock();
+    let state = nobody
+        .sees("a count after the last request", |state| {
+            state["balance"]["as_of"].as_i64() > Some(asked_by)
+        })
+        .await;
     assert_eq!(
         (
             &state["load"],
@@ -293,6 +306,16 @@ async fn the_console_shows_what_is_and_does_what_it_is_told_and_may_die() {
             "{page}"
         );
     }
+    // a filter by time stays in its form
+    let dead = "/lab/dead?from=2026-11-22T05:06&to=2026-11-22T05:07:08";
+    let dead = browser.get(dead).await.text().await.unwrap();
+    for (name, value) in [
+        ("from", "2026-11-22T05:06:00"),
+        ("to", "2026-11-22T05:07:08"),
+    ] {
+        let field = format!("type=\"datetime-local\" step=\"1\" name=\"{name}\" value=\"{value}\"");
+        assert!(dead.contains(&field), "{field} in {dead}");
+    }
     let state = browser
         .sees("all nodes to be up", |state| {
             let nodes = state["nodes"].as_array().unwrap();
@@ -333,6 +356,11 @@ async fn the_console_shows_what_is_and_does_what_it_is_told_and_may_die() {
         })
         .await;
     let run = state["load"]["run"].as_str().unwrap().to_owned();
+    // where the script writes how far it is
+    let page = browser.get("/lab").await.text().await.unwrap();
+    for place in ["accepted", "offered", "stopping"] {
+        assert!(page.contains(&format!("data-load=\"{place}\"")), "{place}");
+    }
     // whoever was away meanwhile gets what it missed
     let again = browser
         .ask(Method::GET, "/lab/live")

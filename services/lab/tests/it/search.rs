@@ -231,3 +231,52 @@ async fn the_index_never_misses_a_message_whose_transaction_commits_late() {
         2
     );
 }
+
+#[tokio::test]
+async fn what_a_pruning_took_hides_no_older_message_of_its_run() {
+    let world = World::new().await;
+    let lab = searched(&world).await;
+    fill(
+        &world,
+        "insert into sender.message (message_id, text, node, run, idempotency_key)
+         select gen_random_uuid(), 'text', 'sender-1', case when n <= 3000 then 'r1' end, 'k' || n
+           from generate_series(1, 6000) as n order by n",
+    )
+    .await;
+    let indexer = Indexer::new(lab.clone());
+    testkit::wait_until("all to be copied", Duration::from_secs(30), async || {
+        let turn = indexer.step().await.unwrap();
+        if turn.read == 0 { Ok(()) } else { Err(turn) }
+    })
+    .await;
+    // the index still has them
+    fill(
+        &world,
+        "delete from sender.message where number between 101 and 3000",
+    )
+    .await;
+    let found = all(&lab, &asked(|asked| asked.run = "r1".to_owned())).await;
+    assert_eq!(found.len(), 100);
+}
+
+#[tokio::test]
+async fn before_any_receiver_was_started_the_search_finds_what_the_sender_has() {
+    let world = World::new().await;
+    let sender = world.sender("sender-1").start().await;
+    ready(&sender).await;
+    let lab = PgPool::connect(&world.database.lab_url).await.unwrap();
+    fill(
+        &world,
+        "insert into sender.message (message_id, text, node, idempotency_key)
+         select gen_random_uuid(), 'text ' || n, 'sender-1', 'k' || n from generate_series(1, 3) as n order by n",
+    )
+    .await;
+    let found = all(&lab, &asked(|asked| asked.text = "text".to_owned())).await;
+    assert_eq!(found.len(), 3);
+    assert!(
+        found.iter().all(|row| row.state == State::UnderWay),
+        "{found:?}"
+    );
+    let waiting = asked(|asked| asked.state = "waiting".to_owned());
+    assert!(all(&lab, &waiting).await.is_empty());
+}

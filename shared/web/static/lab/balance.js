@@ -16,12 +16,16 @@ export function shares(balance) {
 
 /**
  * Brings the page's balance up to date: `data-is="accepted"` and so on are figures, `data-share="processed"` and so on
- * parts of the bar. The state says of which run it is; for another one the page is drawn anew.
+ * parts of the bar. Of which run it is, or of all messages, changes with the load: `data-is="name"` says it.
  */
 export function showBalance(root, state) {
   const { balance } = state;
   const figures = root.getElementById("balance");
   if (!balance) return;
+  if (figures) figures.dataset.run = balance.run ?? "";
+  for (const place of figures?.querySelectorAll("[data-is=name]") ?? []) {
+    say(place, balance.run ? `Accepted in ${balance.run}` : "Accepted");
+  }
   for (const name of ["accepted", ...PARTS]) {
     for (const place of figures?.querySelectorAll(`[data-is="${name}"]`) ?? []) say(place, count(balance[name] ?? 0));
   }
@@ -32,9 +36,26 @@ export function showBalance(root, state) {
   const moment = new Date(balance.as_of);
   const place = root.getElementById("as-of")?.firstChild;
   if (!balance.as_of || Number.isNaN(moment.getTime()) || place?.nodeType !== 3) return;
-  const more = state.counting ? "; older messages are still being added" : "";
+  const adding = state.counting ? "; older messages are still being added" : "";
+  const more = adding + (state.uncounted ? `; not counted since, because ${state.uncounted}` : "");
   const text = `As of ${moment.toLocaleTimeString("en-GB")}${more}. `;
   if (place.nodeValue !== text) place.nodeValue = text;
+}
+
+/** The same of the newest runs, row by row: all messages, then each run. */
+export function showRuns(root, { all, runs }) {
+  const rows = root.getElementById("runs-table")?.tBodies[0];
+  if (!rows || !all) return;
+  const wanted = [{ ...all, run: "all messages" }, ...(runs ?? [])];
+  wanted.forEach((balance, index) => {
+    const row = rows.rows[index] ?? rows.insertRow();
+    ["run", "accepted", ...PARTS].forEach((name, column) => {
+      const cell = row.cells[column] ?? row.insertCell();
+      cell.className = "n";
+      say(cell, name === "run" ? balance.run : count(balance[name] ?? 0));
+    });
+  });
+  while (rows.rows.length > wanted.length) rows.deleteRow(-1);
 }
 
 function say(place, text) {

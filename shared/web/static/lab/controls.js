@@ -2,8 +2,10 @@
 // sections of controls are taken from the page that the server answers with. So the server alone
 // decides how things look, and without this script the same forms work as forms.
 
+import { count } from "./words.js";
+
 /** What the server draws anew: each with its controls. */
-const SECTIONS = "#faults, #load, #knobs, #runs";
+const SECTIONS = "#experiment, #faults, #load, #knobs";
 /** Sections are asked for at most this often. */
 const OFTEN = 1500;
 /** So long what somebody has written into a section is left there, though it was not sent. */
@@ -29,6 +31,19 @@ export function isBusy(section, { activeElement, body }, now) {
   return now - Number(section.dataset.edited ?? -Infinity) < PATIENCE;
 }
 
+/** How far the load is: figures, and words that are there or not (`stopping`). */
+export function showLoad(root, load) {
+  for (const place of root.querySelectorAll("[data-load]")) {
+    const what = load?.[place.dataset.load];
+    if (Number.isFinite(what)) {
+      const text = count(what);
+      if (place.textContent !== text) place.textContent = text;
+    } else if (typeof what === "boolean") {
+      place.hidden = !what;
+    }
+  }
+}
+
 /** By what an element is known again in a page that is drawn anew. */
 function key(element) {
   return element?.id || element?.getAttribute?.("name") || element?.textContent?.trim();
@@ -39,6 +54,8 @@ export class Controls {
     Object.assign(this, { page, document, ask });
     this.known = null;
     this.wanted = false;
+    /** A section was left as it is, since somebody is at work in it: it is asked for again when the focus goes on. */
+    this.passed = false;
     this.asking = false;
     this.asked = 0;
     this.sections = () => [...this.document.querySelectorAll(SECTIONS)];
@@ -46,30 +63,20 @@ export class Controls {
     document.addEventListener("submit", (event) => this.submit(event));
     document.addEventListener("input", (event) => {
       event.target.closest(SECTIONS)?.setAttribute("data-edited", Date.now());
-      this.echo(event.target);
     });
     document.addEventListener("focusout", () => {
       if (this.wanted) this.refresh();
     });
     setInterval(() => {
+      // What was written and left alone is given up after a while.
+      const busy = () => this.sections().some((section) => isBusy(section, this.document, Date.now()));
+      if (this.passed && !busy()) this.wanted = true;
       if (this.wanted) this.refresh();
     }, OFTEN);
   }
 
-  /** A range says what it stands at. */
-  echo(input) {
-    if (!input.id) return;
-    for (const output of this.document.querySelectorAll(`output[for="${CSS.escape(input.id)}"]`)) {
-      output.textContent = `${input.value}${output.dataset.unit ?? ""}`;
-    }
-  }
-
   state(state) {
-    for (const place of this.document.querySelectorAll("[data-load]")) {
-      const figure = state.load?.[place.dataset.load];
-      const text = Number.isFinite(figure) ? figure.toLocaleString("en-GB") : "–";
-      if (place.textContent !== text) place.textContent = text;
-    }
+    showLoad(this.document, state.load);
     const drawn = drawnByServer(state);
     if (this.known !== null && this.known !== drawn) this.wanted = true;
     this.known = drawn;
@@ -122,18 +129,19 @@ export class Controls {
   take(html, done, well) {
     const page = new DOMParser().parseFromString(html, "text/html");
     if (well) {
+      this.passed = false;
       for (const section of this.sections()) {
         const fresh = page.getElementById(section.id);
         if (!fresh || fresh.innerHTML === section.innerHTML) continue;
         if (section !== done && isBusy(section, this.document, Date.now())) {
-          this.wanted = true;
+          this.passed = true;
           continue;
         }
         this.swap(section, fresh);
       }
     }
     if (done === null) return;
-    const said = page.querySelector("[data-flash]") ?? (well ? null : page.querySelector(".error-page p"));
+    const said = well ? null : page.querySelector(".error-page p");
     if (said) this.say(said.textContent.trim(), !well);
     else this.say(well ? "" : "The console refused it.", !well);
   }

@@ -1,6 +1,6 @@
 // The lab's page: puts the rooms together. Each works without the others, and the page without all of them.
 
-import { showBalance } from "./balance.js";
+import { showBalance, showRuns } from "./balance.js";
 import { Charts } from "./charts.js";
 import { Controls } from "./controls.js";
 import { Flow } from "./flow.js";
@@ -24,6 +24,7 @@ const hear = {
     if (flow) model.state(state, Date.now());
     flow?.moved();
     showBalance(document, state);
+    showRuns(document, state);
     controls.state(state);
   },
   frame(frame) {

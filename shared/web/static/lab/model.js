@@ -65,7 +65,7 @@ export class Model {
     this.nodes = new Map();
     this.last = null;
     this.recent = new Recent();
-    /** Since when nodes have sent only a part of what happened. */
+    /** When it was last seen that only a part of what happened was told. */
     this.leftOut = -Infinity;
     this.streaming = false;
     this.judged = -Infinity;
@@ -89,8 +89,10 @@ export class Model {
       if (told.state === "dead") {
         if (known && before !== "dead") this.died(node, now);
       } else {
+        // As of when it lived: the last receiver that dies takes this along.
+        node.goesBack = !(state.guarantees_off ?? []).includes("ack-after-commit");
         if (before === "dead") this.news.push(`${told.name} is back`);
-        node.wentBack = 0;
+        node.had = 0;
       }
     }
     for (const name of this.nodes.keys()) {
@@ -99,17 +101,21 @@ export class Model {
   }
 
   join(name, service) {
-    const node = { name, service, told: null, boot: null, seq: -1, hand: 0, gauges: {}, wentBack: 0, recent: new Recent() };
+    const node = { name, service, told: null, boot: null, seq: -1, hand: 0, gauges: {}, had: 0, goesBack: true, recent: new Recent() };
     this.nodes.set(name, node);
     return node;
   }
 
-  /** What a dead receiver had in hand goes back to the queue: the broker hands it to others. */
+  /**
+   * What a dead receiver had in hand goes back to the queue: the broker hands it to others. What it had by its last frame,
+   * so some of it may have been acked since. Of one that acks on arrival the broker has nothing to give back.
+   */
   died(node, now) {
-    node.wentBack = node.service === "receiver" ? node.hand : 0;
-    const back = node.wentBack > 0 ? `, ${node.wentBack} in hand went back` : "";
-    this.news.push(`${node.name} died${back}`);
-    for (let index = 0; index < Math.min(node.wentBack, GOING_BACK); index += 1) {
+    node.had = node.service === "receiver" ? node.hand : 0;
+    const had = node.had > 0 ? `, ${inHand(node)}` : "";
+    this.news.push(`${node.name} died${had}`);
+    const back = node.goesBack ? Math.min(node.had, GOING_BACK) : 0;
+    for (let index = 0; index < back; index += 1) {
       this.trips.push({ line: `back:${node.name}`, start: now + index * 45, ms: 800, look: "bad", colour: null });
     }
     node.hand = 0;
@@ -128,6 +134,9 @@ export class Model {
     }
     if (Number.isFinite(told.seq)) {
       if (told.seq <= node.seq) return;
+      // A gap: what was told meanwhile is not known. Frames that the console merged are one, and leave a gap too; they come
+      // only where there are more than can be followed.
+      if (node.seq >= 0 && told.seq > node.seq + 1) this.leftOut = now;
       node.seq = told.seq;
     }
     const counts = told.counts ?? {};
@@ -231,11 +240,12 @@ export class Model {
       receivers: nodes.filter((node) => node.service === "receiver"),
       queue: this.last?.queue ?? null,
       exchange: this.last?.exchange ?? null,
-      // What was stored of the dead letters, and what waits for it.
-      dead: (this.last?.balance?.parked ?? 0) + (this.last?.queue?.dead ?? 0),
+      // Those that nobody has decided about, of whatever run, and those that wait to be stored.
+      dead: (this.last?.queue?.parked ?? 0) + (this.last?.queue?.dead ?? 0),
       lines,
       streaming: this.streaming,
       sampled,
+      old: this.last?.nodes_why_old ?? null,
       accepted: this.recent.perSecond("accepted", now),
       processed: this.recent.perSecond("processed", now),
       faults: this.last?.faults ?? [],
@@ -260,9 +270,15 @@ export class Model {
       prefetch: (heard ? node.gauges.prefetch : undefined) ?? told.prefetch ?? 0,
       waiting: (heard ? node.gauges.waiting : undefined) ?? told.waiting ?? 0,
       held: (heard ? node.gauges.held : undefined) ?? told.held ?? 0,
-      wentBack: node.wentBack,
+      had: node.had,
+      goesBack: node.goesBack,
     };
   }
+}
+
+/** What is known of what a dead receiver had in hand. */
+export function inHand({ had, goesBack }) {
+  return goesBack ? `up to ${had} in hand went back` : `had up to ${had} in hand, acked on arrival: nothing brings them back`;
 }
 
 /**
@@ -286,8 +302,13 @@ export function strikes(faults, nodes) {
   return struck;
 }
 
-/** What the picture shows, in one sentence. */
+/** What the picture shows, in one sentence, and what of it is old. */
 export function caption(view, live, why, say) {
+  const text = sentence(view, live, why, say);
+  return view.old ? `${text} · ${view.old}` : text;
+}
+
+function sentence(view, live, why, say) {
   if (!live) return `not live: ${why ?? "nothing is heard"}`;
   if (view.senders.length + view.receivers.length === 0) return "no node is there";
   const busy = Object.values(view.lines).some((perSecond) => perSecond > 0) || view.accepted > 0;

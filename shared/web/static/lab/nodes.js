@@ -1,5 +1,6 @@
 // The drawing under the dots: lines and boxes as SVG, made once for each layout and then only told what changed.
 
+import { inHand } from "./model.js";
 import { count, rate, some } from "./words.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
@@ -207,7 +208,7 @@ export class Drawing {
 
 /** What is to say of a node beside its rate. */
 export function nodeNote(node) {
-  if (node.state === "dead") return node.wentBack > 0 ? `${node.wentBack} in hand went back` : "dead";
+  if (node.state === "dead") return node.had > 0 ? inHand(node) : "dead";
   if (node.state === "frozen") return "stands still";
   if (node.state === "starting") return "starts";
   if (node.state === "stopping") return "finishes and stops";

@@ -10,7 +10,7 @@ export class Series {
     this.newest = null;
   }
 
-  /** One second. What comes twice replaces what was there: a second may still grow. */
+  /** One second. Told again it replaces what was there: the console tells a second once, as a whole. */
   add(second) {
     if (!Number.isFinite(second?.t)) return;
     if (this.newest !== null && second.t <= this.newest - this.kept) return;

@@ -93,11 +93,36 @@ test("what a dead receiver had in hand goes back, once", () => {
   const trips = model.take();
   assert.equal(trips.length, 5);
   assert.ok(trips.every((trip) => trip.line === "back:receiver-1" && trip.look === "bad"));
-  assert.equal(model.view(T + 2000).receivers[0].wentBack, 5);
-  assert.deepEqual(model.takeNews(), ["receiver-1 died, 5 in hand went back"]);
+  assert.equal(model.view(T + 2000).receivers[0].had, 5);
+  assert.deepEqual(model.takeNews(), ["receiver-1 died, up to 5 in hand went back"]);
   model.state(state(), T + 3000);
   assert.deepEqual(model.takeNews(), ["receiver-1 is back"]);
-  assert.equal(model.view(T + 3000).receivers[0].wentBack, 0);
+  assert.equal(model.view(T + 3000).receivers[0].had, 0);
+});
+
+test("of a receiver that acks on arrival nothing is seen going back", () => {
+  const model = begun();
+  model.state(state({ guarantees_off: ["ack-after-commit"] }), T);
+  model.frame(frame("receiver-1", 1, [], { gauges: { in_hand: 5, prefetch: 8 } }), T);
+  const dead = state({ guarantees_off: [] });
+  dead.nodes[1] = { ...dead.nodes[1], state: "dead", in_hand: 0 };
+  model.state(dead, T + 1000);
+  assert.deepEqual(model.take(), []);
+  assert.match(model.takeNews()[0], /died, had up to 5 in hand, .*nothing brings them back/);
+});
+
+test("after a gap the caption does not say that every message is shown", () => {
+  const model = begun();
+  const said = (now) => caption(model.view(now), true, null, rate);
+  model.frame(frame("sender-1", 7, [event("accepted", "m")]), T);
+  assert.match(said(T), /every message is shown/, "what was before the first frame is not missing");
+  model.frame(frame("sender-1", 9, [event("accepted", "n")]), T);
+  assert.match(said(T), /dots are a sample$/);
+  const later = T + 4000;
+  model.frame(frame("sender-1", 10, [event("accepted", "o")]), later);
+  assert.match(said(later), /every message is shown/);
+  model.frame(frame("sender-1", 0, [event("accepted", "p")], { boot: "b" }), later);
+  assert.match(said(later), /every message is shown/, "another process begins anew");
 });
 
 test("a node that was dead before we looked is not seen dying", () => {
@@ -212,4 +237,13 @@ test("faults strike where they are", () => {
   assert.deepEqual([...struck.nodes], [["sender-1", "fail-point"]]);
   assert.deepEqual([struck.exchange, struck.route, struck.queue], ["rabbitmq-memory-alarm", "queue-unbind", "queue-limit"]);
   assert.deepEqual(struck.beside, ["postgres-pause PostgreSQL"]);
+});
+
+test("dead letters are those of all runs that wait for a decision, also while a load has its own balance", () => {
+  const model = begun();
+  const queue = { ...state().queue, parked: 400, dead: 2 };
+  model.state(state({ queue, balance: { run: null, parked: 412 } }), T);
+  assert.equal(model.view(T).dead, 402);
+  model.state(state({ queue, balance: { run: "r1", parked: 0 } }), T + 1000);
+  assert.equal(model.view(T + 1000).dead, 402);
 });

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { shares } from "../../static/lab/balance.js";
-import { drawnByServer, isBusy, PATIENCE } from "../../static/lab/controls.js";
+import { shares, showBalance, showRuns } from "../../static/lab/balance.js";
+import { Controls, drawnByServer, isBusy, PATIENCE, showLoad } from "../../static/lab/controls.js";
 import { nodeNote } from "../../static/lab/nodes.js";
 import { count, rate, took } from "../../static/lab/words.js";
 
@@ -51,9 +51,100 @@ test("a section in which one writes does not change under one's hands", () => {
 });
 
 test("a dead node says what went back", () => {
-  const node = { service: "receiver", state: "dead", wentBack: 8, inHand: 0, prefetch: 8, held: 0 };
-  assert.equal(nodeNote(node), "8 in hand went back");
-  assert.equal(nodeNote({ ...node, wentBack: 0 }), "dead");
+  const node = { service: "receiver", state: "dead", had: 8, goesBack: true, inHand: 0, prefetch: 8, held: 0 };
+  assert.equal(nodeNote(node), "up to 8 in hand went back");
+  assert.equal(nodeNote({ ...node, had: 0 }), "dead");
+  assert.match(nodeNote({ ...node, goesBack: false }), /^had up to 8 in hand, .*nothing brings them back$/);
   assert.equal(nodeNote({ ...node, state: "up", inHand: 3, held: 1 }), "3 of 8 in hand, 1 held");
   assert.equal(nodeNote({ ...node, service: "sender", state: "up", waiting: 1204 }), "1,204 wait in all");
+});
+
+/** As much of a page as the balance needs: places by what they are. */
+function balancePage() {
+  const place = () => ({ textContent: "", style: {}, classList: { toggle() {} }, dataset: {} });
+  const places = Object.fromEntries(["name", "accepted", "processed", "parked", "waiting", "lost"].map((is) => [is, place()]));
+  const named = (query) => places[query.match(/data-is="?(\w+)/)?.[1]];
+  const figures = { dataset: {}, querySelectorAll: (query) => [named(query)], querySelector: named };
+  const root = { getElementById: (id) => (id === "balance" ? figures : null), querySelectorAll: () => [] };
+  return { root, figures, places };
+}
+
+test("the balance says whose it is when a load begins and ends under an open page", () => {
+  const { root, figures, places } = balancePage();
+  const all = { run: null, accepted: 5000, processed: 5000, parked: 0, waiting: 0, lost: 0, as_of: 1 };
+  const run = { run: "r1122-0915-abcd", accepted: 12, processed: 3, parked: 0, waiting: 9, lost: 0, as_of: 2 };
+  const shown = (balance) => {
+    showBalance(root, { balance });
+    return [places.name.textContent, figures.dataset.run, places.accepted.textContent];
+  };
+  assert.deepEqual(shown(all), ["Accepted", "", "5,000"]);
+  assert.deepEqual(shown(run), ["Accepted in r1122-0915-abcd", "r1122-0915-abcd", "12"]);
+  assert.deepEqual(shown({ ...all, as_of: 3 }), ["Accepted", "", "5,000"]);
+});
+
+/** Rows of a table as a page has them. */
+function tableBody() {
+  const row = () => {
+    const cells = [];
+    return { cells, insertCell: () => cells[cells.push({ textContent: "" }) - 1] };
+  };
+  const rows = [];
+  return { rows, insertRow: () => rows[rows.push(row()) - 1], deleteRow: () => rows.pop() };
+}
+
+test("balances of runs follow the counts", () => {
+  const body = tableBody();
+  const root = { getElementById: (id) => (id === "runs-table" ? { tBodies: [body] } : null) };
+  const balance = (run, accepted) => ({ run, accepted, processed: accepted - 1, parked: 1, waiting: 0, lost: 0 });
+  const text = () => body.rows.map((row) => row.cells.map((cell) => cell.textContent).join(" "));
+  showRuns(root, { all: balance(null, 1200), runs: [balance("r2", 200), balance("r1", 1000)] });
+  assert.deepEqual(text(), ["all messages 1,200 1,199 1 0 0", "r2 200 199 1 0 0", "r1 1,000 999 1 0 0"]);
+  showRuns(root, { all: balance(null, 1300), runs: [balance("r2", 300)] });
+  assert.deepEqual(text(), ["all messages 1,300 1,299 1 0 0", "r2 300 299 1 0 0"]);
+});
+
+test("the line of the load goes on with it, and says when it stops", () => {
+  const place = (load) => ({ dataset: { load }, textContent: "0", hidden: true });
+  const places = [place("accepted"), place("offered"), place("stopping")];
+  const root = { querySelectorAll: () => places };
+  showLoad(root, { accepted: 1234, offered: 2000, stopping: false });
+  assert.deepEqual(places.map((one) => one.textContent), ["1,234", "2,000", "0"]);
+  assert.equal(places[2].hidden, true);
+  showLoad(root, { accepted: 1240, offered: 2000, stopping: true });
+  assert.equal(places[2].hidden, false);
+  showLoad(root, null);
+  assert.equal(places[0].textContent, "1,240", "what was last known, until the section is drawn anew");
+});
+
+test("a section in which somebody works is asked for again only when he has gone on", async (t) => {
+  const ticks = [];
+  t.mock.method(globalThis, "setInterval", (tick) => ticks.push(tick));
+  globalThis.DOMParser = class {
+    parseFromString = (html) => ({ getElementById: () => ({ innerHTML: html }), querySelector: () => null });
+  };
+  t.after(() => delete globalThis.DOMParser);
+  const body = {};
+  const field = {};
+  const swapped = [];
+  const load = { ...section(field, null), id: "load", innerHTML: "old" };
+  const document = { body, activeElement: field, hidden: false, addEventListener() {}, querySelectorAll: () => [load] };
+  const asked = [];
+  const ask = async (page) => {
+    asked.push(page);
+    return { ok: true, text: async () => "new" };
+  };
+  const controls = new Controls({ page: "/lab", document, ask });
+  controls.swap = (_, fresh) => swapped.push(fresh.innerHTML);
+  controls.wanted = true;
+  ticks[0]();
+  await new Promise(setImmediate);
+  assert.deepEqual([asked.length, swapped.length], [1, 0]);
+  controls.asked = 0;
+  ticks[0]();
+  await new Promise(setImmediate);
+  assert.equal(asked.length, 1, "the cursor stands there still");
+  document.activeElement = body;
+  ticks[0]();
+  await new Promise(setImmediate);
+  assert.deepEqual([asked.length, swapped], [2, ["new"]]);
 });
