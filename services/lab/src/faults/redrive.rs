@@ -1,7 +1,8 @@
 //! Dead letters are sent back, as somebody does who has mended what failed: the receivers are asked, by their own API.
 //!
 //! It breaks nothing by itself; something else may strike in the middle of it. It is about what is parked when it begins.
-//! Healing it is a cancel: what was sent back by then stays so, and the rest stays parked.
+//! Healing it is a cancel: what was sent back by then stays so, and the rest stays parked. A stack that stops in the middle
+//! forgets it as a fault; the order goes on with the next receivers, as anybody's does.
 //!
 //! Evidence: dead letters that the receivers' ledger has as sent back by this order, which was named before anybody was asked.
 

@@ -3,18 +3,13 @@
 use serde_json::{Value, json};
 use testkit::wait_until;
 
-use super::{Browser, down, up};
+use super::{Browser, down, turn, up};
 use crate::up::{LIMIT, Stack, said};
 
 /// A load of which some messages are given up on though nothing is wrong with them; gives its run, when all is accounted for.
-async fn given_up_on(browser: &Browser) -> String {
+async fn given_up_on(stack: &Stack, browser: &Browser) -> String {
     let park = json!({"target": "all", "fail_one_in": 3, "failure_action": "park"});
-    browser.deed("/lab/api/knobs", &park).await;
-    browser
-        .sees("the knobs to be turned", |state| {
-            state["knobs"]["all"]["fail_one_in"] == 3
-        })
-        .await;
+    turn(stack, browser, park, &[("fail_one_in", 3)]).await;
     let load = json!({"rate": 40, "for": "3s"});
     let load = browser.deed("/lab/api/load", &load).await;
     let run = load["run"].as_str().unwrap().to_owned();
@@ -31,12 +26,7 @@ async fn given_up_on(browser: &Browser) -> String {
     })
     .await;
     let clear = json!({"target": "all", "clear": true});
-    browser.deed("/lab/api/knobs", &clear).await;
-    browser
-        .sees("the knobs to be back", |state| {
-            state["knobs"]["all"] == json!({})
-        })
-        .await;
+    turn(stack, browser, clear, &[("fail_one_in", 0)]).await;
     run
 }
 
@@ -63,7 +53,7 @@ async fn order_is(browser: &Browser, place: &str, what: &str, is: impl Fn(&Value
 async fn a_redrive_is_audited_afterwards_and_its_verdict_is_shown() {
     let stack = up(1).await;
     let browser = Browser::signed_in(&stack).await;
-    let run = given_up_on(&browser).await;
+    let run = given_up_on(&stack, &browser).await;
     let (code, text) = verdict(&stack, &run).await;
     assert_eq!(code, Some(1), "{text}");
 
@@ -100,7 +90,7 @@ async fn a_redrive_is_audited_afterwards_and_its_verdict_is_shown() {
     assert_eq!(file["verdict"], "PASS", "{file}");
 
     // the command does all of it
-    let run = given_up_on(&browser).await;
+    let run = given_up_on(&stack, &browser).await;
     let redrive = ["dead", "redrive", "--run", &run, "--yes"];
     let redrive = stack.lab(&redrive).await;
     let text = said(&redrive);
@@ -110,7 +100,7 @@ async fn a_redrive_is_audited_afterwards_and_its_verdict_is_shown() {
         "{text}"
     );
     // what is still parked is not its own to mend
-    let run = given_up_on(&browser).await;
+    let run = given_up_on(&stack, &browser).await;
     let one = browser.json(&format!("/lab/api/dead?run={run}")).await;
     let one = one["dead_letters"][0]["message_id"].as_str().unwrap();
     let redrive = stack.lab(&["dead", "redrive", one, "--yes"]).await;

@@ -167,6 +167,26 @@ async fn console(stack: &Stack, before: Option<&Value>) -> Value {
     .await
 }
 
+/// Turns knobs of all nodes, and waits until each receiver says that they are so.
+async fn turn(stack: &Stack, browser: &Browser, change: Value, wanted: &[(&str, u64)]) {
+    browser.deed("/lab/api/knobs", &change).await;
+    let status = stack.status().await.unwrap();
+    let nodes = status["nodes"].as_array().unwrap().iter();
+    for receiver in nodes.filter(|node| node["service"] == "receiver") {
+        let url = format!("{}/ops/knobs", receiver["ops"].as_str().unwrap());
+        wait_until("a receiver to be turned", SOON, async || {
+            let told = browser.client.get(&url).send().await.unwrap();
+            let knobs: Value = told.json().await.unwrap();
+            if wanted.iter().all(|(name, value)| knobs[name] == *value) {
+                Ok(())
+            } else {
+                Err(knobs.to_string())
+            }
+        })
+        .await;
+    }
+}
+
 async fn down(mut stack: Stack) {
     signal(&stack.up.id().unwrap().into(), Signal::SIGTERM);
     tokio::time::timeout(LIMIT, stack.up.wait())

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::{Browser, down, up};
+use super::{Browser, down, turn, up};
 
 #[tokio::test]
 async fn a_node_that_finishes_what_it_has_begun_is_shown_to_be_stopping() {
     let stack = up(1).await;
     let browser = Browser::signed_in(&stack).await;
     let slow = json!({"target": "all", "delay_max_ms": 4_000, "delay_min_ms": 4_000});
-    browser.deed("/lab/api/knobs", &slow).await;
+    turn(&stack, &browser, slow, &[("delay_min_ms", 4_000)]).await;
     let one = json!({"count": 1, "poison": false});
     browser.deed("/lab/api/messages", &one).await;
     browser
@@ -31,10 +31,14 @@ async fn a_node_that_finishes_what_it_has_begun_is_shown_to_be_stopping() {
         state_is("stopping").await;
         state_is("dead").await
     };
-    let (told, state) = tokio::join!(told, seen);
+    let (told, _) = tokio::join!(told, seen);
     assert!(told["seen"].is_string(), "{told}");
-    // it finished, so the message did not come back
-    assert_eq!(state["balance"]["waiting"], 0, "{state}");
+    // it is the only one, and it finished
+    browser
+        .sees("the message to be processed", |state| {
+            state["balance"]["processed"] == 1 && state["balance"]["waiting"] == 0
+        })
+        .await;
     let heal = format!("/lab/api/faults/{}/heal", told["id"].as_str().unwrap());
     browser.deed(&heal, &json!({})).await;
     state_is("up").await;
