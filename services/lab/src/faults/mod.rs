@@ -34,6 +34,7 @@ mod probe;
 pub mod program;
 pub mod queue_limit;
 pub mod queue_unbind;
+pub mod redrive;
 pub mod site;
 pub mod targets;
 pub mod work;
