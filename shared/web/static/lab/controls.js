@@ -31,7 +31,8 @@ export function isBusy(section, { activeElement, body }, now) {
 
 /** By what an element is known again in a page that is drawn anew. */
 function key(element) {
-  return element?.id || element?.getAttribute?.("name") || element?.textContent?.trim();
+  const named = (name) => element?.getAttribute?.(name);
+  return element?.id || named("name") || named("aria-label") || element?.textContent?.trim();
 }
 
 export class Controls {
