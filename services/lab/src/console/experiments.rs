@@ -1,11 +1,13 @@
 //! `/lab/experiments`: what there is to play and what each teaches; one run, followed; past runs.
 //!
-//! The director and the book of `lab serve` do it, in this process: one run at a time, on a stage of its own.
+//! The director and the book of `lab serve` do it, in this process: one run at a time, on a stage of its own. The page of
+//! a run that goes on asks for itself again.
 
 use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::extract::{Path, State};
+use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Json, Router};
@@ -15,6 +17,7 @@ use web::{Error, Site};
 
 use super::access::Visitor;
 use super::app::App;
+use crate::audit::Verdict;
 use crate::service::api;
 use crate::service::offers::Offer;
 use crate::service::shown::Shown;
@@ -93,13 +96,20 @@ async fn one(
     site: Site,
     visitor: Visitor,
     Path(id): Path<String>,
-) -> Result<Html<String>, Error> {
+) -> Result<Response, Error> {
     let run = app.experiments.run(&api::id(&id)?).await?;
-    web::page(&Followed {
+    let moves = run.state.is_ours();
+    let page = web::page(&Followed {
         chrome: Chrome::new(&site, Tab::Experiments, format!("Run {id}")),
         visitor,
         run,
-    })
+    })?;
+    let mut response = page.into_response();
+    if moves {
+        let again = HeaderValue::from_static("2");
+        response.headers_mut().insert(header::REFRESH, again);
+    }
+    Ok(response)
 }
 
 async fn start(

@@ -20,25 +20,10 @@ pub const ALL: &str = "all";
 
 /// A knob that is a number: its name, from .. to, and what it says.
 pub const NUMBERS: [(&str, u64, u64, &str); 4] = [
-    (
-        "delay_min_ms",
-        0,
-        DELAY_MAX_MS,
-        "takes at least, in ms",
-    ),
+    ("delay_min_ms", 0, DELAY_MAX_MS, "takes at least, in ms"),
     ("delay_max_ms", 0, DELAY_MAX_MS, "takes at most, in ms"),
-    (
-        "fail_one_in",
-        0,
-        1_000_000,
-        "fails one time in (0: never)",
-    ),
-    (
-        "prefetch",
-        1,
-        PREFETCH_MAX as u64,
-        "in hand at most",
-    ),
+    ("fail_one_in", 0, 1_000_000, "fails 1 in (0: never)"),
+    ("prefetch", 1, PREFETCH_MAX as u64, "in hand at most"),
 ];
 
 /// Every change that is turned, as the page shows it.

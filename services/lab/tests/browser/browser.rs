@@ -4,7 +4,7 @@ use std::{net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
 
 use fantoccini::{
     Client, ClientBuilder, Locator,
-    actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction},
+    actions::{InputSource, KeyAction, KeyActions, MOUSE_BUTTON_LEFT, MouseActions, PointerAction},
     elements::Element,
     wd::{WebDriverCompatibleCommand, WindowHandle},
 };
@@ -223,8 +223,12 @@ impl Browser {
 
     /// Presses keys where the focus is.
     pub(crate) async fn press(&self, keys: &str) {
-        let focused = self.client.active_element().await.unwrap();
-        focused.send_keys(keys).await.unwrap();
+        let mut each = KeyActions::new("keyboard".to_owned());
+        for value in keys.chars() {
+            each = each.then(KeyAction::Down { value });
+            each = each.then(KeyAction::Up { value });
+        }
+        self.client.perform_actions(each).await.unwrap();
     }
 
     /// Writes and sends, and waits for the page after it.

@@ -6,7 +6,7 @@ use testkit::wait_until;
 
 use crate::{
     browser::{Browser, Kind},
-    live::{flow_says, lab_stack, receivers, turn},
+    live::{breaking, flow_says, lab_stack, receivers, turn, unfold},
     stack::unique,
 };
 
@@ -96,9 +96,15 @@ async fn a_dead_letter_is_sent_back_after_the_page_has_said_what_that_would_do()
     browser.go("/received").await;
     assert_eq!(browser.rows_with(&text).await.len(), 1);
     browser.click("tr[data-message] a").await;
-    browser.shows(".story", "sent back from the dead letters").await;
+    browser
+        .shows(".story", "sent back from the dead letters")
+        .await;
     browser.go(&found).await;
-    assert_eq!(browser.count("#dead-letters").await, 0, "it is parked no more");
+    assert_eq!(
+        browser.count("#dead-letters").await,
+        0,
+        "it is parked no more"
+    );
     browser.close().await;
 }
 
@@ -121,11 +127,8 @@ async fn the_lab_works_without_script() {
     turn(&browser, "all", &[]).await;
 
     browser.click("#load button[name=poison]").await;
-    let form = "form:has(input[value='work-fail'])";
-    browser
-        .click(&format!("details:has({form}) > summary"))
-        .await;
-    browser.click(&format!("{form} button")).await;
+    unfold(&browser, "work-fail").await;
+    browser.click(&breaking("work-fail")).await;
     browser.shows("#faults .notice-bad", "work-fail").await;
     browser.click("#faults .notice-bad button").await;
     wait_until("nothing to be broken", LIMIT, async || {

@@ -9,7 +9,7 @@ use testkit::wait_until;
 
 use crate::{
     browser::{Browser, Kind, pictures},
-    live::receivers,
+    live::{breaking, receivers, turn_of, unfold},
     stack::Stack,
 };
 
@@ -23,7 +23,7 @@ const TEXTS: [&str; 12] = [
     "Good morning from the first window",
     "Order 4711: two pounds of coffee, one teapot, the blue one",
     "Please call Ada back about the analytical engine",
-    "Grüße aus Köln, 你好, мир",
+    "Grüße aus Köln, привет из Риги",
     "The parcel for house 12 is with the neighbours",
     "Invoice 2026-1187 is paid",
     "A message of several lines:\n- milk\n- bread\n- a new cable for the modem",
@@ -71,14 +71,11 @@ async fn get(stack: &Stack, path: &str) -> Value {
 
 /// Breaks something at the lab, from its page.
 async fn break_it(browser: &Browser, fault: &str, on: Option<&str>) {
-    let form = format!("form:has(input[value='{fault}'])");
-    browser
-        .click(&format!("details:has({form}) > summary"))
-        .await;
+    unfold(browser, fault).await;
     if let Some(on) = on {
         browser.fill(&format!("#on-{fault}"), on).await;
     }
-    browser.click(&format!("{form} button")).await;
+    browser.click(&breaking(fault)).await;
 }
 
 /// Waits until so many seconds are in the charts in which something was processed.
@@ -96,6 +93,7 @@ async fn seconds(stack: &Stack, wanted: usize) {
 
 #[tokio::test]
 async fn every_page_fits_can_be_read_and_has_no_failing_script() {
+    let _turn = turn_of().await;
     let settings = [
         ("WORK_DELAY_MIN_MS", "150"),
         ("WORK_DELAY_MAX_MS", "1500"),
@@ -137,7 +135,11 @@ async fn every_page_fits_can_be_read_and_has_no_failing_script() {
 /// The flow while it moves, and with a dead receiver.
 async fn at_the_lab(browser: &mut Browser, stack: &Stack) {
     // Pictures are worth waiting for charts with something on them.
-    let (before, between) = if pictures().is_some() { (40, 100) } else { (3, 5) };
+    let (before, between) = if pictures().is_some() {
+        (40, 100)
+    } else {
+        (3, 5)
+    };
     browser.shows("#live", "Live.").await;
     for (name, value) in [("rate", "14"), ("for", "10m"), ("poison", "2")] {
         browser.fill(&format!("#load [name={name}]"), value).await;
@@ -162,17 +164,21 @@ async fn at_the_lab(browser: &mut Browser, stack: &Stack) {
 
 /// The search, the passport of a message whose receiver died, dead letters and a redrive.
 async fn of_messages(browser: &mut Browser, stack: &Stack) {
-    let returned = wait_until("a message that came back from the dead", LIMIT, async || {
-        let found = get(stack, "/lab/api/messages?attempts=2&state=processed").await;
-        for message in found["messages"].as_array()? {
-            let id = message["message_id"].as_str()?.to_owned();
-            let story = get(stack, &format!("/lab/api/messages/{id}")).await;
-            if story.to_string().contains("node-died") {
-                return Some(id);
+    let returned = wait_until(
+        "a message that came back from the dead",
+        LIMIT,
+        async || {
+            let found = get(stack, "/lab/api/messages?attempts=2&state=processed").await;
+            for message in found["messages"].as_array()? {
+                let id = message["message_id"].as_str()?.to_owned();
+                let story = get(stack, &format!("/lab/api/messages/{id}")).await;
+                if story.to_string().contains("node-died") {
+                    return Some(id);
+                }
             }
-        }
-        None
-    })
+            None
+        },
+    )
     .await;
     browser.go("/lab/messages?attempts=2").await;
     browser.find("#found").await;
@@ -197,7 +203,7 @@ async fn of_experiments(browser: &mut Browser) {
     browser.go("/lab/experiments").await;
     let form = "form[action='/lab/experiments/failed-work/runs']";
     browser
-        .click(&format!("details:has({form}) > summary"))
+        .click("details:has(form[action='/lab/experiments/failed-work/runs']) > summary")
         .await;
     look(browser, "experiments").await;
     browser.click(&format!("{form} button[name=twin]")).await;

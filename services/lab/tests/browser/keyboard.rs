@@ -52,7 +52,8 @@ async fn every_control_is_reached_by_tab_and_one_sees_where_one_is() {
             let unseen = browser.script(HERE).await;
             assert!(unseen.is_null(), "{page}: {unseen}");
         }
-        let missed = "return [...document.querySelectorAll('[data-missed]')].map(one => one.outerHTML)";
+        let missed =
+            "return [...document.querySelectorAll('[data-missed]')].map(one => one.outerHTML)";
         assert_eq!(browser.script(missed).await, json!([]), "{page}");
     }
     browser.close().await;
@@ -70,7 +71,11 @@ async fn a_knob_is_turned_by_keys_alone() {
     browser.press(&format!("14{ENTER}")).await;
     flow_says(&browser, &node, "of 14 in hand").await;
     let kept = "return document.activeElement.name";
-    assert_eq!(browser.script(kept).await, "prefetch", "one stays where one was");
+    assert_eq!(
+        browser.script(kept).await,
+        "prefetch",
+        "one stays where one was"
+    );
     reach(&browser, "clear").await;
     browser.press(ENTER).await;
     flow_says(&browser, &node, "of 16 in hand").await;

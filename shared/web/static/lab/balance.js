@@ -16,7 +16,7 @@ export function shares(balance) {
 
 /**
  * Brings the page's balance up to date: `data-is="accepted"` and so on are figures, `data-share="processed"` and so on
- * parts of the bar. The state says of which run it is; for another one the page is drawn anew.
+ * parts of the bar. The state says of which run it is.
  */
 export function showBalance(root, state) {
   const { balance } = state;
@@ -25,6 +25,7 @@ export function showBalance(root, state) {
   for (const name of ["accepted", ...PARTS]) {
     for (const place of figures?.querySelectorAll(`[data-is="${name}"]`) ?? []) say(place, count(balance[name] ?? 0));
   }
+  for (const place of figures?.querySelectorAll("[data-is=run]") ?? []) say(place, balance.run ? ` in ${balance.run}` : "");
   figures?.querySelector("[data-is=lost]")?.classList.toggle("bad", balance.lost > 0);
   shares(balance).forEach((share, index) => {
     for (const part of root.querySelectorAll(`[data-share="${PARTS[index]}"]`)) part.style.width = `${share}%`;

@@ -6,6 +6,8 @@
 const SECTIONS = "#faults, #load, #knobs, #runs";
 /** Sections are asked for at most this often. */
 const OFTEN = 1500;
+/** While messages are counted, the balance of runs is drawn anew this often. */
+const SUMS_OFTEN = 10000;
 /** So long what somebody has written into a section is left there, though it was not sent. */
 export const PATIENCE = 60000;
 
@@ -71,6 +73,10 @@ export class Controls {
       const text = Number.isFinite(figure) ? figure.toLocaleString("en-GB") : "–";
       if (place.textContent !== text) place.textContent = text;
     }
+    const { accepted, processed, parked } = state.balance ?? {};
+    const sums = [accepted, processed, parked].join();
+    if (this.sums !== undefined && this.sums !== sums && Date.now() - this.asked > SUMS_OFTEN) this.wanted = true;
+    this.sums = sums;
     const drawn = drawnByServer(state);
     if (this.known !== null && this.known !== drawn) this.wanted = true;
     this.known = drawn;
