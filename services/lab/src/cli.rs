@@ -147,6 +147,15 @@ pub enum Deed {
         #[arg(value_name = "STAGE")]
         stages: Vec<Stage>,
     },
+    /// Make pictures of every page, light and dark, wide and narrow, in docs/screenshots
+    ///
+    /// On a stack of its own, in Chromium, with a load and something broken. A page that does not fit its window, or that
+    /// cannot be read, is an error, and the old pictures stay.
+    Screenshots {
+        /// Where else to put them
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
     /// Private PostgreSQL, Redis and RabbitMQ for tests, driven by lines on standard input
     #[command(hide = true)]
     Servers {

@@ -111,6 +111,7 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
             Deed::Dead(command) => return Box::pin(dead::cli::run(&root, &command)).await,
             Deed::Audit(args) => return audit::cli::run(&root, &args).await,
             Deed::Test { fast, stages } => return test::run(fast, &stages).await,
+            Deed::Screenshots { folder } => return test::screenshots::run(folder).await,
             Deed::Message(args) => passport::cli::run(&root, &args).await,
             Deed::Down => down::run(&root).await,
             Deed::Status { json } => status::run(&root, json).await,

@@ -1,13 +1,13 @@
 //! `/lab/experiments`: what there is to play and what each teaches; one run, followed; past runs.
 //!
-//! The director and the book of `lab serve` do it, in this process: one run at a time, on a stage of its own.
+//! The director and the book of `lab serve` do it, in this process: one run at a time, on a stage of its own. The page of
+//! a run that goes on asks for itself again.
 
 use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::HeaderValue;
-use axum::http::header::REFRESH;
+use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
@@ -16,6 +16,7 @@ use web::{Error, Site};
 
 use super::access::Visitor;
 use super::app::App;
+use crate::audit::Verdict;
 use crate::service::api;
 use crate::service::offers::Offer;
 use crate::service::shown::Shown;
@@ -96,18 +97,16 @@ async fn one(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let run = app.experiments.run(&api::id(&id)?).await?;
-    let goes_on = run.state.is_ours();
+    let moves = run.state.is_ours();
     let page = web::page(&Followed {
         chrome: Chrome::new(&site, Tab::Experiments, format!("Run {id}")),
         visitor,
         run,
     })?;
     let mut response = page.into_response();
-    if goes_on {
-        // it is followed without a script
-        response
-            .headers_mut()
-            .insert(REFRESH, HeaderValue::from_static("2"));
+    if moves {
+        let again = HeaderValue::from_static("2");
+        response.headers_mut().insert(header::REFRESH, again);
     }
     Ok(response)
 }

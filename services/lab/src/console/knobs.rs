@@ -23,25 +23,10 @@ pub const ALL: &str = "all";
 
 /// A knob that is a number: its name, from .. to, and what it says.
 pub const NUMBERS: [(&str, u64, u64, &str); 4] = [
-    (
-        "delay_min_ms",
-        0,
-        DELAY_MAX_MS,
-        "the work takes at least, in ms",
-    ),
-    ("delay_max_ms", 0, DELAY_MAX_MS, "and at most"),
-    (
-        "fail_one_in",
-        0,
-        1_000_000,
-        "it fails one time in so many (0: never)",
-    ),
-    (
-        "prefetch",
-        1,
-        PREFETCH_MAX as u64,
-        "deliveries in hand at most",
-    ),
+    ("delay_min_ms", 0, DELAY_MAX_MS, "takes at least, in ms"),
+    ("delay_max_ms", 0, DELAY_MAX_MS, "takes at most, in ms"),
+    ("fail_one_in", 0, 1_000_000, "fails 1 in (0: never)"),
+    ("prefetch", 1, PREFETCH_MAX as u64, "in hand at most"),
 ];
 
 /// Every change that is turned, as the page shows it.

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::Html;
 use axum::routing::get;
 use chrono::DateTime;
+use serde_json::Value;
 use web::chrome::{Chrome, Tab};
 use web::show::NodeName;
 use web::{Error, Site};
@@ -111,4 +112,46 @@ fn node(name: &str) -> NodeName {
 fn utc(at: &i64) -> String {
     let at = DateTime::from_timestamp_millis(*at).unwrap_or_default();
     at.format("%H:%M:%S UTC").to_string()
+}
+
+/// What is turned, in words.
+fn turned(change: &Value) -> String {
+    let knobs = change.as_object().into_iter().flatten();
+    let each = knobs
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| format!("{} {}", name.replace('_', " "), plain(value)));
+    let all: Vec<String> = each.collect();
+    if all.is_empty() {
+        "none".to_owned()
+    } else {
+        all.join(", ")
+    }
+}
+
+/// What a knob stands at, of all nodes.
+fn knob(change: &Value, name: &str) -> String {
+    let value = change.get(name).filter(|value| !value.is_null());
+    value.map_or_else(|| "as set".to_owned(), plain)
+}
+
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_turned_is_said_in_words() {
+        let change = json!({"prefetch": 12, "failure_action": "park", "fail_one_in": null});
+        assert_eq!(turned(&change), "failure action park, prefetch 12");
+        assert_eq!(knob(&change, "prefetch"), "12");
+        assert_eq!(knob(&change, "fail_one_in"), "as set");
+        assert_eq!(turned(&Value::Null), "none");
+    }
 }

@@ -6,6 +6,7 @@
 pub mod cargo;
 pub mod chaos_toolkit;
 pub mod docker;
+pub mod screenshots;
 pub mod scripts;
 pub mod stages;
 pub mod test_servers;

@@ -4,9 +4,9 @@ use std::{net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
 
 use fantoccini::{
     Client, ClientBuilder, Locator,
-    actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction},
+    actions::{InputSource, KeyAction, KeyActions, MOUSE_BUTTON_LEFT, MouseActions, PointerAction},
     elements::Element,
-    wd::WebDriverCompatibleCommand,
+    wd::{WebDriverCompatibleCommand, WindowHandle},
 };
 use hyper_util::client::legacy::connect::HttpConnector;
 use nix::{
@@ -21,6 +21,8 @@ use tokio::process::{Child, Command};
 use crate::stack::gateway;
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// No picture shows more of a page than this.
+const HIGHEST: u64 = 1700;
 
 pub(crate) struct Browser {
     pub(crate) client: Client,
@@ -28,6 +30,15 @@ pub(crate) struct Browser {
     /// The driver and Chromium, which does not end with it.
     group: Option<Pid>,
     profile: PathBuf,
+    /// Of the stack that it visits.
+    gateway: String,
+    kind: Kind,
+}
+
+/// Where pictures are wanted, if they are.
+#[expect(clippy::disallowed_methods, reason = "a test has no config.rs")]
+pub(crate) fn pictures() -> Option<PathBuf> {
+    std::env::var_os("SCREENSHOTS").map(PathBuf::from)
 }
 
 /// What kind of browser.
@@ -39,7 +50,13 @@ pub(crate) struct Kind {
 }
 
 impl Browser {
+    /// One that visits the stack for people.
     pub(crate) async fn open(kind: Kind) -> Self {
+        Self::at(gateway(), kind).await
+    }
+
+    /// One that visits the stack with this gateway.
+    pub(crate) async fn at(gateway: &str, kind: Kind) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
@@ -69,26 +86,58 @@ impl Browser {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .map(Pid::from_raw);
-        let browser = Self {
+        let mut browser = Self {
             client,
             driver,
             group,
             profile,
+            gateway: gateway.to_owned(),
+            kind,
         };
-        let (width, height) = if kind.narrow { (390, 844) } else { (1440, 900) };
-        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": kind.narrow});
+        browser.be(kind).await;
         browser
-            .devtools("Emulation.setDeviceMetricsOverride", size)
-            .await;
+    }
+
+    /// From now on it is of this kind; whether scripts run was decided when it was opened.
+    pub(crate) async fn be(&mut self, kind: Kind) {
+        self.kind = kind;
+        self.resize(if kind.narrow { 844 } else { 900 }).await;
         let scheme = if kind.dark { "dark" } else { "light" };
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
-        browser.devtools("Emulation.setEmulatedMedia", media).await;
-        browser
+        self.devtools("Emulation.setEmulatedMedia", media).await;
+    }
+
+    async fn resize(&self, height: u64) {
+        let width = if self.kind.narrow { 390 } else { 1440 };
+        // A phone's scroll bar takes no room.
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": self.kind.narrow});
+        self.devtools("Emulation.setDeviceMetricsOverride", size)
+            .await;
+    }
+
+    /// Opens another window, which is the one that is driven from then on.
+    pub(crate) async fn window(&mut self) -> WindowHandle {
+        let window = self.client.new_window(false).await.unwrap().handle;
+        self.turn_to(&window).await;
+        self.be(self.kind).await;
+        window
+    }
+
+    pub(crate) async fn turn_to(&self, window: &WindowHandle) {
+        let window = window.clone();
+        self.client.switch_to_window(window).await.unwrap();
+    }
+
+    /// Each page of this window runs this before its own scripts.
+    pub(crate) async fn begin_with(&self, script: &str) {
+        let source = json!({ "source": script });
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", source)
+            .await;
     }
 
     pub(crate) async fn go(&self, path: &str) {
         self.client
-            .goto(&format!("{}{path}", gateway()))
+            .goto(&format!("{}{path}", self.gateway))
             .await
             .unwrap();
     }
@@ -157,6 +206,31 @@ impl Browser {
         self.client.perform_actions(clicks).await.unwrap();
     }
 
+    /// Shows the token and comes to the lab.
+    pub(crate) async fn sign_in(&self, token: &str) {
+        self.go("/lab/sign-in").await;
+        self.fill("#token", token).await;
+        self.click("main .btn-send").await;
+        wait_until("the lab", LIMIT, async || self.path().await == "/lab").await;
+    }
+
+    /// Writes this into a field instead of what it says.
+    pub(crate) async fn fill(&self, css: &str, text: &str) {
+        let field = self.find(css).await;
+        field.clear().await.unwrap();
+        field.send_keys(text).await.unwrap();
+    }
+
+    /// Presses keys where the focus is.
+    pub(crate) async fn press(&self, keys: &str) {
+        let mut each = KeyActions::new("keyboard".to_owned());
+        for value in keys.chars() {
+            each = each.then(KeyAction::Down { value });
+            each = each.then(KeyAction::Up { value });
+        }
+        self.client.perform_actions(each).await.unwrap();
+    }
+
     /// Writes and sends, and waits for the page after it.
     pub(crate) async fn send(&self, text: &str) {
         self.find("textarea").await.send_keys(text).await.unwrap();
@@ -180,7 +254,20 @@ impl Browser {
     }
 
     pub(crate) async fn script(&self, script: &str) -> Value {
-        self.client.execute(script, Vec::new()).await.unwrap()
+        self.script_with(script, Vec::new()).await
+    }
+
+    pub(crate) async fn script_with(&self, script: &str, arguments: Vec<Value>) -> Value {
+        self.client.execute(script, arguments).await.unwrap()
+    }
+
+    /// What a script answers as soon as it is not null.
+    pub(crate) async fn finds(&self, what: &str, script: &str, arguments: &[Value]) -> Value {
+        wait_until(what, LIMIT, async || {
+            let found = self.script_with(script, arguments.to_vec()).await;
+            (!found.is_null()).then_some(found)
+        })
+        .await
     }
 
     /// How many pixels the page is wider than the window.
@@ -195,25 +282,19 @@ impl Browser {
         Some(cookie.value().to_owned())
     }
 
-    /// A picture of the whole page, if pictures are wanted.
-    #[expect(clippy::disallowed_methods, reason = "a test has no config.rs")]
+    /// A picture of the page, if pictures are wanted: `NAME-light-1440.png`.
     pub(crate) async fn picture(&self, name: &str) {
-        let Ok(dir) = std::env::var("SCREENSHOTS") else {
-            return;
-        };
-        std::fs::create_dir_all(&dir).unwrap();
+        let Some(folder) = pictures() else { return };
+        std::fs::create_dir_all(&folder).unwrap();
         let whole = self
             .script("return document.documentElement.scrollHeight")
             .await;
-        let width = self.script("return window.innerWidth").await;
-        // As it was opened: a phone's scroll bar takes no room.
-        let mobile = width.as_i64().is_some_and(|width| width < 600);
-        let size =
-            json!({"width": width, "height": whole, "deviceScaleFactor": 1, "mobile": mobile});
-        self.devtools("Emulation.setDeviceMetricsOverride", size)
-            .await;
+        self.resize(whole.as_u64().unwrap().min(HIGHEST)).await;
         let picture = self.client.screenshot().await.unwrap();
-        std::fs::write(format!("{dir}/{name}.png"), picture).unwrap();
+        let Kind { dark, narrow, .. } = self.kind;
+        let light = if dark { "dark" } else { "light" };
+        let width = if narrow { 390 } else { 1440 };
+        std::fs::write(folder.join(format!("{name}-{light}-{width}.png")), picture).unwrap();
     }
 
     async fn devtools(&self, command: &'static str, parameters: Value) {
@@ -252,7 +333,10 @@ fn capabilities(profile: &std::path::Path, kind: Kind) -> Value {
             "args": [
                 "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                 "--no-first-run", "--disable-background-networking", "--disable-component-update",
-                "--disable-sync", "--disable-quic", format!("--user-data-dir={}", profile.display()),
+                "--disable-sync", "--disable-quic",
+                // A window behind another one goes on drawing.
+                "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding",
+                "--disable-background-timer-throttling", format!("--user-data-dir={}", profile.display()),
             ],
             "prefs": {"profile.managed_default_content_settings.javascript": script},
         }

@@ -1,8 +1,9 @@
 //! The pages as people meet them: in a real browser, through the gateway, with and without script;
 //! and as clumsy programs meet them, by hand.
 //!
-//! One stack serves all of these tests at once, so each of them writes texts of its own. Pictures
-//! are taken where `SCREENSHOTS` names a folder.
+//! One stack serves all tests of what people write and read, another one those of the lab. So each of them writes texts
+//! of its own, and what is done to the lab's stack waits for its turn. Pictures are taken where `SCREENSHOTS` names a
+//! folder, as `lab screenshots` does.
 
 // Said in so many words, so that clippy knows the helpers for tests too.
 #[cfg(test)]
@@ -11,6 +12,14 @@ mod away;
 mod browser;
 #[cfg(test)]
 mod by_hand;
+#[cfg(test)]
+mod deeds;
+#[cfg(test)]
+mod every_page;
+#[cfg(test)]
+mod keyboard;
+#[cfg(test)]
+mod live;
 #[cfg(test)]
 mod people;
 #[cfg(test)]

@@ -358,14 +358,12 @@ async fn the_pages_fit_a_phone_and_a_desk_by_day_and_by_night() {
             return c.match(/\\d+/g).slice(0, 3).reduce((sum, n) => sum + Number(n), 0)";
         let lightness = browser.script(lightness).await.as_i64().unwrap();
         assert_eq!(dark, lightness < 200, "{kind}: {lightness}");
-        browser.picture(&format!("send-{kind}")).await;
         wait_until("the result", LIMIT, async || {
             browser.go("/received").await;
             !browser.rows_with(&long[201..]).await.is_empty()
         })
         .await;
         assert_eq!(browser.overflow().await, 0, "results, {kind}");
-        browser.picture(&format!("received-{kind}")).await;
         browser.go("/nowhere").await;
         assert_eq!(browser.overflow().await, 0, "an error, {kind}");
         browser.close().await;

@@ -1,12 +1,14 @@
-//! One stack for all tests of this program, as `lab up` starts it.
+//! Stacks as `lab up` starts them: one for all tests of what people write and read, one for those of the lab.
 
 use std::{
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::LazyLock,
     time::{Duration, Instant},
 };
+
+use serde_json::Value;
 
 const START_LIMIT: Duration = Duration::from_mins(2);
 
@@ -15,51 +17,74 @@ pub(crate) fn lab() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_lab"))
 }
 
-/// Where the gateway listens.
-pub(crate) fn gateway() -> &'static str {
-    static GATEWAY: LazyLock<String> = LazyLock::new(start);
-    &GATEWAY
+/// A stack that runs until this process ends.
+pub(crate) struct Stack {
+    /// Where its gateway listens.
+    pub(crate) gateway: String,
+    folder: PathBuf,
 }
 
-/// Its shell takes it down when its standard input ends, and that ends with this process, however
-/// that ends.
-fn start() -> String {
-    let dir = std::env::temp_dir().join(format!("unacked-browser-{}", std::process::id()));
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = listener.local_addr().expect("an address").port();
-    drop(listener);
-    let script = r#"
-        mkdir -p "$1"
-        "$0" --lab-dir "$1" up --sender 2 --receiver 2 --port "$2" --yes > "$1.log" 2>&1 &
-        cat > /dev/null
-        "$0" --lab-dir "$1" down; "$0" --lab-dir "$1" reset --yes; rm -rf "$1" "$1.log"
-    "#;
-    #[expect(clippy::zombie_processes, reason = "it ends after this process")]
-    let mut shell = Command::new("sh")
-        .args(["-c", script])
-        .args([lab().as_os_str(), dir.as_os_str()])
-        .arg(port.to_string())
-        .env("WORK_DELAY_MAX_MS", "100")
-        .env("WORK_FAIL_ONE_IN", "0")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("a shell");
-    // Open until this process ends, whatever happens to `shell`.
-    std::mem::forget(shell.stdin.take());
-    let log = dir.with_extension("log");
-    let began = Instant::now();
-    loop {
-        let said = std::fs::read_to_string(&log).unwrap_or_default();
-        if said.contains("ready after") {
-            return format!("http://127.0.0.1:{port}");
+/// Where the gateway of the stack for people listens.
+pub(crate) fn gateway() -> &'static str {
+    static PEOPLE: LazyLock<Stack> = LazyLock::new(|| {
+        let settings = [("WORK_DELAY_MAX_MS", "100"), ("WORK_FAIL_ONE_IN", "0")];
+        Stack::start("people", &["--sender", "2", "--receiver", "2"], &settings)
+    });
+    &PEOPLE.gateway
+}
+
+impl Stack {
+    /// Its shell takes it down when its standard input ends, and that ends with this process, however
+    /// that ends.
+    pub(crate) fn start(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        let folder = format!("unacked-browser-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        let script = r#"
+            lab=$0 dir=$1; shift
+            mkdir -p "$dir"
+            "$lab" --lab-dir "$dir" up --yes "$@" > "$dir.log" 2>&1 &
+            cat > /dev/null
+            "$lab" --lab-dir "$dir" down; "$lab" --lab-dir "$dir" reset --yes; rm -rf "$dir" "$dir.log"
+        "#;
+        #[expect(clippy::zombie_processes, reason = "it ends after this process")]
+        let mut shell = Command::new("sh")
+            .args(["-c", script])
+            .args([lab().as_os_str(), folder.as_os_str()])
+            .args(["--port", &port.to_string()])
+            .args(arguments)
+            .envs(settings.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        // Open until this process ends, whatever happens to `shell`.
+        std::mem::forget(shell.stdin.take());
+        let log = PathBuf::from(format!("{}.log", folder.display()));
+        let began = Instant::now();
+        loop {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            if said.contains("ready after") {
+                break;
+            }
+            assert!(
+                began.elapsed() < START_LIMIT,
+                "the stack {name} does not start:\n{said}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
         }
-        assert!(
-            began.elapsed() < START_LIMIT,
-            "the stack does not start:\n{said}"
-        );
-        std::thread::sleep(Duration::from_millis(50));
+        let gateway = format!("http://127.0.0.1:{port}");
+        Self { gateway, folder }
+    }
+
+    /// What one signs in with at its console.
+    pub(crate) fn token(&self) -> String {
+        let secrets = std::fs::read(self.folder.join("secrets.json")).expect("its secrets");
+        let secrets: Value = serde_json::from_slice(&secrets).expect("JSON");
+        secrets["console"].as_str().expect("a token").to_owned()
     }
 }
 

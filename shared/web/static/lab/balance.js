@@ -51,11 +51,23 @@ export function showRuns(root, { all, runs }) {
     const row = rows.rows[index] ?? rows.insertRow();
     ["run", "accepted", ...PARTS].forEach((name, column) => {
       const cell = row.cells[column] ?? row.insertCell();
-      cell.className = "n";
-      say(cell, name === "run" ? balance.run : count(balance[name] ?? 0));
+      if (name !== "run") {
+        cell.className = "n";
+        say(cell, count(balance[name] ?? 0));
+      } else if (cell.textContent !== balance.run) {
+        cell.replaceChildren(index === 0 ? balance.run : linked(root, balance.run));
+      }
     });
   });
   while (rows.rows.length > wanted.length) rows.deleteRow(-1);
+}
+
+/** A run, with the way to its messages. */
+function linked(root, run) {
+  const link = root.createElement("a");
+  link.href = `/lab/messages?run=${encodeURIComponent(run)}`;
+  link.textContent = run;
+  return link;
 }
 
 function say(place, text) {

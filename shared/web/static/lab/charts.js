@@ -1,7 +1,7 @@
 // Four charts of the last 15 minutes, drawn by uPlot (its script sets the global `uPlot`). Faults are shaded and named.
 
 import { colours } from "./flow.js";
-import { KEPT, Series } from "./series.js";
+import { Series } from "./series.js";
 import { count, rate, took } from "./words.js";
 
 const CHARTS = {
@@ -78,7 +78,7 @@ export class Charts {
       padding: [NAMES * NAME_ROW + 4, 16, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "lab" }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
-      scales: { y: { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.12] } },
+      scales: { x: { range: () => this.series.window() }, y: { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.12] } },
       axes: [
         { ...axis, grid: { show: false }, size: 24, space: 70, values: (_, times) => times.map((t) => clock.format(t * 1000).slice(0, 5)) },
         { ...axis, size: 54, space: 34, values: (_, values) => values.map((value) => about.say(value).replace("/s", "")) },
@@ -146,7 +146,8 @@ export class Charts {
     }
     const when = made.figure.querySelector(".chart-when");
     const struck = pointed?.faults?.length > 0 ? ` · ${pointed.faults.join(", ")}` : "";
-    const text = pointed ? `${clock.format(pointed.t * 1000)}${struck}` : `last ${KEPT / 60} min`;
+    const [from, to] = this.series.window();
+    const text = pointed ? `${clock.format(pointed.t * 1000)}${struck}` : `last ${Math.ceil((to - from) / 60)} min`;
     if (when && when.textContent !== text) when.textContent = text;
   }
 

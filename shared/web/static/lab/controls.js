@@ -46,7 +46,8 @@ export function showLoad(root, load) {
 
 /** By what an element is known again in a page that is drawn anew. */
 function key(element) {
-  return element?.id || element?.getAttribute?.("name") || element?.textContent?.trim();
+  const named = (name) => element?.getAttribute?.(name);
+  return element?.id || named("name") || named("aria-label") || element?.textContent?.trim();
 }
 
 export class Controls {

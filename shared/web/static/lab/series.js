@@ -2,6 +2,8 @@
 
 /** Seconds that are kept. */
 export const KEPT = 900;
+/** Fewer are never shown, though less is known: a line of a few seconds tells nothing. */
+export const LEAST = 180;
 
 export class Series {
   constructor(kept = KEPT) {
@@ -36,6 +38,13 @@ export class Series {
     const times = Array.from({ length: this.kept }, (_, index) => this.newest - this.kept + 1 + index);
     const column = (name) => times.map((t) => this.seconds.get(t)?.[name] ?? null);
     return [times, ...names.map(column)];
+  }
+
+  /** From when to when there is something to be shown. */
+  window() {
+    if (this.newest === null) return [0, LEAST];
+    const oldest = Math.min(...this.seconds.keys(), this.newest - Math.min(LEAST, this.kept) + 1);
+    return [Math.max(oldest, this.newest - this.kept + 1), this.newest];
   }
 
   /** From when to when each fault was active, within what is shown. */

@@ -86,7 +86,14 @@ test("the balance says whose it is when a load begins and ends under an open pag
 function tableBody() {
   const row = () => {
     const cells = [];
-    return { cells, insertCell: () => cells[cells.push({ textContent: "" }) - 1] };
+    const cell = () => ({
+      textContent: "",
+      replaceChildren(child) {
+        this.textContent = child.textContent ?? child;
+        this.href = child.href;
+      },
+    });
+    return { cells, insertCell: () => cells[cells.push(cell()) - 1] };
   };
   const rows = [];
   return { rows, insertRow: () => rows[rows.push(row()) - 1], deleteRow: () => rows.pop() };
@@ -94,11 +101,15 @@ function tableBody() {
 
 test("balances of runs follow the counts", () => {
   const body = tableBody();
-  const root = { getElementById: (id) => (id === "runs-table" ? { tBodies: [body] } : null) };
+  const root = {
+    getElementById: (id) => (id === "runs-table" ? { tBodies: [body] } : null),
+    createElement: () => ({}),
+  };
   const balance = (run, accepted) => ({ run, accepted, processed: accepted - 1, parked: 1, waiting: 0, lost: 0 });
   const text = () => body.rows.map((row) => row.cells.map((cell) => cell.textContent).join(" "));
   showRuns(root, { all: balance(null, 1200), runs: [balance("r2", 200), balance("r1", 1000)] });
   assert.deepEqual(text(), ["all messages 1,200 1,199 1 0 0", "r2 200 199 1 0 0", "r1 1,000 999 1 0 0"]);
+  assert.deepEqual(body.rows.map((row) => row.cells[0].href), [undefined, "/lab/messages?run=r2", "/lab/messages?run=r1"]);
   showRuns(root, { all: balance(null, 1300), runs: [balance("r2", 300)] });
   assert.deepEqual(text(), ["all messages 1,300 1,299 1 0 0", "r2 300 299 1 0 0"]);
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { Series } from "../../static/lab/series.js";
+import { LEAST, Series } from "../../static/lab/series.js";
 
 const second = (t, changes = {}) => ({ t, accepted: t % 10, faults: [], ...changes });
 
@@ -49,4 +49,14 @@ test("faults are shaded from their first second to their last, also across a gap
     { name: "b", from: 6, to: 9 },
     { name: "a", from: 12, to: 12 },
   ]);
+});
+
+test("what is shown begins with what is known, and is never too short nor too long", () => {
+  const series = new Series(2 * LEAST);
+  series.add(second(1000));
+  assert.deepEqual(series.window(), [1001 - LEAST, 1000]);
+  series.add(second(1000 - LEAST - 9));
+  assert.deepEqual(series.window(), [991 - LEAST, 1000]);
+  for (let t = 0; t <= 1000; t += 1) series.add(second(t));
+  assert.deepEqual(series.window(), [1001 - 2 * LEAST, 1000]);
 });
