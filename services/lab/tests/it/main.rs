@@ -31,6 +31,7 @@ mod load_command;
 mod matrix;
 mod metrics;
 mod mission;
+mod orders;
 mod passport;
 mod prune;
 mod recovery;

@@ -14,11 +14,11 @@ use crate::{
 };
 
 const LIMIT: Duration = Duration::from_mins(1);
-const TOKEN: &str = "a secret of this test";
-const API: &str = "/received/api/redrives";
+pub(crate) const TOKEN: &str = "a secret of this test";
+pub(crate) const API: &str = "/received/api/redrives";
 
 /// A receiver that takes orders.
-async fn receiver(world: &World, name: &str) -> Process {
+pub(crate) async fn receiver(world: &World, name: &str) -> Process {
     let receiver = world.receiver(name).env("REDRIVE_TOKEN", TOKEN);
     let receiver = receiver.start().await;
     ready(&receiver).await;
@@ -26,9 +26,9 @@ async fn receiver(world: &World, name: &str) -> Process {
 }
 
 /// Dead letters as they are parked, of messages that were sent with these texts; gives the ids of the messages.
-async fn parked(world: &World, count: i64, text: &str) -> Vec<Uuid> {
-    let sql = "insert into receiver.dead_letter (fingerprint, message_id, kind, body, reason, headers, node)
-        select id, id::uuid, 'message.v1', convert_to(json_build_object('number', n, 'text', $2::text)::text, 'UTF8'),
+pub(crate) async fn parked(world: &World, count: i64, text: &str) -> Vec<Uuid> {
+    let sql = "insert into receiver.dead_letter (fingerprint, redrive, message_id, kind, body, reason, headers, node)
+        select id, 0, id::uuid, 'message.v1', convert_to(json_build_object('number', n, 'text', $2::text)::text, 'UTF8'),
                'its work failed 20 times, at last: no luck',
                json_build_object('x-lab-node', 'sender-1', 'x-lab-accepted-us', (extract(epoch from now()) * 1e6)::bigint),
                'receiver-before'
@@ -50,28 +50,28 @@ async fn have_effects(world: &World, ids: &[Uuid]) {
     }
 }
 
-async fn post(receiver: &Process, path: &str, body: Value) -> (StatusCode, Value) {
+pub(crate) async fn post(receiver: &Process, path: &str, body: Value) -> (StatusCode, Value) {
     let request = client().post(receiver.url() + path).json(&body);
     let answer = request.header("X-Redrive-Token", TOKEN).send().await;
     let answer = answer.unwrap();
     (answer.status(), answer.json().await.unwrap())
 }
 
-async fn get(receiver: &Process, id: &str) -> Option<Value> {
+pub(crate) async fn get(receiver: &Process, id: &str) -> Option<Value> {
     let request = client().get(format!("{}{API}/{id}", receiver.url()));
     let answer = request.header("X-Redrive-Token", TOKEN).send().await.ok()?;
     answer.json().await.ok()
 }
 
 /// Plans, and gives the id.
-async fn plan(receiver: &Process, selection: Value, per_second: u32) -> (String, Value) {
+pub(crate) async fn plan(receiver: &Process, selection: Value, per_second: u32) -> (String, Value) {
     let order = json!({"selection": selection, "per_second": per_second, "who": "test"});
     let (status, plan) = post(receiver, API, order).await;
     assert_eq!(status, StatusCode::CREATED, "{plan}");
     (plan["redrive_id"].as_str().unwrap().to_owned(), plan)
 }
 
-async fn start(receiver: &Process, id: &str) {
+pub(crate) async fn start(receiver: &Process, id: &str) {
     let (status, answer) = post(receiver, &format!("{API}/{id}/start"), json!({})).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
 }
@@ -83,7 +83,7 @@ async fn cancel(receiver: &Process, id: &str) -> Value {
 }
 
 /// Waits until an order has ended.
-async fn ended(receiver: &Process, id: &str) -> Value {
+pub(crate) async fn ended(receiver: &Process, id: &str) -> Value {
     wait_until("the redrive to be done", LIMIT, async || {
         match get(receiver, id).await {
             Some(now) if now["state"] == "done" => Ok(now),
@@ -94,7 +94,7 @@ async fn ended(receiver: &Process, id: &str) -> Value {
 }
 
 /// Waits until there are so many.
-async fn counts(world: &World, sql: &str, right: i64) {
+pub(crate) async fn counts(world: &World, sql: &str, right: i64) {
     wait_until(sql, LIMIT, async || match world.count(sql).await {
         now if now == right => Ok(()),
         now => Err(now),
@@ -102,10 +102,10 @@ async fn counts(world: &World, sql: &str, right: i64) {
     .await;
 }
 
-const MESSAGES: &str = "select count(distinct message_id) from receiver.processed";
-const EFFECTS: &str = "select count(*) from receiver.processed";
-const PARKED: &str = "select count(*) from receiver.dead_letter where state = 'parked'";
-const WAITING: &str = "select count(*) from receiver.outbox";
+pub(crate) const MESSAGES: &str = "select count(distinct message_id) from receiver.processed";
+pub(crate) const EFFECTS: &str = "select count(*) from receiver.processed";
+pub(crate) const PARKED: &str = "select count(*) from receiver.dead_letter where state = 'parked'";
+pub(crate) const WAITING: &str = "select count(*) from receiver.outbox";
 
 #[tokio::test]
 async fn what_has_an_effect_has_no_second_one_and_the_counts_are_right() {
