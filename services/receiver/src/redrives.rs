@@ -197,6 +197,8 @@ fn wrong(error: NotDone) -> Error {
         NotDone::Ended => Error::new(StatusCode::CONFLICT, said).coded("redrive_ended"),
         NotDone::NotConfirmed(_) => Error::new(StatusCode::CONFLICT, said).coded("not_confirmed"),
         NotDone::TooMany => Error::unprocessable(said).coded("too_many"),
+        // not 503: the gateway would try the same on every other receiver
+        NotDone::TooLong => Error::unprocessable(said).coded("too_long"),
     }
 }
 

@@ -1,10 +1,12 @@
 //! What is decided about dead letters: which orders are refused, how they are counted, and what nobody of ours made.
 
+use std::time::{Duration, Instant};
+
 use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::{
-    redrive::{ended, parked, plan, receiver, start},
+    redrive::{API, PARKED, ended, parked, plan, post, receiver, start},
     world::World,
 };
 
@@ -31,4 +33,86 @@ async fn a_dead_letter_without_a_number_is_refused_instead_of_taken_for_a_copy()
     let refused = refused.unwrap_err();
     let code = refused.as_database_error().and_then(|error| error.code());
     assert_eq!(code.as_deref(), Some("23502"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_is_parked_after_the_cut_off_is_not_in_any_count() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    parked(&world, 4, "x").await;
+    change(
+        &world,
+        "insert into receiver.dead_letter (fingerprint, redrive, body, reason, headers, node, dead_at)
+         select n::text, 0, '', 'not a message of ours', '{}', 'receiver-1', clock_timestamp() + (n - 3) * interval '1 h'
+           from generate_series(1, 5) n",
+    )
+    .await;
+    let (_, planned) = plan(&receiver, json!({"all": true}), 100).await;
+    // two an hour and more ago; the third was parked at once
+    assert_eq!(
+        (&planned["selected"], &planned["not_ours"]),
+        (&json!(4), &json!(3)),
+        "{planned}"
+    );
+}
+
+#[tokio::test]
+async fn more_than_a_transaction_takes_are_refused() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    change(
+        &world,
+        "insert into receiver.dead_letter (fingerprint, redrive, message_id, body, reason, headers, node)
+         select n::text, 0, gen_random_uuid(), '', 'x', '{}', 'r' from generate_series(1, 100001) n",
+    )
+    .await;
+    let all = json!({"all": true});
+    let planned = post(&receiver, API, json!({"selection": all})).await;
+    let body = json!({"selection": all, "confirm": "discard 100001"});
+    for (status, answer) in [planned, post(&receiver, DISCARD, body).await] {
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+        assert_eq!(answer["type"], "urn:unacked:problem:too_many", "{answer}");
+    }
+    assert_eq!(world.count(PARKED).await, 100_001);
+    // one fewer may be
+    change(
+        &world,
+        "delete from receiver.dead_letter where fingerprint = '1'",
+    )
+    .await;
+    let (_, planned) = plan(&receiver, all, 100).await;
+    assert_eq!(planned["selected"], json!(100_000));
+}
+
+/// A long text that nearly matches everywhere: comparing it takes seconds for each body.
+#[tokio::test]
+async fn what_would_take_too_long_is_said_as_that_and_not_as_an_outage() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    change(
+        &world,
+        "insert into receiver.dead_letter (fingerprint, redrive, message_id, body, reason, headers, node)
+         select n::text, 0, gen_random_uuid(), convert_to(repeat('a', 1000000), 'UTF8'), 'x', '{}', 'r'
+           from generate_series(1, 60) n",
+    )
+    .await;
+    let selection = json!({"text": "a".repeat(50_000) + "b"});
+    let order = json!({"selection": selection});
+    let confirmed = json!({"selection": selection, "confirm": "discard 1"});
+    let begun = Instant::now();
+    let both = futures::join!(
+        post(&receiver, API, order),
+        post(&receiver, DISCARD, confirmed)
+    );
+    for (status, answer) in [both.0, both.1] {
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+        assert_eq!(answer["type"], "urn:unacked:problem:too_long", "{answer}");
+    }
+    // before the gateway would try it on another receiver
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(world.count(PARKED).await, 60);
 }
