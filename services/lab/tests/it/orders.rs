@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::{
-    redrive::{API, PARKED, ended, parked, plan, post, receiver, start},
+    redrive::{API, EFFECTS, PARKED, WAITING, counts, ended, parked, plan, post, receiver, start},
     world::World,
 };
 
@@ -33,6 +33,42 @@ async fn a_dead_letter_without_a_number_is_refused_instead_of_taken_for_a_copy()
     let refused = refused.unwrap_err();
     let code = refused.as_database_error().and_then(|error| error.code());
     assert_eq!(code.as_deref(), Some("23502"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_somebody_else_published_under_an_id_of_ours_does_not_stop_the_others() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    parked(&world, 20, "x").await;
+    // a second one of the same message in the same batch, one whose number cannot grow, one of a time before Postgres' own
+    for sql in [
+        "insert into receiver.dead_letter (fingerprint, redrive, message_id, kind, body, reason, headers, node)
+         select fingerprint, 7, message_id, kind, body, reason, headers, node
+           from receiver.dead_letter order by dead_letter_id limit 1",
+        "update receiver.dead_letter set redrive = 2147483646
+          where dead_letter_id = (select dead_letter_id from receiver.dead_letter order by 1 offset 1 limit 1)",
+        "update receiver.dead_letter set headers = headers || '{\"x-lab-accepted-us\": -3000000000000000000}'
+          where dead_letter_id = (select dead_letter_id from receiver.dead_letter order by 1 offset 2 limit 1)",
+    ] {
+        change(&world, sql).await;
+    }
+    let (id, _) = plan(&receiver, json!({"all": true}), 10_000).await;
+    start(&receiver, &id).await;
+    let done = ended(&receiver, &id).await;
+    assert_eq!(
+        (&done["selected"], &done["gone"], &done["left"]),
+        (&json!(21), &json!(2), &json!(0))
+    );
+    // the second one was sent back too, or its message had its effect by then
+    let (redriven, has_effect) = (&done["redriven"], &done["has_effect"]);
+    assert_eq!(
+        redriven.as_i64().unwrap() + has_effect.as_i64().unwrap(),
+        19,
+        "{done}"
+    );
+    counts(&world, WAITING, 0).await;
+    counts(&world, EFFECTS, 18).await;
+    assert_eq!(world.count(PARKED).await, 2, "what cannot be read stays");
 }
 
 #[tokio::test]
