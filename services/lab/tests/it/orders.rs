@@ -72,6 +72,25 @@ async fn what_somebody_else_published_under_an_id_of_ours_does_not_stop_the_othe
 }
 
 #[tokio::test]
+async fn a_batch_that_is_committed_is_counted_though_its_receiver_errs_then() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    parked(&world, 20, "x").await;
+    let (id, _) = plan(&receiver, json!({"all": true}), 50).await;
+    receiver.arm("redrive.after_commit=error@1").await.unwrap();
+    start(&receiver, &id).await;
+    let done = ended(&receiver, &id).await;
+    assert_eq!(done["redriven"], json!(20));
+    assert!(
+        receiver
+            .log()
+            .contains("dead letters cannot be sent back for now")
+    );
+    let told = receiver.metric("unacked_messages_redriven_total").await;
+    assert!((told.unwrap() - 20.0).abs() < 0.5);
+}
+
+#[tokio::test]
 async fn what_is_parked_after_the_cut_off_is_not_in_any_count() {
     let world = World::new().await;
     let receiver = receiver(&world, "receiver-1").await;

@@ -165,8 +165,8 @@ impl<H: Handler> Redriver<H> {
         let redriven = self.decide(&mut tx, held.redrive_id, &items).await?;
         self.hit("redrive.before_commit").await?;
         tx.commit().await?;
-        self.hit("redrive.after_commit").await?;
         self.tell(held.redrive_id, &redriven);
+        self.hit("redrive.after_commit").await?;
         Ok(Turn::Did(items.len(), held.per_second))
     }
 
