@@ -3,10 +3,14 @@
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
-    redrive::{API, EFFECTS, PARKED, WAITING, counts, ended, parked, plan, post, receiver, start},
+    load::client,
+    redrive::{
+        API, EFFECTS, PARKED, TOKEN, WAITING, counts, ended, get, parked, plan, post, receiver, start,
+    },
     world::World,
 };
 
@@ -109,6 +113,24 @@ async fn what_is_parked_after_the_cut_off_is_not_in_any_count() {
         (&json!(4), &json!(3)),
         "{planned}"
     );
+}
+
+#[tokio::test]
+async fn a_list_of_orders_is_small_whatever_they_select() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    let ids: Vec<Uuid> = (0..20_000).map(|_| Uuid::now_v7()).collect();
+    let (id, _) = plan(&receiver, json!({"messages": ids}), 100).await;
+    let list = client()
+        .get(receiver.url() + API)
+        .header("X-Redrive-Token", TOKEN);
+    let list = list.send().await.unwrap().text().await.unwrap();
+    assert!(list.len() < 2_000, "{} bytes", list.len());
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list["redrives"][0]["redrive_id"], json!(id));
+    // by itself it is told with what was asked for
+    let one = get(&receiver, &id).await.unwrap();
+    assert_eq!(one["selection"]["messages"], json!(ids));
 }
 
 #[tokio::test]

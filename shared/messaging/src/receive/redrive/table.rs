@@ -54,7 +54,8 @@ pub struct Redrive {
     pub redrive_id: Uuid,
     /// Where it stands.
     pub state: State,
-    /// What was asked for.
+    /// What was asked for; null in a list, since it may name very many ids.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub selection: Value,
     /// What was parked later is not in it.
     pub cut_off: DateTime<Utc>,
@@ -105,7 +106,9 @@ impl Redrive {
     }
 }
 
-const COLUMNS: &str = "redrive_id, state, selection, cut_off, per_second, who, created_at, started_at, ended_at, selected,
+/// Without the selection.
+const COLUMNS: &str =
+    "redrive_id, state, cut_off, per_second, who, created_at, started_at, ended_at, selected,
     had_effect, not_ours, redriven, has_effect, gone";
 
 /// What to plan.
@@ -287,12 +290,14 @@ impl<H: Handler> Redrives<H> {
         get(&mut connection, redrive_id).await
     }
 
-    /// The newest, the newest first.
+    /// The newest, the newest first, without their selections.
     ///
     /// # Errors
     /// The database's.
     pub async fn list(&self, most: i64) -> Result<Vec<Redrive>, NotDone> {
-        let sql = format!("select {COLUMNS} from redrive order by created_at desc limit $1");
+        let sql = format!(
+            "select {COLUMNS}, 'null'::jsonb as selection from redrive order by created_at desc limit $1"
+        );
         let list = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(most);
         Ok(list.fetch_all(&self.pool).await?)
     }
@@ -317,7 +322,7 @@ impl<H: Handler> Redrives<H> {
 }
 
 async fn get(connection: &mut PgConnection, redrive_id: Uuid) -> Result<Redrive, NotDone> {
-    let sql = format!("select {COLUMNS} from redrive where redrive_id = $1");
+    let sql = format!("select {COLUMNS}, selection from redrive where redrive_id = $1");
     let found = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(redrive_id);
     let found: Option<Redrive> = found.fetch_optional(connection).await?;
     found.ok_or(NotDone::Unknown)
