@@ -116,6 +116,25 @@ async fn what_is_parked_after_the_cut_off_is_not_in_any_count() {
 }
 
 #[tokio::test]
+async fn nothing_is_left_of_an_order_that_is_done_though_its_dead_letters_are_pruned() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    parked(&world, 10, "x").await;
+    let (id, planned) = plan(&receiver, json!({"all": true}), 100).await;
+    assert_eq!(planned["left"], json!(10));
+    let pruned = "delete from receiver.dead_letter where dead_letter_id in
+        (select dead_letter_id from receiver.dead_letter order by 1 limit 3)";
+    change(&world, pruned).await;
+    start(&receiver, &id).await;
+    let done = ended(&receiver, &id).await;
+    assert_eq!(
+        (&done["redriven"], &done["left"]),
+        (&json!(7), &json!(0)),
+        "{done}"
+    );
+}
+
+#[tokio::test]
 async fn a_list_of_orders_is_small_whatever_they_select() {
     let world = World::new().await;
     let receiver = receiver(&world, "receiver-1").await;

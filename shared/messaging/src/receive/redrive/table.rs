@@ -100,9 +100,14 @@ impl Redrive {
         format!("{} selected: {known}{new} new{not_ours}", self.selected)
     }
 
-    /// Dead letters that are not decided yet.
+    /// Dead letters that are not decided yet. None of an order that is done: what is missing from its counts then was pruned.
     pub fn left(&self) -> i64 {
-        self.selected - self.redriven - self.has_effect - self.gone
+        match self.state {
+            State::Done => 0,
+            State::Planned | State::Running | State::Cancelled => {
+                self.selected - self.redriven - self.has_effect - self.gone
+            }
+        }
     }
 }
 
