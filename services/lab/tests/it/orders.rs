@@ -153,6 +153,25 @@ async fn a_list_of_orders_is_small_whatever_they_select() {
 }
 
 #[tokio::test]
+async fn a_nul_in_a_selection_is_refused_in_words() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    for name in ["reason", "run", "node", "text"] {
+        let selection = json!({ name: "a\0b" });
+        let plan = post(&receiver, API, json!({"selection": selection})).await;
+        let body = json!({"selection": selection, "confirm": "discard 0"});
+        let discard = post(&receiver, DISCARD, body).await;
+        for (status, answer) in [plan, discard] {
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{name}: {answer}");
+            assert!(
+                answer["detail"].as_str().unwrap().contains("NUL"),
+                "{answer}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn more_than_a_transaction_takes_are_refused() {
     let world = World::new().await;
     let receiver = receiver(&world, "receiver-1").await;

@@ -57,7 +57,14 @@ impl Selection {
         *self == Self::default()
     }
 
-    /// Binds the first eight parameters.
+    /// Whether a text in it has a NUL, which Postgres does not take.
+    pub fn has_nul(&self) -> bool {
+        let texts = [&self.reason, &self.run, &self.node, &self.text];
+        texts.into_iter().flatten().any(|text| text.contains('\0'))
+    }
+
+    /// Binds the first eight parameters. The query is planned anew each time: a plan that fits all selections uses none of the
+    /// indexes.
     pub fn bind<'q>(
         &self,
         query: Query<'q, Postgres, PgArguments>,
@@ -106,5 +113,16 @@ mod tests {
         assert!(!read(r#"{"all": true}"#).unwrap().is_empty());
         assert!(!read(r#"{"ids": []}"#).unwrap().is_empty());
         assert!(read(r#"{"resaon": "x"}"#).is_err());
+    }
+
+    #[test]
+    fn a_nul_is_found_in_every_text() {
+        for name in ["reason", "run", "node", "text"] {
+            let read = |text: &str| {
+                let asked = serde_json::json!({ name: text });
+                serde_json::from_value::<Selection>(asked).unwrap()
+            };
+            assert!(read("a\0").has_nul() && !read("a").has_nul(), "{name}");
+        }
     }
 }

@@ -79,7 +79,7 @@ pub struct Redrive {
     pub redriven: i64,
     /// Found to have their effect, so not sent back.
     pub has_effect: i64,
-    /// About which somebody else had decided.
+    /// About which somebody else had decided, or which cannot be read as a message of ours: these stay parked.
     pub gone: i64,
 }
 
