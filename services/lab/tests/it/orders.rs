@@ -21,6 +21,30 @@ async fn change(world: &World, sql: &'static str) {
     done.unwrap();
 }
 
+#[tokio::test]
+async fn what_is_discarded_stays_on_record_and_only_the_right_number_is_a_confirmation() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    parked(&world, 2, "old").await;
+    parked(&world, 3, "new").await;
+    let discard = async |text: &str, confirm: &str| {
+        let body = json!({"selection": {"text": text}, "confirm": confirm, "who": "192.0.2.1"});
+        post(&receiver, "/received/api/dead-letters/discard", body).await
+    };
+    let (status, answer) = discard("old", "discard 3").await;
+    assert_eq!(status, StatusCode::CONFLICT, "{answer}");
+    assert_eq!(world.count(PARKED).await, 5);
+    let (status, answer) = discard("old", "discard 2").await;
+    assert_eq!((status, &answer["discarded"]), (StatusCode::OK, &json!(2)));
+    assert_eq!(world.count(PARKED).await, 3);
+    let record = "select count(*) from receiver.dead_letter
+        where state = 'discarded' and discarded_by = '192.0.2.1' and decided_at is not null";
+    assert_eq!(world.count(record).await, 2);
+    // and is not sent back any more
+    let (_, planned) = plan(&receiver, json!({"all": true}), 100).await;
+    assert_eq!(planned["selected"], json!(3));
+}
+
 /// As a receiver parked before redrives had numbers.
 #[tokio::test]
 async fn a_dead_letter_without_a_number_is_refused_instead_of_taken_for_a_copy() {
