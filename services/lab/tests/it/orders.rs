@@ -9,7 +9,8 @@ use uuid::Uuid;
 use crate::{
     load::client,
     redrive::{
-        API, EFFECTS, PARKED, TOKEN, WAITING, counts, ended, get, parked, plan, post, receiver, start,
+        API, EFFECTS, PARKED, TOKEN, WAITING, counts, ended, get, parked, plan, post, receiver,
+        start,
     },
     world::World,
 };
@@ -40,6 +41,11 @@ async fn what_is_discarded_stays_on_record_and_only_the_right_number_is_a_confir
     let record = "select count(*) from receiver.dead_letter
         where state = 'discarded' and discarded_by = '192.0.2.1' and decided_at is not null";
     assert_eq!(world.count(record).await, 2);
+    // the page counts what somebody has yet to decide
+    let page = client().get(receiver.url() + "/received").send().await;
+    let page = page.unwrap().text().await.unwrap();
+    let waits = page.lines().find(|line| line.contains("3 dead letters"));
+    assert!(waits.is_some_and(|line| line.contains("wait for somebody")));
     // and is not sent back any more
     let (_, planned) = plan(&receiver, json!({"all": true}), 100).await;
     assert_eq!(planned["selected"], json!(3));
