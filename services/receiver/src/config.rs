@@ -46,14 +46,17 @@ pub struct Config {
     pub retry: RetryArgs,
     #[command(flatten)]
     pub inbox: InboxArgs,
-    /// The secret of who may send dead letters back or discard them, in the header X-Redrive-Token; without it nobody may
-    #[arg(long, env = "REDRIVE_TOKEN", hide_env_values = true, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// The secret of who may send dead letters back or discard them, 12 characters or more, in the header X-Redrive-Token; without it nobody may
+    #[arg(long, env = "REDRIVE_TOKEN", hide_env_values = true)]
     pub redrive_token: Option<String>,
     #[command(flatten)]
     pub live: LiveArgs,
     #[command(flatten)]
     pub process: ProcessArgs,
 }
+
+/// A token that is guessed in a day is none, and nothing counts the guesses.
+const TOKEN_MIN: usize = 12;
 
 impl Config {
     /// Looks at the settings as a start does, and starts nothing.
@@ -63,7 +66,18 @@ impl Config {
     pub fn check(&self) -> Result<(), WrongSetting> {
         self.process.check("receiver")?;
         self.work.knobs(self.prefetch)?;
+        self.redrive_token()?;
         self.broker("receiver").map(drop)
+    }
+
+    /// The secret of who may decide about dead letters, if anybody may.
+    pub(crate) fn redrive_token(&self) -> Result<Option<&str>, WrongSetting> {
+        let token = self.redrive_token.as_deref();
+        if token.is_some_and(|token| token.chars().count() < TOKEN_MIN) {
+            let right = format!("{TOKEN_MIN} characters or more, such as 32 random ones");
+            return Err(WrongSetting::secret("REDRIVE_TOKEN", right));
+        }
+        Ok(token)
     }
 
     /// The broker, for the node of this name.

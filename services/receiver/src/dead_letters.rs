@@ -5,7 +5,7 @@ use sqlx::PgPool;
 /// Beyond this many the page only says "over".
 pub const COUNT_MAX: i64 = 10_000;
 
-/// How many are parked; one more than [`COUNT_MAX`] stands for any number above it, so that the page
+/// How many are parked, and not sent back or discarded; one more than [`COUNT_MAX`] stands for any number above it, so that the page
 /// costs the same with any number of them.
 pub async fn count(pool: &PgPool) -> Result<i64, sqlx::Error> {
     let (count,) = sqlx::query_as(

@@ -80,6 +80,7 @@ pub fn run(
     let broker = config.broker(&node.name)?;
     let without = &config.broker.without;
     let knobs = config.work.knobs(config.prefetch)?;
+    let redrive_token = config.redrive_token()?;
     let sessions = web::session::Sessions::new(redis, parts.part("redis"), &config.sessions)
         .with_prefix(&config.process.redis.redis_prefix);
     let redis_args = &config.process.redis;
@@ -221,7 +222,7 @@ pub fn run(
         process.end_at_once(lifecycle);
     }
     without.tell();
-    let redrives = redrives::api(redrives, config.redrive_token.as_deref());
+    let redrives = redrives::api(redrives, redrive_token);
     let pages = received::pages().with_state(Arc::clone(&app));
     let api = received::api().with_state(Arc::clone(&app)).merge(redrives);
     let site = web::Site::from(web::About {

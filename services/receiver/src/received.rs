@@ -88,7 +88,7 @@ fn chrome(site: &Site) -> Chrome {
     Chrome::new(site, Tab::Results, "Results")
 }
 
-/// What was processed last, and how many were given up on.
+/// What was processed last, and how many that were given up on wait for somebody to decide.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Results {
     messages: Arc<[ProcessedRow]>,

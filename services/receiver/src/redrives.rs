@@ -100,11 +100,7 @@ impl From<Redrive> for Shown {
 
 async fn plan(State(redrives): State<Orders>, body: JsonBody) -> Result<Response, Error> {
     let asked: Asked = body.read()?;
-    if asked.selection.is_empty() {
-        return Err(Error::unprocessable(
-            "Nothing is selected. If all dead letters are meant, say \"all\": true.",
-        ));
-    }
+    check(&asked.selection)?;
     let per_second = asked.per_second.unwrap_or(PER_SECOND);
     if !(1..=PER_SECOND_MAX).contains(&per_second) {
         return Err(Error::unprocessable(format!(
@@ -124,6 +120,21 @@ async fn plan(State(redrives): State<Orders>, body: JsonBody) -> Result<Response
         StatusCode::CREATED
     };
     Ok((status, Json(Shown::from(planned))).into_response())
+}
+
+/// Whether something is selected, in words that the database takes.
+fn check(selection: &Selection) -> Result<(), Error> {
+    if selection.is_empty() {
+        return Err(Error::unprocessable(
+            "Nothing is selected. If all dead letters are meant, say \"all\": true.",
+        ));
+    }
+    if selection.has_nul() {
+        return Err(Error::unprocessable(
+            "reason, run, node and text are without NUL.",
+        ));
+    }
+    Ok(())
 }
 
 /// Who asks: an address, or whatever tells people who it was.
@@ -175,9 +186,7 @@ async fn discard(
     body: JsonBody,
 ) -> Result<Json<serde_json::Value>, Error> {
     let asked: Discard = body.read()?;
-    if asked.selection.is_empty() {
-        return Err(Error::unprocessable("Nothing is selected."));
-    }
+    check(&asked.selection)?;
     let count = asked.confirm.trim().strip_prefix("discard ");
     let Some(count) = count.and_then(|count| count.trim().parse().ok()) else {
         return Err(Error::unprocessable(
@@ -197,6 +206,8 @@ fn wrong(error: NotDone) -> Error {
         NotDone::Ended => Error::new(StatusCode::CONFLICT, said).coded("redrive_ended"),
         NotDone::NotConfirmed(_) => Error::new(StatusCode::CONFLICT, said).coded("not_confirmed"),
         NotDone::TooMany => Error::unprocessable(said).coded("too_many"),
+        // not 503: the gateway would try the same on every other receiver
+        NotDone::TooLong => Error::unprocessable(said).coded("too_long"),
     }
 }
 

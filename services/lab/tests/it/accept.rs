@@ -131,6 +131,7 @@ async fn wrong_settings_are_named_in_one_line_with_exit_code_2() {
         ("FAIL_POINTS", "nowhere=crash"),
         ("NODE_NAME", "a b"),
         ("LISTEN", "everywhere"),
+        ("REDRIVE_TOKEN", "secret12345"),
     ];
     for (name, value) in cases {
         let program = world

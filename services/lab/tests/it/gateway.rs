@@ -1,15 +1,16 @@
-//! The gateway's rules with a real nginx before real senders: keys, retries, and what it says when
+//! The gateway's rules with a real nginx before real nodes: keys, retries, what is not tried twice, and what it says when
 //! no node answers.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
-use testkit::{Process, wait_until};
+use testkit::{Direction, Process, Proxy, wait_until};
 use tokio::process::{Child, Command};
 
 use crate::{
     load::client,
+    redrive::{PARKED, TOKEN, counts, parked, receiver},
     world::{World, ready},
 };
 
@@ -27,19 +28,28 @@ struct Gateway {
 
 impl Gateway {
     async fn before(senders: &[&Process]) -> Self {
+        let senders: Vec<String> = senders.iter().map(|sender| sender.url()).collect();
+        Self::of(&senders, &[]).await
+    }
+
+    /// Before nodes at these addresses.
+    async fn of(senders: &[String], receivers: &[String]) -> Self {
         let name = format!("unacked-gateway-{}", uuid::Uuid::new_v4().simple());
         let folder = std::env::temp_dir().join(name);
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let nodes: Vec<String> = senders
-            .iter()
-            .map(|sender| format!("server {} max_fails=0;", &sender.url()["http://".len()..]))
-            .collect();
+        let list = |nodes: &[String]| match nodes {
+            [] => "server 127.0.0.1:9 down;".to_owned(),
+            nodes => nodes
+                .iter()
+                .map(|url| format!("server {} max_fails=0;\n", &url["http://".len()..]))
+                .collect(),
+        };
         let settings = NATIVE
             .replace("@PORT@", &address.port().to_string())
-            .replace("@SENDERS@", &nodes.join("\n"))
-            .replace("@RECEIVERS@", "server 127.0.0.1:9 down;")
+            .replace("@SENDERS@", &list(senders))
+            .replace("@RECEIVERS@", &list(receivers))
             .replace("@CONSOLE@", "server 127.0.0.1:9 down;")
             // Nodes that do not answer are what is tested.
             .replace("error_log stderr warn;", "error_log stderr crit;");
@@ -202,4 +212,54 @@ async fn what_no_node_got_was_not_accepted_and_what_one_got_is_unknown() {
     one.start_again().await;
     ready(&one).await;
     assert_eq!(body(keyed(), 202).await["repeated"], true);
+}
+
+#[tokio::test]
+async fn a_discard_whose_answer_is_lost_is_not_said_again_to_another_receiver() {
+    let world = World::new().await;
+    let one = receiver(&world, "receiver-1").await;
+    let other = receiver(&world, "receiver-2").await;
+    let doors = [
+        Proxy::before(&one.url()).await,
+        Proxy::before(&other.url()).await,
+    ];
+    let urls = [doors[0].url(&one.url()), doors[1].url(&other.url())];
+    let gateway = Gateway::of(&[], &urls).await;
+    parked(&world, 3, "x").await;
+    let discard = || {
+        let url = format!("{}/received/api/dead-letters/discard", gateway.url);
+        let order = json!({"selection": {"all": true}, "confirm": "discard 3"});
+        client()
+            .post(url)
+            .header("X-Redrive-Token", TOKEN)
+            .json(&order)
+    };
+    for door in &doors {
+        door.freeze(Direction::Down);
+    }
+    let lose_the_answer = async {
+        counts(&world, PARKED, 0).await;
+        // the one that was not asked first: it can answer by the time it is
+        let (asked, others): (Vec<&Proxy>, Vec<&Proxy>) =
+            doors.iter().partition(|door| door.open() > 0);
+        assert_eq!((asked.len(), others.len()), (1, 1));
+        others[0].thaw();
+        asked[0].cut_rst();
+        wait_until("the answer to be lost", LIMIT, async || {
+            asked[0].open() == 0
+        })
+        .await;
+        asked[0].thaw();
+    };
+    let (answer, ()) = futures::join!(discard().send(), lose_the_answer);
+    let answer = answer.unwrap();
+    let (status, problem) = (answer.status(), answer.text().await.unwrap());
+    assert_eq!(status, 502, "{problem}");
+    assert!(
+        problem.contains("Whether it was done is not known"),
+        "{problem}"
+    );
+    // said by a person, it is answered
+    let again = body(discard(), 409).await;
+    assert_eq!(again["type"], "urn:unacked:problem:not_confirmed");
 }

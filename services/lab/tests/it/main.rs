@@ -35,6 +35,7 @@ mod marks;
 mod matrix;
 mod metrics;
 mod mission;
+mod orders;
 mod passport;
 mod prune;
 mod records;

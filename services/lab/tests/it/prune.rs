@@ -129,7 +129,7 @@ async fn message(world: &World, run: Option<&str>, came: Came) -> Uuid {
             "insert into receiver.processed (message_id, number, text, run, node, attempt, redelivered, received_at, took_ms) values ($1, 1, 'x', $2, 'r', 1, false, now(), 1)",
         ]),
         Came::Parked => rows.extend([
-            "insert into receiver.dead_letter (fingerprint, message_id, body, reason, headers, node, run) values ($1::text, $1, '', 'x', '{}', 'r', $2)",
+            "insert into receiver.dead_letter (fingerprint, redrive, message_id, body, reason, headers, node, run) values ($1::text, 0, $1, '', 'x', '{}', 'r', $2)",
             "insert into receiver.given_up (message_id, reason, attempts, node) select $1, 'x', 1, 'r' where $2 is null or true",
         ]),
         Came::Nothing => {}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::PgExecutor;
 use testkit::{Process, wait_until};
@@ -11,12 +11,12 @@ use uuid::Uuid;
 use crate::{
     foreign::ours,
     load::client,
-    world::{World, ready, turn},
+    world::{World, ready},
 };
 
 const LIMIT: Duration = Duration::from_mins(1);
 pub(crate) const TOKEN: &str = "a secret of this test";
-const API: &str = "/received/api/redrives";
+pub(crate) const API: &str = "/received/api/redrives";
 
 /// A receiver that takes orders.
 pub(crate) async fn receiver(world: &World, name: &str) -> Process {
@@ -33,8 +33,8 @@ pub(crate) async fn parked(world: &World, count: i64, text: &str) -> Vec<Uuid> {
 
 /// The same in any database.
 pub(crate) async fn park(database: impl PgExecutor<'_>, count: i64, text: &str) -> Vec<Uuid> {
-    let sql = "insert into receiver.dead_letter (fingerprint, message_id, kind, body, reason, headers, node)
-        select id, id::uuid, 'message.v1', convert_to(json_build_object('number', n, 'text', $2::text)::text, 'UTF8'),
+    let sql = "insert into receiver.dead_letter (fingerprint, redrive, message_id, kind, body, reason, headers, node)
+        select id, 0, id::uuid, 'message.v1', convert_to(json_build_object('number', n, 'text', $2::text)::text, 'UTF8'),
                'its work failed 20 times, at last: no luck',
                json_build_object('x-lab-node', 'sender-1', 'x-lab-accepted-us', (extract(epoch from now()) * 1e6)::bigint),
                'receiver-before'
@@ -56,14 +56,14 @@ pub(crate) async fn have_effects(world: &World, ids: &[Uuid]) {
     }
 }
 
-async fn post(receiver: &Process, path: &str, body: Value) -> (StatusCode, Value) {
+pub(crate) async fn post(receiver: &Process, path: &str, body: Value) -> (StatusCode, Value) {
     let request = client().post(receiver.url() + path).json(&body);
     let answer = request.header("X-Redrive-Token", TOKEN).send().await;
     let answer = answer.unwrap();
     (answer.status(), answer.json().await.unwrap())
 }
 
-async fn get(receiver: &Process, id: &str) -> Option<Value> {
+pub(crate) async fn get(receiver: &Process, id: &str) -> Option<Value> {
     let request = client().get(format!("{}{API}/{id}", receiver.url()));
     let answer = request.header("X-Redrive-Token", TOKEN).send().await.ok()?;
     answer.json().await.ok()
@@ -324,50 +324,47 @@ async fn nobody_does_anything_without_the_token() {
 }
 
 #[tokio::test]
-async fn what_is_discarded_stays_on_record_and_only_the_right_number_is_a_confirmation() {
-    let world = World::new().await;
-    let receiver = receiver(&world, "receiver-1").await;
-    parked(&world, 2, "old").await;
-    parked(&world, 3, "new").await;
-    let discard = async |text: &str, confirm: &str| {
-        let body = json!({"selection": {"text": text}, "confirm": confirm, "who": "192.0.2.1"});
-        post(&receiver, "/received/api/dead-letters/discard", body).await
-    };
-    let (status, answer) = discard("old", "discard 3").await;
-    assert_eq!(status, StatusCode::CONFLICT, "{answer}");
-    assert_eq!(world.count(PARKED).await, 5);
-    let (status, answer) = discard("old", "discard 2").await;
-    assert_eq!((status, &answer["discarded"]), (StatusCode::OK, &json!(2)));
-    assert_eq!(world.count(PARKED).await, 3);
-    let record = "select count(*) from receiver.dead_letter
-        where state = 'discarded' and discarded_by = '192.0.2.1' and decided_at is not null";
-    assert_eq!(world.count(record).await, 2);
-    // and is not sent back any more
-    let (_, planned) = plan(&receiver, json!({"all": true}), 100).await;
-    assert_eq!(planned["selected"], json!(3));
-}
-
-#[tokio::test]
-async fn an_alarm_in_the_middle_stops_it_and_it_goes_on_afterwards() {
+async fn an_alarm_in_the_middle_stops_it_while_the_consumer_works_and_it_goes_on_afterwards() {
     let world = World::own().await;
-    let receiver = receiver(&world, "receiver-1").await;
-    parked(&world, 50, "x").await;
-    let (id, _) = plan(&receiver, json!({"all": true}), 1_000).await;
-    world.servers.alarm(true).await;
+    let receiver = world.receiver("receiver-1").env("REDRIVE_TOKEN", TOKEN);
+    // what comes next comes after an ack
+    let receiver = receiver.env("PREFETCH", 1).start().await;
+    ready(&receiver).await;
+    // for twenty seconds
+    parked(&world, 400, "x").await;
+    let (id, _) = plan(&receiver, json!({"all": true}), 20).await;
     start(&receiver, &id).await;
-    ended(&receiver, &id).await;
+    wait_until("some to be back", LIMIT, async || {
+        world.count(EFFECTS).await >= 5
+    })
+    .await;
+    world.servers.alarm(true).await;
     wait_until("the broker to block the publishes", LIMIT, async || {
         receiver.log().contains("the broker blocks publishing")
     })
     .await;
-    assert_eq!(world.count(EFFECTS).await, 0);
-    assert_eq!(world.count(WAITING).await, 50);
-    // the consumer is not in the way of it: its own knobs still turn
-    turn(&receiver, json!({"delay_min_ms": 0, "delay_max_ms": 0})).await;
+    let before = world.count(EFFECTS).await;
+    assert!(before < 400, "{before}");
+    // the consumer's own connection is not blocked: what is published without one is worked on and acked
+    let exchange = ["exchanges", &world.broker.vhost, "messages", "publish"];
+    for number in 1..=5 {
+        let headers =
+            json!({"x-lab-node": "sender-1", "x-lab-accepted-us": 1_790_000_000_000_000_i64});
+        let properties =
+            json!({"message_id": Uuid::now_v7(), "type": "message.v1", "headers": headers});
+        let payload = json!({"number": number, "text": "beside it"}).to_string();
+        let message = json!({"properties": properties, "routing_key": "messages", "payload": payload, "payload_encoding": "string"});
+        let published = world.broker.manage(Method::POST, &exchange, Some(message));
+        assert_eq!(published.await.unwrap()["routed"], true);
+    }
+    let beside = "select count(*) from receiver.processed where text = 'beside it'";
+    counts(&world, beside, 5).await;
+    assert!(world.count(WAITING).await > 0);
     world.servers.alarm(false).await;
-    counts(&world, EFFECTS, 50).await;
+    ended(&receiver, &id).await;
+    counts(&world, EFFECTS, 405).await;
     counts(&world, WAITING, 0).await;
-    assert_eq!(world.count(MESSAGES).await, 50);
+    assert_eq!(world.count(MESSAGES).await, 405);
     world.servers.end().await;
 }
 

@@ -41,8 +41,8 @@ const MIXED: &str = "
   insert into receiver.processed (message_id, number, text, node, attempt, redelivered, received_at, took_ms)
   select message_id, number, text, 'receiver-' || number % 2, 1 + number % 4, number % 4 > 0, accepted_at, 5
     from sender.message where number % 3 = 0;
-  insert into receiver.dead_letter (fingerprint, message_id, body, reason, attempts, headers, node)
-  select message_id::text, message_id, '', 'poison', 20, '{}', 'receiver-1' from sender.message where number % 31 = 1;
+  insert into receiver.dead_letter (fingerprint, redrive, message_id, body, reason, attempts, headers, node)
+  select message_id::text, 0, message_id, '', 'poison', 20, '{}', 'receiver-1' from sender.message where number % 31 = 1;
   insert into receiver.failure (failure_id, message_id, node, attempt, reason)
   select gen_random_uuid(), message_id, 'receiver-1', 1, 'no luck' from sender.message where number % 11 = 2;
   insert into sender.outbox (message_id, kind, body, node, accepted_at)

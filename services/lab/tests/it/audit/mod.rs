@@ -113,8 +113,8 @@ async fn each_kind_of_harm_has_its_class_and_the_culprit_its_history() {
     ))
     .await;
     run.change(format!(
-        "insert into receiver.dead_letter (fingerprint, message_id, body, reason, headers, node, run)
-         values ('x', {}, '', 'made up', '{{}}', 'receiver-1', '{id}')",
+        "insert into receiver.dead_letter (fingerprint, redrive, message_id, body, reason, headers, node, run)
+         values ('x', 0, {}, '', 'made up', '{{}}', 'receiver-1', '{id}')",
         of(4)
     ))
     .await;

@@ -1,6 +1,6 @@
 //! The loop that does what was ordered: one batch after the other, each in one commit.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chaos::FailPoints;
 use serde_json::Value;
@@ -30,6 +30,9 @@ const BATCH_MAX: i32 = 500;
 const UNCONFIRMED_MAX: i64 = 1_000;
 /// How long a dead receiver keeps others from its order.
 const LEASE_SECS: f64 = 10.0;
+/// A higher number was not counted but written into a header by somebody: where it cannot grow, the same number again would be
+/// taken for a copy.
+const REDRIVES_MAX: u32 = 1_000_000;
 
 /// What the loop needs.
 pub struct Redriver<H> {
@@ -71,12 +74,17 @@ struct Item {
 }
 
 impl Item {
-    /// As it is published: once more than it was.
+    /// As it is published: once more than it was. None: there is nothing that could be.
     fn envelope(&self) -> Option<Envelope> {
         let redrive = u32::try_from(self.redrive).ok()?.checked_add(1)?;
+        if redrive > REDRIVES_MAX {
+            return None;
+        }
         let (run, body) = (self.run.clone(), self.body.clone());
         let kind = self.kind.clone()?;
-        Envelope::parked(self.message_id, kind, &self.headers, redrive, run, body)
+        let envelope = Envelope::parked(self.message_id, kind, &self.headers, redrive, run, body);
+        // Postgres has no room for all times that a header may name.
+        envelope.filter(|envelope| envelope.accepted_at.timestamp() >= 0)
     }
 }
 
@@ -148,7 +156,7 @@ impl<H: Handler> Redriver<H> {
         if mine.is_none() {
             return Ok(Turn::Wait);
         }
-        let items = take(&mut tx, &held).await?;
+        let items = one_of_each(take(&mut tx, &held).await?);
         if items.is_empty() {
             let ended = end(&mut tx, held.redrive_id).await?;
             tx.commit().await?;
@@ -157,8 +165,8 @@ impl<H: Handler> Redriver<H> {
         let redriven = self.decide(&mut tx, held.redrive_id, &items).await?;
         self.hit("redrive.before_commit").await?;
         tx.commit().await?;
-        self.hit("redrive.after_commit").await?;
         self.tell(held.redrive_id, &redriven);
+        self.hit("redrive.after_commit").await?;
         Ok(Turn::Did(items.len(), held.per_second))
     }
 
@@ -267,6 +275,14 @@ async fn take(tx: &mut Transaction<'_, Postgres>, held: &Held) -> Result<Vec<Ite
     .bind(i64::from(batch(held.per_second)))
     .fetch_all(&mut **tx)
     .await
+}
+
+/// Of two dead letters of one message the first. Nothing of ours makes two that are parked, but whoever publishes under an id of
+/// ours can; a row of the outbox is one publish, so the other one has its turn later.
+fn one_of_each(mut items: Vec<Item>) -> Vec<Item> {
+    let mut seen = HashSet::new();
+    items.retain(|item| seen.insert(item.message_id));
+    items
 }
 
 /// Ends an order of which nothing is left.

@@ -20,6 +20,7 @@ mod deed;
 mod outgoing;
 mod selection;
 mod table;
+mod walk;
 
 pub use deed::Redriver;
 pub use outgoing::{Lent, Outgoing};

@@ -5,20 +5,20 @@ use std::{collections::HashSet, sync::Arc};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{FromRow, PgConnection, PgPool, Postgres, Row, Transaction};
+use sqlx::{FromRow, PgConnection, PgPool, Postgres, Transaction};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::selection::Selection;
+use super::{
+    selection::Selection,
+    walk::{self, in_time},
+};
 use crate::receive::handler::Handler;
 
-/// Dead letters of one order, at most: planning it is one transaction.
-const MOST: i64 = 100_000;
+/// Dead letters of one order, or of one discard, at most: each is one transaction.
+pub(super) const MOST: i64 = 100_000;
 /// Ids that are asked about in one query.
 const ASK: usize = 5_000;
-
-/// What fits a selection.
-const FITS: &str = Selection::FITS;
 
 /// What becomes of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
@@ -54,7 +54,8 @@ pub struct Redrive {
     pub redrive_id: Uuid,
     /// Where it stands.
     pub state: State,
-    /// What was asked for.
+    /// What was asked for; null in a list, since it may name very many ids.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub selection: Value,
     /// What was parked later is not in it.
     pub cut_off: DateTime<Utc>,
@@ -78,7 +79,7 @@ pub struct Redrive {
     pub redriven: i64,
     /// Found to have their effect, so not sent back.
     pub has_effect: i64,
-    /// About which somebody else had decided.
+    /// About which somebody else had decided, or which cannot be read as a message of ours: these stay parked.
     pub gone: i64,
 }
 
@@ -99,13 +100,20 @@ impl Redrive {
         format!("{} selected: {known}{new} new{not_ours}", self.selected)
     }
 
-    /// Dead letters that are not decided yet.
+    /// Dead letters that are not decided yet. None of an order that is done: what is missing from its counts then was pruned.
     pub fn left(&self) -> i64 {
-        self.selected - self.redriven - self.has_effect - self.gone
+        match self.state {
+            State::Done => 0,
+            State::Planned | State::Running | State::Cancelled => {
+                self.selected - self.redriven - self.has_effect - self.gone
+            }
+        }
     }
 }
 
-const COLUMNS: &str = "redrive_id, state, selection, cut_off, per_second, who, created_at, started_at, ended_at, selected,
+/// Without the selection.
+const COLUMNS: &str =
+    "redrive_id, state, cut_off, per_second, who, created_at, started_at, ended_at, selected,
     had_effect, not_ours, redriven, has_effect, gone";
 
 /// What to plan.
@@ -130,9 +138,12 @@ pub enum NotDone {
     /// It is over.
     #[error("it has ended")]
     Ended,
-    /// Planning it would take too long.
+    /// They are too many for one transaction.
     #[error("more than {MOST} dead letters fit: select fewer, for instance by a time")]
     TooMany,
+    /// Finding or writing them took too long, and would again.
+    #[error("that takes longer than a request may: select fewer, for instance by a time or a run")]
+    TooLong,
     /// The count that was typed is not how many there are.
     #[error(
         "{0} dead letters fit, and that is not the number that was confirmed: nothing was done"
@@ -173,7 +184,7 @@ impl<H: Handler> Redrives<H> {
     /// Fixes what an order is about, and stores it; a dry run stores nothing. Asked for a second time it is as it was.
     ///
     /// # Errors
-    /// See [`NotDone`].
+    /// See [`NotDone`]: nothing is stored then.
     pub async fn plan(&self, order: &Order, dry_run: bool) -> Result<Redrive, NotDone> {
         let mut tx = self.pool.begin().await?;
         let new = sqlx::query(
@@ -187,7 +198,7 @@ impl<H: Handler> Redrives<H> {
         .execute(&mut *tx)
         .await?;
         if new.rows_affected() == 1 {
-            self.select(&mut tx, order).await?;
+            in_time(self.select(&mut tx, order)).await?;
         }
         let planned = get(&mut tx, order.redrive_id).await?;
         if dry_run {
@@ -203,20 +214,17 @@ impl<H: Handler> Redrives<H> {
         tx: &mut Transaction<'_, Postgres>,
         order: &Order,
     ) -> Result<(), NotDone> {
-        let insert = format!(
+        let fit = walk::ours(tx, order).await?;
+        let ids = fit.ids.ok_or(NotDone::TooMany)?;
+        let items = sqlx::query(
             "insert into redrive_item (redrive_id, dead_letter_id)
-             select $9, d.dead_letter_id from dead_letter d
-              where {FITS} and d.message_id is not null
-                and d.dead_at <= (select cut_off from redrive where redrive_id = $9)
-              order by d.dead_letter_id limit $10"
-        );
-        let insert = sqlx::query(sqlx::AssertSqlSafe(insert));
-        let insert = order.selection.bind(insert).bind(order.redrive_id);
-        let items = insert.bind(MOST + 1).execute(&mut **tx).await?;
+             select $1, d.dead_letter_id from dead_letter d where d.dead_letter_id = any ($2)",
+        )
+        .bind(order.redrive_id)
+        .bind(&ids)
+        .execute(&mut **tx)
+        .await?;
         let selected = i64::try_from(items.rows_affected()).unwrap_or(i64::MAX);
-        if selected > MOST {
-            return Err(NotDone::TooMany);
-        }
         let ids: Vec<Uuid> = sqlx::query_scalar(
             "select d.message_id from redrive_item i join dead_letter d using (dead_letter_id)
               where i.redrive_id = $1",
@@ -226,14 +234,13 @@ impl<H: Handler> Redrives<H> {
         .await?;
         let done = effects(&*self.handler, tx, &ids).await?;
         let had_effect = ids.iter().filter(|id| done.contains(*id)).count();
-        let not_ours = count(tx, &order.selection, "d.message_id is null").await?;
         sqlx::query(
             "update redrive set selected = $2, had_effect = $3, not_ours = $4 where redrive_id = $1",
         )
         .bind(order.redrive_id)
         .bind(selected)
         .bind(i64::try_from(had_effect).unwrap_or(i64::MAX))
-        .bind(not_ours)
+        .bind(fit.not_ours)
         .execute(&mut **tx)
         .await?;
         Ok(())
@@ -288,20 +295,23 @@ impl<H: Handler> Redrives<H> {
         get(&mut connection, redrive_id).await
     }
 
-    /// The newest, the newest first.
+    /// The newest, the newest first, without their selections.
     ///
     /// # Errors
     /// The database's.
     pub async fn list(&self, most: i64) -> Result<Vec<Redrive>, NotDone> {
-        let sql = format!("select {COLUMNS} from redrive order by created_at desc limit $1");
+        let sql = format!(
+            "select {COLUMNS}, 'null'::jsonb as selection from redrive order by created_at desc limit $1"
+        );
         let list = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(most);
         Ok(list.fetch_all(&self.pool).await?)
     }
 
-    /// Throws dead letters away: their rows stay, with who said so and when. Only if there are as many as was confirmed.
+    /// Throws dead letters away: their rows stay, with who said so and when. Only if there are as many as was confirmed. Said
+    /// twice it finds none the second time, so it must not be repeated by who does not ask a person again.
     ///
     /// # Errors
-    /// There are more or fewer.
+    /// There are more or fewer, or too many; nothing is done then.
     pub async fn discard(
         &self,
         selection: &Selection,
@@ -309,17 +319,7 @@ impl<H: Handler> Redrives<H> {
         who: &str,
     ) -> Result<i64, NotDone> {
         let mut tx = self.pool.begin().await?;
-        let update = format!(
-            "update dead_letter d set state = 'discarded', decided_at = clock_timestamp(), discarded_by = $9
-              where {FITS}"
-        );
-        let update = selection.bind(sqlx::query(sqlx::AssertSqlSafe(update)));
-        let done = update.bind(who).execute(&mut *tx).await?;
-        let discarded = i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
-        if discarded != confirmed {
-            tx.rollback().await?;
-            return Err(NotDone::NotConfirmed(discarded));
-        }
+        let discarded = in_time(walk::discard(&mut tx, selection, confirmed, who)).await?;
         tx.commit().await?;
         tracing::info!(discarded, who, "dead letters were discarded");
         Ok(discarded)
@@ -327,21 +327,10 @@ impl<H: Handler> Redrives<H> {
 }
 
 async fn get(connection: &mut PgConnection, redrive_id: Uuid) -> Result<Redrive, NotDone> {
-    let sql = format!("select {COLUMNS} from redrive where redrive_id = $1");
+    let sql = format!("select {COLUMNS}, selection from redrive where redrive_id = $1");
     let found = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(redrive_id);
     let found: Option<Redrive> = found.fetch_optional(connection).await?;
     found.ok_or(NotDone::Unknown)
-}
-
-/// How many dead letters fit and are this too.
-async fn count(
-    connection: &mut PgConnection,
-    selection: &Selection,
-    and: &str,
-) -> Result<i64, sqlx::Error> {
-    let sql = format!("select count(*) from dead_letter d where {FITS} and {and}");
-    let query = selection.bind(sqlx::query(sqlx::AssertSqlSafe(sql)));
-    query.fetch_one(connection).await?.try_get(0)
 }
 
 /// Which of these messages have their effect: by the inbox, and of those that it does not know by the effects themselves.
