@@ -42,8 +42,8 @@ const EFFECT: &str = "insert into receiver.processed (message_id, number, text, 
 
 fn dead_letter(state: &str) -> String {
     format!(
-        "insert into receiver.dead_letter (fingerprint, message_id, body, reason, attempts, headers, node, run, state)
-         select message_id::text, message_id, '', 'no luck', 20, '{{}}', 'receiver-1', run, '{state}'"
+        "insert into receiver.dead_letter (fingerprint, redrive, message_id, body, reason, attempts, headers, node, run, state)
+         select message_id::text, 0, message_id, '', 'no luck', 20, '{{}}', 'receiver-1', run, '{state}'"
     )
 }
 

@@ -32,7 +32,9 @@ pub(super) async fn in_time<T>(
 }
 
 fn is_ended(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code == ENDED)
 }
 
