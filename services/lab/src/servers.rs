@@ -1,8 +1,8 @@
 //! `lab servers`: private servers for tests, driven by lines on standard input.
 //!
 //! Prints one line of JSON when all three serve. Then each line `kill|stop|start|pause|resume postgres|redis|rabbitmq`
-//! is done and answered by `ok` or `error: ..`, and so are `alarm on|off` and `consumer-timeout MS`. When standard input ends, and so also when the process at its other end
-//! dies, everything is stopped and the folder removed.
+//! is done and answered by `ok` or `error: ..`, and so are `alarm on|off` and `consumer-timeout MS` of RabbitMQ. When
+//! standard input ends, and so also when the process at its other end dies, everything is stopped and the folder removed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -17,6 +17,7 @@ use super::window::{Slices, Source, Window};
 /// Messages that are walked before an index is asked.
 const FIRST_WINDOW: i64 = 2_000;
 const LAST_WINDOW: i64 = 64_000;
+const LEAST_WINDOW: i64 = 500;
 /// For how long further windows are begun.
 const BUDGET: Duration = Duration::from_millis(600);
 
@@ -180,6 +181,7 @@ impl Engine<'_> {
     ) -> Result<(Option<i64>, Option<i64>), sqlx::Error> {
         let mut window = only.unwrap_or(FIRST_WINDOW);
         while range.low <= range.high && !self.is_full() {
+            let begun = Instant::now();
             let (seen, edge) = self.window(Source::Walk, range, window).await?;
             let Some(edge) = edge.filter(|_| seen == window) else {
                 return Ok((None, None));
@@ -191,7 +193,7 @@ impl Engine<'_> {
             if !self.is_full() && self.began.elapsed() > BUDGET {
                 return Ok((Some(edge), None));
             }
-            window = (window * 2).min(LAST_WINDOW);
+            window = self.next_window(window, begun.elapsed());
         }
         Ok((None, None))
     }
@@ -199,6 +201,7 @@ impl Engine<'_> {
     async fn by_run(&mut self, mut range: Range) -> Result<Option<i64>, sqlx::Error> {
         let mut window = FIRST_WINDOW;
         while range.low <= range.high && !self.is_full() {
+            let begun = Instant::now();
             let (seen, edge) = self.window(Source::ByRun, range, window).await?;
             let Some(edge) = edge.filter(|_| seen >= window) else {
                 return Ok(None);
@@ -207,7 +210,7 @@ impl Engine<'_> {
             if !self.is_full() && self.began.elapsed() > BUDGET {
                 return Ok(Some(edge));
             }
-            window = (window * 2).min(LAST_WINDOW);
+            window = self.next_window(window, begun.elapsed());
         }
         Ok(None)
     }
@@ -247,6 +250,10 @@ impl Engine<'_> {
         Ok(None)
     }
 
+    fn next_window(&self, window: i64, took: Duration) -> i64 {
+        grown(window, took, BUDGET.saturating_sub(self.began.elapsed()))
+    }
+
     fn timed(&self) -> bool {
         self.query.from.is_some() || self.query.to.is_some()
     }
@@ -270,5 +277,33 @@ impl Engine<'_> {
         let seen = window.look(&mut self.tx).await?;
         self.found.extend(seen.found);
         Ok((seen.count, seen.edge))
+    }
+}
+
+/// The window after one of this size that took so long: larger, but not so large that it would take much longer than what
+/// is left of the time.
+fn grown(window: i64, took: Duration, left: Duration) -> i64 {
+    let fits = left.as_secs_f64() / took.as_secs_f64().max(1e-6);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "windows are small, and a cast saturates"
+    )]
+    let fits = (window as f64 * fits) as i64;
+    fits.clamp(LEAST_WINDOW, (window * 2).min(LAST_WINDOW))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_grow_as_long_as_the_time_allows() {
+        let ms = Duration::from_millis;
+        assert_eq!(grown(2_000, ms(10), ms(590)), 4_000);
+        assert_eq!(grown(64_000, ms(10), ms(590)), LAST_WINDOW);
+        // 10,000 in 100 ms, and 50 are left
+        assert_eq!(grown(10_000, ms(100), ms(50)), 5_000);
+        assert_eq!(grown(10_000, ms(100), ms(0)), LEAST_WINDOW);
     }
 }

@@ -95,3 +95,29 @@ impl Page {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_without_rows_leads_on_and_back_to_where_it_began() {
+        let page = Page::new(Vec::new(), Cursor::Older(100), Some(40), 0);
+        let links = [
+            page.newer,
+            page.older,
+            page.searched_to.map(|at| at.to_string()),
+        ];
+        let right = [
+            Cursor::Newer(99).text(),
+            Cursor::Older(40).text(),
+            "40".to_owned(),
+        ];
+        assert_eq!(links, right.map(Some));
+        let page = Page::new(Vec::new(), Cursor::Newer(100), None, 0);
+        let older = Some(Cursor::Older(101).text());
+        assert_eq!((page.older, page.newer), (older, None));
+        let page = Page::new(Vec::new(), Cursor::FIRST, None, 0);
+        assert_eq!((page.older, page.newer), (None, None));
+    }
+}

@@ -193,7 +193,19 @@ const FIRST: &str = "with source as materialized ({source}),
                and ($9::timestamptz is null or m.accepted_at >= $9)
                and ($10::timestamptz is null or m.accepted_at < $10)
                and ($11::uuid is null or m.message_id between $11 and $12::uuid)
-               and $13::bigint is not null and $14::bigint is not null) as m {facts}
+               and $13::bigint is not null and $14::bigint is not null
+               -- each a must of its state, and far cheaper than to find out which state it is
+               and ($7::text is distinct from 'processed'
+                    or exists (select from receiver.processed p where p.message_id = m.message_id))
+               and ($7::text is distinct from 'dead'
+                    or exists (select from receiver.dead_letter d where d.fingerprint = m.message_id::text))
+               and ($7::text is distinct from 'waiting'
+                    or exists (select from sender.outbox o where o.message_id = m.message_id))
+               and ($7::text is distinct from 'failed-and-back'
+                    or exists (select from receiver.failure f where f.message_id = m.message_id))
+               and ($7::text is distinct from 'under-way'
+                    or not exists (select from receiver.processed p where p.message_id = m.message_id))
+             ) as m {facts}
      where ($6::text is null or m.node = $6 or facts.processed_by = $6)
        and ($7::text is null or facts.state = $7)
        and ($8::int is null or facts.attempts >= $8)

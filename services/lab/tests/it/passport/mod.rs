@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lab::passport::cause::{Sure, What};
 use lab::passport::story::{Passport, State};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 use sqlx::PgPool;
 use testkit::{Process, wait_until};
@@ -48,7 +48,9 @@ impl Story {
     }
 
     async fn send(&mut self, text: &str) {
-        post(&self.sender.url(), text, text).await.unwrap();
+        let key = Uuid::new_v4().to_string();
+        let answer = post(&self.sender.url(), &key, text).await.unwrap();
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
         let id = sqlx::query_scalar("select message_id from sender.message where text = $1")
             .bind(text)
             .fetch_one(&self.world.database.admin);
