@@ -359,6 +359,9 @@ async fn an_alarm_in_the_middle_stops_it_while_the_consumer_works_and_it_goes_on
     }
     let beside = "select count(*) from receiver.processed where text = 'beside it'";
     counts(&world, beside, 5).await;
+    // by the session that it had: on a connection that is blocked it would end at its first ack
+    let broken = receiver.metric("unacked_sessions_broken_total").await;
+    assert!(broken.unwrap() < 0.5);
     assert!(world.count(WAITING).await > 0);
     world.servers.alarm(false).await;
     ended(&receiver, &id).await;
