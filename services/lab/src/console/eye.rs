@@ -19,7 +19,7 @@ use super::balance::latency;
 use super::figures::{Figures, Queues, Told, queues};
 use super::hear::{SILENT, Said};
 use super::history::Second;
-use super::picture::{FaultNow, NodeNow, Picture, QueueNow, Since};
+use super::picture::{NodeNow, Picture, QueueNow, Since};
 use crate::run::sight::{NodeSight, Sight};
 use crate::stack::node::Service;
 use crate::stack::supervisor::Doing;
@@ -163,11 +163,6 @@ impl Eye {
     }
 
     /// None is shown while the notes cannot be read: what is broken then is not known.
-    fn faults(&self) -> Vec<FaultNow> {
-        let noted = self.app.ground.notes().all().unwrap_or_default();
-        noted.into_iter().map(FaultNow::from).collect()
-    }
-
     fn show(&self, picture: Picture) {
         if self.app.feed.is_read()
             && let Ok(text) = serde_json::to_string(&picture)
@@ -228,7 +223,7 @@ impl Eye {
             },
             balance: of_run.cloned().unwrap_or_else(|| balances.all.clone()),
             counting: balances.counting,
-            faults: self.faults(),
+            faults: self.app.faults(),
             guarantees_off: off.into_iter().cloned().collect(),
             experiment: self.app.experiment(),
             nodes,
