@@ -3,10 +3,12 @@
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use daemon::lifecycle::Lifecycle;
 use sqlx::PgPool;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::balance::Balances;
@@ -16,9 +18,12 @@ use super::hear::Heard;
 use super::history::History;
 use super::knobs::Knobs;
 use super::load::Loads;
-use super::picture::Picture;
+use super::picture::{FaultNow, Picture};
 use crate::service::api::App as Experiments;
 use crate::service::shown::Shown;
+
+/// A page does not wait longer for Redis.
+const LIMIT: Duration = Duration::from_millis(500);
 
 /// All of it. Clones share it.
 #[derive(Clone)]
@@ -61,6 +66,23 @@ impl App {
     /// How everything is now.
     pub fn picture(&self) -> Arc<Picture> {
         Arc::clone(&self.picture.borrow())
+    }
+
+    /// The same with what people do as it is at this moment: who has just turned or broken something sees it.
+    pub async fn picture_now(&self) -> Picture {
+        let mut now = (*self.picture()).clone();
+        if let Ok(Ok(knobs)) = timeout(LIMIT, self.knobs.read()).await {
+            now.knobs = knobs;
+        }
+        now.faults = self.faults();
+        now.load = self.loads.now();
+        now
+    }
+
+    /// What is broken on purpose.
+    pub fn faults(&self) -> Vec<FaultNow> {
+        let noted = self.ground.notes().all().unwrap_or_default();
+        noted.into_iter().map(FaultNow::from).collect()
     }
 
     /// The run of an experiment that is going on.

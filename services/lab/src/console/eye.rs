@@ -19,7 +19,7 @@ use super::balance::latency;
 use super::figures::{Figures, Queues, Told, queues};
 use super::hear::{SILENT, Said};
 use super::history::{self, Second};
-use super::picture::{Conditions, FaultNow, NodeNow, Picture, QueueNow, Since};
+use super::picture::{Conditions, NodeNow, Picture, QueueNow, Since};
 use crate::run::sight::{NodeSight, Sight};
 use crate::stack::node::Service;
 use crate::stack::supervisor::Doing;
@@ -158,7 +158,7 @@ impl Eye {
                 .map(|node| (node.name.clone(), node.state))
                 .collect()
         };
-        let faults = self.faults();
+        let faults = self.app.faults();
         // a node that dies and the fault that killed it are seen together
         if states(&before.nodes) != states(&now) || before.faults != faults {
             let at = clock::now().timestamp_millis();
@@ -172,11 +172,6 @@ impl Eye {
     }
 
     /// None is shown while the notes cannot be read: what is broken then is not known.
-    fn faults(&self) -> Vec<FaultNow> {
-        let noted = self.app.ground.notes().all().unwrap_or_default();
-        noted.into_iter().map(FaultNow::from).collect()
-    }
-
     fn show(&self, picture: Picture) {
         if self.app.feed.is_read()
             && let Ok(text) = serde_json::to_string(&picture)
@@ -244,7 +239,7 @@ impl Eye {
             all: balances.all.clone(),
             counting: balances.counting,
             uncounted: balances.why_not.clone(),
-            faults: self.faults(),
+            faults: self.app.faults(),
             guarantees_off: off.into_iter().cloned().collect(),
             experiment: self.app.experiment(),
             nodes,

@@ -1,7 +1,5 @@
 //! `GET /lab`: the stack as it is, and everything that can be done to it; complete without a script.
 
-use std::sync::Arc;
-
 use askama::Template;
 use axum::Router;
 use axum::extract::State;
@@ -30,7 +28,7 @@ pub fn pages(app: App) -> Router {
 struct Page {
     chrome: Chrome,
     visitor: Visitor,
-    now: Arc<Picture>,
+    now: Picture,
     groups: Vec<Group>,
     numbers: [(&'static str, u64, u64, &'static str); 4],
 }
@@ -64,7 +62,7 @@ async fn page(State(app): State<App>, site: Site, visitor: Visitor) -> Result<Ht
         }
     }
     let mut chrome = Chrome::new(&site, Tab::Lab, "Lab");
-    let now = app.picture();
+    let now = app.picture_now().await;
     if now.knobs.lost {
         let meaning =
             "Every node has its settings again. Turn the knobs once more, if you want them.";

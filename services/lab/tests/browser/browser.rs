@@ -21,6 +21,7 @@ use tokio::process::{Child, Command};
 use crate::stack::gateway;
 
 const LIMIT: Duration = Duration::from_secs(20);
+const PALETTE: &str = include_str!("palette.js");
 /// No picture shows more of a page than this.
 const HIGHEST: u64 = 1700;
 
@@ -290,21 +291,23 @@ impl Browser {
             .script("return document.documentElement.scrollHeight")
             .await;
         self.resize(whole.as_u64().unwrap().min(HIGHEST)).await;
-        let picture = self.client.screenshot().await.unwrap();
+        let format = json!({"format": "png"});
+        let picture = self.devtools("Page.captureScreenshot", format).await["data"].take();
+        let small = self.script_with(PALETTE, vec![picture]).await;
+        let bytes = small.as_str().unwrap().chars();
+        let picture: Vec<u8> = bytes.map(|byte| u8::try_from(byte).unwrap()).collect();
         let Kind { dark, narrow, .. } = self.kind;
         let light = if dark { "dark" } else { "light" };
         let width = if narrow { 390 } else { 1440 };
         std::fs::write(folder.join(format!("{name}-{light}-{width}.png")), picture).unwrap();
     }
 
-    async fn devtools(&self, command: &'static str, parameters: Value) {
-        self.client
-            .issue_cmd(DevTools {
-                command,
-                parameters,
-            })
-            .await
-            .unwrap();
+    async fn devtools(&self, command: &'static str, parameters: Value) -> Value {
+        let command = DevTools {
+            command,
+            parameters,
+        };
+        self.client.issue_cmd(command).await.unwrap()
     }
 
     /// Ends the browser in order; dropped, it is killed.

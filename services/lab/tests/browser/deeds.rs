@@ -43,7 +43,7 @@ async fn only_the_right_token_opens_the_controls() {
     let node = receivers(&browser).await.swap_remove(1);
     turn(&browser, &node, &[("prefetch", "11")]).await;
     flow_says(&browser, &node, "of 11 in hand").await;
-    browser.shows("#knobs .card-top", &node).await;
+    browser.shows("#knobs > p", &node).await;
     turn(&browser, &node, &[]).await;
     flow_says(&browser, &node, "of 16 in hand").await;
 

@@ -80,7 +80,7 @@ async fn break_it(browser: &Browser, fault: &str, on: Option<&str>) {
 
 /// Waits until so many seconds are in the charts in which something was processed.
 async fn seconds(stack: &Stack, wanted: usize) {
-    wait_until("the charts to have something", LIMIT, async || {
+    wait_until("the charts to have something", 3 * LIMIT, async || {
         let history = get(stack, "/lab/api/history").await;
         let seconds = history["seconds"].as_array().unwrap();
         let busy = seconds
