@@ -16,13 +16,13 @@ pub struct Records {
     pub message: Option<Message>,
     pub outbox: Vec<Outbox>,
     pub publications: Vec<Publication>,
+    /// Tries at publishing after this moment were not looked for; none: all were.
+    pub tries_upto: Option<DateTime<Utc>>,
     pub deliveries: Vec<Delivery>,
     pub failures: Vec<Failure>,
     pub effects: Vec<Effect>,
     pub given_up: Vec<GivenUp>,
     pub dead_letters: Vec<DeadLetter>,
-    /// Tries at publishing after this moment were not looked for; none: all were.
-    pub tries_upto: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, FromRow)]
