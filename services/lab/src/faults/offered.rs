@@ -121,6 +121,12 @@ const BACK: &[Arg] = &[
         usual: "100",
         what: "so many a second at most",
     },
+    Arg {
+        name: "when",
+        kind: Kind::OneOf(&["now", "alarm"]),
+        usual: "now",
+        what: "alarm: not before the broker has a memory alarm; there must be one",
+    },
 ];
 const POINT: &[Arg] = &[
     Arg {

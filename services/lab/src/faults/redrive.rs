@@ -13,6 +13,7 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use super::memory_alarm;
 use super::{Active, Aim, Evidence, Fault, Look, Order, Site};
 use crate::dead::read::{self, Sent};
 use crate::dead::receivers::{Receivers, Refused};
@@ -64,6 +65,9 @@ fn selection(order: &Order) -> Selection {
 #[async_trait]
 impl Fault for Redrive {
     async fn aim(&self, order: &Order, look: &dyn Look) -> Result<Aim> {
+        if order.text("when") == "alarm" && !memory_alarm::flag(look).await?.happened() {
+            return Err(Usage("the broker has no memory alarm yet".to_owned()).into());
+        }
         let selection = selection(order);
         let mut database = PgConnection::connect(&look.auditor_url()?).await?;
         let parked = read::of_ours(&mut database, &selection).await?;
