@@ -8,13 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 
-use super::drain::{self, Bounds};
+use super::Verdict;
+use super::anew::{self, Anew, WAIT_SECS, Wanted};
 use super::ledger::Ledger;
 use super::report::Paint;
-use super::verdict::Circumstances;
-use super::{Report, audit};
-use crate::experiment::journal::{self, Journal};
-use crate::faults::Active;
+use crate::experiment::journal;
 use crate::faults::active::Notes;
 use crate::run::sight::{Elsewhere, Sight};
 use crate::run::{RunDir, RunId};
@@ -36,7 +34,7 @@ pub struct AuditArgs {
     #[arg(long, value_name = "N")]
     pub dead_max: Option<u64>,
     /// Watch until the run is drained, or nothing of it has moved for so long; 0 judges at once
-    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    #[arg(long, value_name = "SECS", default_value_t = WAIT_SECS)]
     pub wait: u64,
     /// Look at this database and at nothing else, as postgres://auditor:PASSWORD@HOST:PORT/unacked
     #[arg(
@@ -52,6 +50,12 @@ pub struct AuditArgs {
 
 /// Watches, judges, and says it. The exit code is the verdict's.
 pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
+    let verdict = judge(root, args).await?;
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// The same; gives the verdict.
+pub async fn judge(root: &Path, args: &AuditArgs) -> Result<Verdict> {
     let runs = candidates(root, args.run.as_deref())?;
     let sight = match sight(root, args).await {
         Ok(sight) => sight,
@@ -69,36 +73,29 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
     // one that does not answer is the audit's to tell
     let identity = ledger.identity().await.ok();
     let run = of_ledger(root, runs, identity.as_deref())?;
-    let bounds = Bounds {
-        recovery: Duration::from_secs(args.wait),
-        unhealed: unhealed(&args.elsewhere.notes(root)),
+    let wanted = Wanted {
+        wait: Duration::from_secs(args.wait),
+        dead_max: args.dead_max,
+        unhealed: anew::unhealed(&Notes::of(&args.elsewhere.notes(root))),
     };
     let mut screen = Screen::new();
-    let drain = drain::watch(&sight, &ledger, &run, &bounds, &mut |line| {
+    let made = anew::audit(&sight, &ledger, &run, wanted, &mut |line| {
         screen.progress(line);
     })
     .await;
     screen.end();
-    let of_experiment = of_experiment(&run);
-    let mut circumstances = Circumstances {
-        drained: drain.drained,
-        stuck: drain.stuck,
-        dead_max: args.dead_max.unwrap_or(of_experiment.dead_max),
-        ..of_experiment
-    };
-    circumstances.doubts.extend(drain.doubts);
-    let report = match audit(&ledger, &run, &circumstances).await {
-        Ok(report) => report,
-        Err(error) => Report::unseen(&run, circumstances, &error)?,
-    };
-    let earlier = report.write(&run)?;
+    let Anew {
+        report,
+        earlier,
+        page,
+    } = made?;
     // what was found stands on file all the same
-    if let Err(error) = crate::report::renew(&run) {
+    if let Err(error) = page {
         say::complain(format!("the page of the run is not up to date: {error:#}"));
     }
     if args.json {
         say::line(serde_json::to_string_pretty(&report)?);
-        return Ok(ExitCode::from(report.verdict.exit_code()));
+        return Ok(report.verdict);
     }
     say::line(report.text(Paint(stdout().is_terminal())));
     if let Some(earlier) = earlier {
@@ -114,7 +111,7 @@ pub async fn run(root: &Path, args: &AuditArgs) -> Result<ExitCode> {
             "\nThe experiment, with all that was expected of it: {verdict}, {outcome}"
         ));
     }
-    Ok(ExitCode::from(report.verdict.exit_code()))
+    Ok(report.verdict)
 }
 
 /// The run was made on a stack that has to be named, and was not.
@@ -128,20 +125,6 @@ fn elsewhere(root: &Path, args: &AuditArgs, runs: &[RunDir]) -> Option<Usage> {
             "no stack runs here, and the run {run} was made on another one: `{audit}{flags}`"
         ))
     })
-}
-
-/// What stays as it was when the experiment of this run was played: what may be given up on, and which of its faults
-/// nobody saw. Of a load nothing.
-fn of_experiment(run: &RunDir) -> Circumstances {
-    let Ok(Some(journal)) = run.read::<Journal>(journal::FILE) else {
-        return Circumstances::default();
-    };
-    let doubts = journal.faults.into_iter();
-    Circumstances {
-        dead_max: journal.audit.circumstances.dead_max,
-        doubts: doubts.filter_map(|fault| fault.doubt).collect(),
-        ..Circumstances::default()
-    }
 }
 
 /// The run of this name, else all, the newest first.
@@ -179,25 +162,10 @@ async fn sight(root: &Path, args: &AuditArgs) -> Result<Sight> {
         return Sight::find(root, &args.elsewhere).await;
     };
     Ok(Sight {
-        gateway: String::new(),
         auditor_url: url.clone(),
-        management: None,
         vhost: args.elsewhere.vhost.clone(),
-        nodes: Vec::new(),
+        ..Sight::default()
     })
-}
-
-/// Faults of this stack that are still active: nothing is stuck while something is broken on purpose.
-fn unhealed(root: &Path) -> Option<String> {
-    match Notes::of(root).all() {
-        Ok(active) if active.is_empty() => None,
-        Ok(active) => {
-            let names: Vec<String> = active.iter().map(Active::describe).collect();
-            Some(names.join(", "))
-        }
-        // something is, and nobody knows what
-        Err(error) => Some(format!("{error:#}")),
-    }
 }
 
 /// Progress beside the result: a line that is rewritten on a terminal, else one now and then.
@@ -238,8 +206,6 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::journal::FaultRecord;
-    use crate::report::made::passed;
     use crate::run::tests::Root;
 
     #[tokio::test]
@@ -261,22 +227,5 @@ mod tests {
         assert!(error.is::<Usage>());
         let said = error.to_string();
         assert!(said.ends_with("audit --run r1 --compose=mine`"), "{said}");
-    }
-
-    #[test]
-    fn a_fault_that_nobody_saw_is_a_doubt_in_every_audit_of_its_experiment() {
-        let root = Root::new();
-        let run = root.run("r1");
-        assert_eq!(of_experiment(&run), Circumstances::default());
-        let mut journal = passed();
-        let doubt = "receiver-kill: it was not seen".to_owned();
-        journal.audit.circumstances.dead_max = 3;
-        journal.faults.push(FaultRecord {
-            doubt: Some(doubt.clone()),
-            ..FaultRecord::default()
-        });
-        journal.write(&run).unwrap();
-        let known = of_experiment(&run);
-        assert_eq!((known.dead_max, known.doubts), (3, vec![doubt]));
     }
 }

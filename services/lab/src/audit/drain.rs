@@ -47,7 +47,7 @@ pub async fn watch(
     ledger: &Ledger,
     run: &RunDir,
     bounds: &Bounds,
-    tell: &mut dyn FnMut(&str),
+    tell: &mut (dyn FnMut(&str) + Send),
 ) -> Drain {
     let began = Instant::now();
     let mut eyes = Eyes::new(sight, ledger, run);

@@ -8,6 +8,7 @@
 //! Order matters while a load still runs. Answers are read before the moment of the ledger: whatever was accepted by then
 //! must be stored. Offers are read again after it: whatever is stored must have been offered.
 
+pub mod anew;
 pub mod class;
 pub mod cli;
 pub mod culprits;
