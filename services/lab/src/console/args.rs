@@ -73,14 +73,6 @@ pub struct RoomArgs {
         value_name = "URL"
     )]
     pub gateway_url: String,
-    /// The receivers' secret of who may do that; without it dead letters are only shown
-    #[arg(
-        long,
-        env = "REDRIVE_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN"
-    )]
-    pub redrive_token: Option<String>,
 }
 
 /// A token that is guessed in a day is none.

@@ -10,9 +10,11 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 use super::args::RoomArgs;
+use super::ground::Ground;
 use crate::audit::ledger::options;
 use crate::dead::{self, Dead};
 use crate::passport::{self, Ledgers};
+use crate::run::sight::Elsewhere;
 use crate::search::{self, Indexer};
 
 /// Above what the search may take for a page.
@@ -23,7 +25,7 @@ const CONNECTIONS: u32 = 4;
 /// What these rooms stand on.
 pub struct Rooms {
     ledgers: Ledgers,
-    dead: Dead,
+    dead: dead::room::Room,
 }
 
 impl Rooms {
@@ -36,6 +38,7 @@ impl Rooms {
         auditor_url: &str,
         auditor: PgPool,
         root: &Path,
+        elsewhere: &Elsewhere,
         life: &Lifecycle,
     ) -> Result<Self> {
         let lab = match &args.search_database_url {
@@ -51,10 +54,15 @@ impl Rooms {
             None => auditor.clone(),
         };
         let runs = Some(root.join("runs"));
-        let dead = Dead::new(auditor_url, &args.gateway_url, args.redrive_token.clone())?;
+        let dead = Dead::new(
+            auditor_url,
+            &args.gateway_url,
+            elsewhere.redrive_token.clone(),
+        )?;
+        let audits = dead::audits::Audits::new(root, Ground::new(root, elsewhere), life);
         Ok(Self {
             ledgers: Ledgers { auditor, lab, runs },
-            dead,
+            dead: dead::room::Room::new(dead, audits),
         })
     }
 
@@ -63,7 +71,7 @@ impl Rooms {
         Router::new()
             .merge(passport::pages(self.ledgers.clone()))
             .merge(search::pages(self.ledgers.clone()))
-            .merge(dead::page::pages(self.dead.clone()))
+            .merge(self.dead.pages())
     }
 
     /// The same for programs.
@@ -71,12 +79,12 @@ impl Rooms {
         Router::new()
             .merge(passport::api(self.ledgers.clone()))
             .merge(search::api(self.ledgers.clone()))
-            .merge(dead::page::api(self.dead.clone()))
+            .merge(self.dead.api())
     }
 
     /// What is posted to them.
     pub fn deeds() -> Vec<&'static str> {
-        [passport::DEEDS, search::DEEDS, dead::page::DEEDS].concat()
+        [passport::DEEDS, search::DEEDS, &dead::deeds()].concat()
     }
 }
 

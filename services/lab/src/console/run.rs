@@ -144,6 +144,7 @@ async fn serve(root: &Path, args: &ConsoleArgs) -> Result<ExitCode> {
         &args.database.database_url,
         database.pool.clone(),
         &root,
+        &args.elsewhere,
         &life,
     )?;
     let router = web::wrap(

@@ -7,11 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
-use messaging::receive::redrive::{Selection, State};
+use messaging::receive::redrive::{Redrive, Selection, State};
 use uuid::Uuid;
 
-use super::receivers::Told;
 use super::{Dead, read};
+use crate::audit::anew::WAIT_SECS;
+use crate::audit::cli::AuditArgs;
+use crate::audit::{self, Verdict};
+use crate::run::sight::Elsewhere;
 use crate::say::{self, Usage, grouped};
 use crate::stack::control::{self, Request};
 use crate::stack::dir::{self, Secrets};
@@ -20,10 +23,12 @@ use crate::status::Status;
 
 /// How often progress is looked at.
 const EACH: Duration = Duration::from_millis(500);
+/// So many are listed.
+const REDRIVES: usize = 5;
 
 #[derive(Debug, Subcommand)]
 pub enum DeadCommand {
-    /// List what is parked: by reason, then the newest
+    /// List what is parked: by reason, then the newest; then the last redrives, and how each stands
     List {
         #[command(flatten)]
         which: Which,
@@ -33,16 +38,19 @@ pub enum DeadCommand {
         #[command(flatten)]
         place: PlaceArgs,
     },
-    /// Show every dead letter of a message, with what was decided
+    /// Show every dead letter of a message, with what was decided; or how a redrive stands
     Show {
-        /// The message
-        message: Uuid,
+        /// The message, or the redrive
+        #[arg(value_name = "MESSAGE|REDRIVE")]
+        id: Uuid,
         #[command(flatten)]
         place: PlaceArgs,
     },
     /// Send back what is selected: says first what that would do
     ///
-    /// What is parked later is not swept in. It goes on when this command ends; `--cancel` ends it.
+    /// What is parked later is not swept in. Receivers do it, so it goes on when this command ends, by Ctrl-C too; `--cancel`
+    /// ends it. When it is over, the runs of its messages are audited, as by `lab audit`, and the exit code is that of the
+    /// gravest verdict.
     Redrive {
         #[command(flatten)]
         which: Which,
@@ -55,6 +63,9 @@ pub enum DeadCommand {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// Audit nothing afterwards
+        #[arg(long)]
+        no_audit: bool,
         /// End this one instead
         #[arg(long, value_name = "REDRIVE")]
         cancel: Option<Uuid>,
@@ -126,7 +137,12 @@ impl Which {
 #[derive(Debug, Args)]
 pub struct PlaceArgs {
     /// The gateway of another stack
-    #[arg(long, value_name = "URL", requires = "auditor_url")]
+    #[arg(
+        long,
+        env = "LAB_GATEWAY",
+        value_name = "URL",
+        requires = "auditor_url"
+    )]
     gateway: Option<String>,
     /// The ledger there, as postgres://auditor:PASSWORD@HOST:PORT/unacked
     #[arg(
@@ -147,6 +163,19 @@ pub struct PlaceArgs {
 }
 
 impl PlaceArgs {
+    /// How to audit a run there.
+    fn audit_of(&self, run: &str) -> AuditArgs {
+        AuditArgs {
+            run: Some(run.to_owned()),
+            json: false,
+            dead_max: None,
+            wait: WAIT_SECS,
+            // of another stack only the ledger is known here
+            database_url: self.auditor_url.clone().filter(|_| self.gateway.is_some()),
+            elsewhere: Elsewhere::default(),
+        }
+    }
+
     async fn find(&self, root: &Path) -> Result<Dead> {
         if let (Some(gateway), Some(auditor)) = (&self.gateway, &self.auditor_url) {
             return Ok(Dead::new(auditor, gateway, self.token.clone())?);
@@ -169,25 +198,38 @@ pub async fn run(root: &Path, command: &DeadCommand) -> Result<ExitCode> {
         DeadCommand::List { which, most, place } => {
             list(&place.find(root).await?, &which.selection(), *most).await?;
         }
-        DeadCommand::Show { message, place } => show(&place.find(root).await?, *message).await?,
+        DeadCommand::Show { id, place } => show(&place.find(root).await?, *id).await?,
         DeadCommand::Redrive {
             cancel: Some(id),
             place,
             ..
         } => {
             let dead = place.find(root).await?;
-            say::line(progress(&dead.receivers.cancel(*id).await?));
+            say::line(stands(&dead.receivers.cancel(*id).await?.redrive));
+            for run in read::runs(&dead.ledger, *id).await? {
+                let audit = dir::command(root, &format!("audit --run {run}"));
+                say::line(format!("what became of run {run}: `{audit}`"));
+            }
         }
         DeadCommand::Redrive {
             which,
             rate,
             dry_run,
             yes,
+            no_audit,
             place,
-            ..
+            cancel: None,
         } => {
             let (selection, dead) = (which.chosen()?, place.find(root).await?);
-            redrive(root, &dead, &selection, *rate, *dry_run, *yes).await?;
+            let how = How {
+                rate: *rate,
+                dry_run: *dry_run,
+                yes: *yes,
+            };
+            let over = redrive(root, &dead, &selection, how).await?;
+            if let Some(id) = over.filter(|_| !no_audit) {
+                return audit(root, &dead, id, place).await;
+            }
         }
         DeadCommand::Discard {
             which,
@@ -207,15 +249,21 @@ async fn list(dead: &Dead, selection: &Selection, most: i64) -> Result<()> {
     let groups = read::groups(&dead.ledger, selection).await?;
     if groups.is_empty() {
         say::line("No dead letters.");
-        return Ok(());
     }
     for group in groups {
         let count = grouped(group.count.unsigned_abs());
         say::line(format!("{count:>9}  {}", group.reason));
     }
-    say::line("");
-    for letter in read::letters(&dead.ledger, selection, i64::MAX, most).await? {
-        say::line(one(&letter));
+    let letters = read::letters(&dead.ledger, selection, i64::MAX, most).await?;
+    let letters = letters.iter().map(one);
+    let orders = read::orders(&dead.ledger).await?;
+    let orders = orders.iter().take(REDRIVES);
+    let orders = orders.map(|order| format!("redrive {}  {}", order.redrive_id, stands(order)));
+    for block in [letters.collect::<Vec<_>>(), orders.collect()] {
+        if !block.is_empty() {
+            say::line("");
+            say::line(block.join("\n"));
+        }
     }
     Ok(())
 }
@@ -231,10 +279,20 @@ fn one(letter: &read::Letter) -> String {
     format!("{at}  {id}  {}  {text:?}", letter.reason.escape_debug())
 }
 
-async fn show(dead: &Dead, message: Uuid) -> Result<()> {
-    let letters = read::of(&dead.ledger, message).await?;
+async fn show(dead: &Dead, id: Uuid) -> Result<()> {
+    if let Some(order) = read::order(&dead.ledger, id).await? {
+        let outcome = read::outcome(&dead.ledger, id).await?;
+        say::line(order.plan());
+        say::line(stands(&order));
+        say::line(format!(
+            "of those that were sent back: {} processed, {} parked again, {} on their way",
+            outcome.processed, outcome.parked_again, outcome.on_their_way
+        ));
+        return Ok(());
+    }
+    let letters = read::of(&dead.ledger, id).await?;
     if letters.is_empty() {
-        bail!("the message {message} has no dead letter");
+        bail!("{id} is neither a redrive nor a message with a dead letter");
     }
     for letter in letters {
         say::line(one(&letter));
@@ -252,56 +310,81 @@ async fn show(dead: &Dead, message: Uuid) -> Result<()> {
     Ok(())
 }
 
+/// How to send them back.
+struct How {
+    /// Messages a second at most.
+    rate: u32,
+    dry_run: bool,
+    yes: bool,
+}
+
+/// Plans, asks, starts, and waits until it is over: then it has a name.
 async fn redrive(
     root: &Path,
     dead: &Dead,
     selection: &Selection,
-    rate: u32,
-    dry_run: bool,
-    yes: bool,
-) -> Result<()> {
+    how: How,
+) -> Result<Option<Uuid>> {
     let who = "the command line";
     let id = Uuid::now_v7();
     let planned = dead
         .receivers
-        .plan(id, selection, rate, who, dry_run)
+        .plan(id, selection, how.rate, who, how.dry_run)
         .await?;
     say::line(&planned.plan);
-    if dry_run || planned.redrive.selected == 0 {
-        return Ok(());
+    if how.dry_run || planned.redrive.selected == 0 {
+        return Ok(None);
     }
-    if !yes && !say::confirm("Send them back?")? {
+    if !how.yes && !say::confirm("Send them back?")? {
         dead.receivers.cancel(id).await?;
-        return Ok(());
+        return Ok(None);
     }
-    let mut now = dead.receivers.start(id).await?;
+    let mut now = dead.receivers.start(id).await?.redrive;
     let cancel = dir::command(root, &format!("dead redrive --cancel {id}"));
     say::line(format!("redrive {id}; to end it: `{cancel}`"));
-    while now.redrive.state == State::Running {
+    while now.state == State::Running {
         tokio::time::sleep(EACH).await;
         match dead.receivers.get(id).await {
-            Ok(next) => now = next,
+            Ok(next) => now = next.redrive,
             // it goes on without us, and so do we
             Err(error) if !error.is_passing() => return Err(error.into()),
             Err(error) => say::complain(format!("{error}; looking again")),
         }
     }
-    say::line(progress(&now));
-    for run in read::runs(&dead.ledger, id).await? {
-        let audit = dir::command(root, &format!("audit --run {run}"));
-        say::line(format!("what became of run {run}: `{audit}`"));
-    }
-    Ok(())
+    say::line(stands(&now));
+    Ok(Some(id))
 }
 
-fn progress(told: &Told) -> String {
-    let now = &told.redrive;
+/// Audits the runs of a redrive that is over; gives the exit code of the gravest verdict.
+async fn audit(root: &Path, dead: &Dead, id: Uuid, place: &PlaceArgs) -> Result<ExitCode> {
+    let runs = read::runs(&dead.ledger, id).await?;
+    if runs.is_empty() {
+        say::line("Its messages are of no run, so there is no record to judge them by.");
+    }
+    let mut verdicts = Vec::new();
+    for run in runs {
+        say::line(format!("\nAudit of run {run}:"));
+        match audit::cli::judge(root, &place.audit_of(&run)).await {
+            Ok(verdict) => verdicts.push(verdict),
+            // such as a run of another machine
+            Err(error) if error.is::<Usage>() => say::line(format!("none: {error:#}")),
+            Err(error) => return Err(error),
+        }
+    }
+    let gravest = [Verdict::Fail, Verdict::Inconclusive];
+    let gravest = gravest.into_iter().find(|one| verdicts.contains(one));
+    Ok(ExitCode::from(gravest.map_or(0, Verdict::exit_code)))
+}
+
+/// How an order stands, in a line.
+fn stands(order: &Redrive) -> String {
     format!(
-        "{}: {} sent back, {} had their effect, {} decided by somebody else, {} left",
-        now.state.word(),
-        now.redriven,
-        now.has_effect,
-        now.gone,
-        told.left
+        "{}: {} of {} sent back, {} had their effect, {} decided by somebody else, {} left",
+        order.state.word(),
+        order.redriven,
+        order.selected,
+        order.has_effect,
+        order.gone,
+        order.left()
     )
 }

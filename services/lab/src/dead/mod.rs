@@ -4,10 +4,14 @@
 //! through the gateway, with their secret (`receivers.rs`). A lab that dies in between leaves an order that is planned, or one
 //! that goes on without it.
 
+mod api;
+pub mod audits;
 pub mod cli;
-pub mod page;
-mod read;
-mod receivers;
+mod fields;
+mod pages;
+pub(crate) mod read;
+pub(crate) mod receivers;
+pub mod room;
 
 use std::time::Duration;
 
@@ -18,6 +22,11 @@ use crate::audit::ledger::options;
 use crate::say::Usage;
 
 use receivers::Receivers;
+
+/// Every address that does something: none may work without signing in.
+pub fn deeds() -> Vec<&'static str> {
+    [pages::DEEDS, api::DEEDS].concat()
+}
 
 /// Who looks, and who is asked.
 #[derive(Clone)]
@@ -39,5 +48,20 @@ impl Dead {
             ledger: pool.connect_lazy_with(options),
             receivers: Receivers::new(gateway, token),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_deed_is_a_post() {
+        for (source, deeds) in [
+            (include_str!("pages.rs"), super::pages::DEEDS),
+            (include_str!("api.rs"), super::api::DEEDS),
+        ] {
+            let posts = source.lines().filter(|line| line.contains(", post("));
+            let posts: Vec<&str> = posts.filter_map(|line| line.split('"').nth(1)).collect();
+            assert_eq!(posts, deeds);
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! What the ledger knows of dead letters, read by the role `auditor`.
 
 use chrono::{DateTime, Utc};
-use messaging::receive::redrive::{Redrive, Selection};
+use messaging::receive::redrive::{Redrive, Selection, State};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, FromRow, PgPool};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 /// Groups that are told apart.
@@ -131,6 +131,43 @@ pub(super) async fn outcome(pool: &PgPool, id: Uuid) -> Result<Outcome, sqlx::Er
     .bind(id)
     .fetch_one(pool)
     .await
+}
+
+/// How far an order is, by the dead letters themselves.
+#[derive(Debug, Clone, Copy, FromRow)]
+pub(crate) struct Sent {
+    pub(crate) state: State,
+    pub(crate) selected: i64,
+    pub(crate) sent_back: i64,
+    pub(crate) has_effect: i64,
+}
+
+/// The same of this order; none: there is no such order.
+pub(crate) async fn sent(
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<Sent>, sqlx::Error> {
+    let sent = sqlx::query_as(
+        "select r.state, r.selected,
+                count(d.dead_letter_id) filter (where d.state = 'redriven') as sent_back,
+                count(d.dead_letter_id) filter (where d.state = 'has-effect') as has_effect
+           from receiver.redrive r left join receiver.dead_letter d on d.redriven_by = r.redrive_id
+          where r.redrive_id = $1 group by r.redrive_id",
+    );
+    sent.bind(id).fetch_optional(connection).await
+}
+
+/// How many dead letters fit that are messages of ours, so that they can be sent back.
+pub(crate) async fn of_ours(
+    connection: &mut PgConnection,
+    selection: &Selection,
+) -> Result<i64, sqlx::Error> {
+    let sql = format!(
+        "select count(*) from receiver.dead_letter d where {} and d.message_id is not null",
+        Selection::FITS
+    );
+    let query = selection.bind(sqlx::query(AssertSqlSafe(sql)));
+    query.fetch_one(connection).await?.try_get(0)
 }
 
 /// The runs whose messages an order is about: to be audited afterwards.

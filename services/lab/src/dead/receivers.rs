@@ -2,29 +2,31 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use messaging::receive::redrive::{Redrive, Selection};
 use reqwest::{Client, Method};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use uuid::Uuid;
+use web::Error;
 
 /// Above what the gateway waits for a receiver.
 const LIMIT: Duration = Duration::from_secs(45);
 
 /// An order as the receivers tell it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Told {
+pub(crate) struct Told {
     #[serde(flatten)]
-    pub(super) redrive: Redrive,
+    pub(crate) redrive: Redrive,
     /// What it would do, in a sentence.
-    pub(super) plan: String,
+    pub(crate) plan: String,
     /// Dead letters that are not decided yet.
-    pub(super) left: i64,
+    pub(crate) left: i64,
 }
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     #[error("no receiver takes orders here: the lab has no REDRIVE_TOKEN")]
     NoToken,
     /// Their own word.
@@ -36,7 +38,7 @@ pub(super) enum Refused {
 
 impl Refused {
     /// Whether the same may be answered a little later.
-    pub(super) fn is_passing(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::NoToken => false,
             Self::Said { status, .. } => *status >= 500,
@@ -45,15 +47,29 @@ impl Refused {
     }
 }
 
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        let said = format!("{refused}");
+        match refused {
+            Refused::NoToken => Self::forbidden(said),
+            Refused::Said { status, .. } => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+                Self::new(status, said)
+            }
+            Refused::Away(cause) => Self::away("The receivers do not answer.").because(cause),
+        }
+    }
+}
+
 #[derive(Clone)]
-pub(super) struct Receivers {
+pub(crate) struct Receivers {
     client: Client,
     base: String,
     token: Option<String>,
 }
 
 impl Receivers {
-    pub(super) fn new(gateway: &str, token: Option<String>) -> Self {
+    pub(crate) fn new(gateway: &str, token: Option<String>) -> Self {
         Self {
             client: Client::new(),
             base: format!("{}/received/api", gateway.trim_end_matches('/')),
@@ -62,12 +78,12 @@ impl Receivers {
     }
 
     /// Whether orders can be given at all.
-    pub(super) fn can_be_asked(&self) -> bool {
+    pub(crate) fn can_be_asked(&self) -> bool {
         self.token.is_some()
     }
 
     /// `id` is made by who asks: a request that is repeated is one order.
-    pub(super) async fn plan(
+    pub(crate) async fn plan(
         &self,
         id: Uuid,
         selection: &Selection,
@@ -79,22 +95,22 @@ impl Receivers {
         self.ask(Method::POST, "redrives", Some(order)).await
     }
 
-    pub(super) async fn start(&self, id: Uuid) -> Result<Told, Refused> {
+    pub(crate) async fn start(&self, id: Uuid) -> Result<Told, Refused> {
         self.ask(Method::POST, &format!("redrives/{id}/start"), None)
             .await
     }
 
-    pub(super) async fn cancel(&self, id: Uuid) -> Result<Told, Refused> {
+    pub(crate) async fn cancel(&self, id: Uuid) -> Result<Told, Refused> {
         self.ask(Method::POST, &format!("redrives/{id}/cancel"), None)
             .await
     }
 
-    pub(super) async fn get(&self, id: Uuid) -> Result<Told, Refused> {
+    pub(crate) async fn get(&self, id: Uuid) -> Result<Told, Refused> {
         self.ask(Method::GET, &format!("redrives/{id}"), None).await
     }
 
     /// `confirm` is what a person typed.
-    pub(super) async fn discard(
+    pub(crate) async fn discard(
         &self,
         selection: &Selection,
         confirm: &str,

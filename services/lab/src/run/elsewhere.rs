@@ -54,6 +54,14 @@ pub struct Elsewhere {
     /// The vhost that it uses
     #[arg(long, env = "LAB_VHOST", value_name = "NAME", default_value = "/")]
     pub vhost: String,
+    /// The receivers' secret of who may have them send dead letters back; without it nobody here may
+    #[arg(
+        long,
+        env = "REDRIVE_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    pub redrive_token: Option<String>,
     /// Where its nodes are: a host name with the ops port and the first port; every address behind the name is a node
     #[arg(
         long,

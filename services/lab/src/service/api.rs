@@ -146,7 +146,7 @@ async fn experiments(State(app): State<App>) -> Json<Value> {
 }
 
 /// 409.
-pub(super) fn conflict(detail: impl Into<String>) -> Error {
+pub fn conflict(detail: impl Into<String>) -> Error {
     Error::new(StatusCode::CONFLICT, detail.into())
 }
 

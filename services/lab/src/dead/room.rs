@@ -1,0 +1,117 @@
+//! Dead letters in the console: what pages and the API have in common.
+
+use axum::Router;
+use messaging::receive::redrive::{Redrive, Selection, State};
+use uuid::Uuid;
+use web::Error;
+
+use super::audits::{Audits, OfRun};
+use super::fields::Fields;
+use super::{Dead, api, pages, read};
+use crate::service::api::conflict;
+
+/// Dead letters on one page.
+pub(super) const SHOWN: i64 = 100;
+/// Messages a second, where nobody says.
+pub(super) const PER_SECOND: u32 = 100;
+
+/// What the routes stand on.
+#[derive(Clone)]
+pub struct Room {
+    pub(super) dead: Dead,
+    audits: Audits,
+}
+
+/// What the list shows.
+pub(super) struct Listed {
+    pub(super) filter: Selection,
+    pub(super) groups: Vec<read::Group>,
+    pub(super) letters: Vec<read::Letter>,
+    pub(super) orders: Vec<Redrive>,
+}
+
+/// One order, and what became of what it is about.
+pub(super) struct Ordered {
+    pub(super) order: Redrive,
+    pub(super) outcome: read::Outcome,
+    pub(super) runs: Vec<OfRun>,
+}
+
+impl Ordered {
+    /// Whether it will look different in a moment: it goes on, what it sent back is on its way, or it is being audited.
+    pub(super) fn moves(&self) -> bool {
+        self.order.state == State::Running
+            || self.outcome.on_their_way > 0
+            || self.runs.iter().any(|run| run.going.is_some())
+    }
+}
+
+impl Room {
+    /// Who looks and is asked, and who audits.
+    pub fn new(dead: Dead, audits: Audits) -> Self {
+        Self { dead, audits }
+    }
+
+    /// For people.
+    pub fn pages(&self) -> Router {
+        pages::routes(self.clone())
+    }
+
+    /// The same for programs.
+    pub fn api(&self) -> Router {
+        api::routes(self.clone())
+    }
+
+    /// What fits the filter of a query.
+    pub(super) async fn list(&self, query: Option<&str>) -> Result<Listed, Error> {
+        let query = Fields::read(query.unwrap_or_default().as_bytes())?;
+        let filter = query.selection()?;
+        let below = query.get("below").and_then(|below| below.parse().ok());
+        let (groups, letters, orders) = futures::try_join!(
+            read::groups(&self.dead.ledger, &filter),
+            read::letters(&self.dead.ledger, &filter, below.unwrap_or(i64::MAX), SHOWN),
+            read::orders(&self.dead.ledger),
+        )?;
+        Ok(Listed {
+            filter,
+            groups,
+            letters,
+            orders,
+        })
+    }
+
+    /// An order of this name.
+    pub(super) async fn order(&self, id: Uuid) -> Result<Ordered, Error> {
+        let (order, outcome, runs) = futures::try_join!(
+            read::order(&self.dead.ledger, id),
+            read::outcome(&self.dead.ledger, id),
+            read::runs(&self.dead.ledger, id),
+        )?;
+        let order = order.ok_or_else(Error::not_found)?;
+        let runs = self.audits.of(runs, order.ended_at).await?;
+        Ok(Ordered {
+            order,
+            outcome,
+            runs,
+        })
+    }
+
+    /// Has the runs of an order audited, which must be over; says which.
+    pub(super) async fn audit(&self, id: Uuid) -> Result<Vec<String>, Error> {
+        let seen = self.order(id).await?;
+        if matches!(seen.order.state, State::Planned | State::Running) {
+            let detail =
+                "The redrive is not over: what it will still send back cannot be judged yet.";
+            return Err(conflict(detail));
+        }
+        let runs: Vec<&OfRun> = seen.runs.iter().filter(|run| run.on_record).collect();
+        if runs.is_empty() {
+            let detail = "None of its messages is of a run that is on record here, and nothing else can be judged.";
+            return Err(Error::unprocessable(detail));
+        }
+        for run in &runs {
+            self.audits.begin(&run.run);
+        }
+        Ok(runs.iter().map(|run| run.run.clone()).collect())
+    }
+}
