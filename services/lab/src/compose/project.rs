@@ -27,6 +27,8 @@ const LABEL: &str = "com.docker.compose";
 /// The gateway's port in its container.
 const GATEWAY: u16 = 8080;
 const MANAGEMENT: u16 = 15672;
+/// The variable with the secret of who may have receivers send dead letters back.
+const TOKEN: &str = "REDRIVE_TOKEN";
 
 /// One container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -294,6 +296,7 @@ impl Project {
             management: Some(self.management().await?),
             vhost,
             nodes: self.nodes().await?,
+            redrive_token: self.redrive_token().await?,
         })
     }
 
@@ -304,6 +307,16 @@ impl Project {
         let mut url: Url = format!("postgres://{door}").parse()?;
         url.set_path(postgres.variable("POSTGRES_DB")?);
         with_user(url, "auditor", postgres.variable("AUDITOR_PASSWORD")?)
+    }
+
+    /// The secret of who may have receivers send dead letters back; none: nobody may.
+    pub async fn redrive_token(&self) -> Result<Option<String>> {
+        let all = self.look().await?;
+        let mut receivers = all
+            .iter()
+            .filter(|one| one.role() == Some(Service::Receiver));
+        let token = receivers.find_map(|one| one.environment.get(TOKEN).cloned());
+        Ok(token.filter(|token| !token.is_empty()))
     }
 
     /// The broker's management API, with user and password.
@@ -366,6 +379,7 @@ fn passwords(all: &[Container]) -> BTreeMap<String, Option<String>> {
         ("postgres", "LAB_PASSWORD", "LAB_PASSWORD"),
         ("redis", "REDISCLI_AUTH", "REDIS_PASSWORD"),
         ("rabbitmq", "RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD"),
+        ("receiver", TOKEN, TOKEN),
     ] {
         let of = all.iter().find(|one| one.service == service);
         if let Some(value) = of.and_then(|one| one.environment.get(theirs)) {

@@ -25,6 +25,7 @@ pub const FILES: &[(&str, &str)] = &[
     file!("delivery-limit"),
     file!("queue-full"),
     file!("memory-alarm"),
+    file!("redrive-under-alarm"),
     file!("broker-restart"),
     file!("connection-closed"),
     file!("half-open-link"),
@@ -108,7 +109,11 @@ mod tests {
             panic!("no storm")
         };
         let kinds: Vec<&str> = storm.faults.iter().map(String::as_str).collect();
-        let every: Vec<&str> = catalogue().iter().map(|entry| entry.name).collect();
+        // in a storm nobody is given up on, so there is nobody to send back
+        let every = catalogue().iter().map(|entry| entry.name);
+        let every: Vec<&str> = every
+            .filter(|name| *name != "dead-letters-redrive")
+            .collect();
         assert_eq!(kinds, every);
     }
 }

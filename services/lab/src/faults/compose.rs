@@ -10,16 +10,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
+use messaging::receive::redrive::Selection;
 use reqwest::{Client, Method};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 use super::catalogue::NO_PROXY;
 use super::http;
+use super::redrive;
 use super::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look, Site};
 use crate::compose::docker::{self, docker};
 use crate::compose::{Container, Project, project};
+use crate::dead::receivers::Receivers;
 use crate::run::sight::{NodeSight, Sight};
 use crate::say::Usage;
 use crate::stack::servers::Which as Server;
@@ -39,6 +43,7 @@ pub struct Compose {
     client: Client,
     auditor_url: String,
     management: String,
+    gateway: String,
 }
 
 impl Compose {
@@ -49,6 +54,7 @@ impl Compose {
             client: Client::new(),
             auditor_url: sight.auditor_url.clone(),
             management: sight.management.clone().unwrap_or_default(),
+            gateway: sight.gateway.clone(),
         });
         Site {
             look: Arc::<Self>::clone(&compose),
@@ -61,6 +67,12 @@ impl Compose {
             Target::Node(name) => self.project.of_node(name).await,
             Target::Server(which) => self.project.one(project::server(*which).0).await,
         }
+    }
+
+    /// With the token that their containers were made with.
+    async fn receivers(&self) -> Result<Receivers> {
+        let token = self.project.redrive_token().await?;
+        Ok(Receivers::new(&self.gateway, token))
     }
 
     async fn ops_of(&self, node: &str) -> Result<String> {
@@ -232,6 +244,14 @@ impl Harm for Compose {
 
     async fn put_ops(&self, node: &str, path: &str, body: String) -> Result<()> {
         http::put_ops(&self.client, node, &self.ops_of(node).await?, path, body).await
+    }
+
+    async fn redrive(&self, id: Uuid, selection: &Selection, per_second: u32) -> Result<()> {
+        redrive::begin(&self.receivers().await?, id, selection, per_second).await
+    }
+
+    async fn cancel_redrive(&self, id: Uuid) -> Result<()> {
+        redrive::cancel(&self.receivers().await?, id).await
     }
 
     async fn link(&self, _node: &str, _server: Server, _harm: LinkHarm) -> Result<()> {

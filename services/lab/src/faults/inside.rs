@@ -7,14 +7,18 @@ use std::time::Duration;
 use anyhow::Result;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use messaging::receive::redrive::Selection;
 use reqwest::{Client, Method};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::catalogue::{NO_HANDS, NO_PROXY};
 use super::http;
+use super::redrive;
 use super::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look, Site};
+use crate::dead::receivers::Receivers;
 use crate::run::sight::{NodeSight, Sight, who_is};
 use crate::say::Usage;
 use crate::stack::servers::Which as Server;
@@ -54,6 +58,10 @@ impl Inside {
         let unknown =
             || Usage("say where the broker's management API is: --management-url".to_owned());
         Ok(self.sight.management.as_deref().ok_or_else(unknown)?)
+    }
+
+    fn receivers(&self) -> Receivers {
+        Receivers::new(&self.sight.gateway, self.sight.redrive_token.clone())
     }
 
     /// When the node began, as it says itself; none while it does not answer.
@@ -174,6 +182,14 @@ impl Harm for Inside {
 
     async fn put_ops(&self, node: &str, path: &str, body: String) -> Result<()> {
         http::put_ops(&self.client, node, &self.node(node)?.ops, path, body).await
+    }
+
+    async fn redrive(&self, id: Uuid, selection: &Selection, per_second: u32) -> Result<()> {
+        redrive::begin(&self.receivers(), id, selection, per_second).await
+    }
+
+    async fn cancel_redrive(&self, id: Uuid) -> Result<()> {
+        redrive::cancel(&self.receivers(), id).await
     }
 
     async fn link(&self, _node: &str, _server: Server, _harm: LinkHarm) -> Result<()> {

@@ -41,7 +41,7 @@ impl Fault for MemoryAlarm {
 }
 
 /// Asked of the broker at this moment; the flag `mem_alarm` in its list of nodes may be five seconds old.
-async fn flag(look: &dyn Look) -> Result<Evidence> {
+pub(super) async fn flag(look: &dyn Look) -> Result<Evidence> {
     let check = look
         .broker(&["health", "checks", "local-alarms"])
         .await?

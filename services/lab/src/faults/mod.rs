@@ -33,6 +33,7 @@ pub mod over_socket;
 pub mod program;
 pub mod queue_limit;
 pub mod queue_unbind;
+pub mod redrive;
 pub mod site;
 pub mod targets;
 pub mod work;

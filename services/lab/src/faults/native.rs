@@ -7,15 +7,19 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use messaging::receive::redrive::Selection;
 use proxy::Direction;
 use reqwest::{Client, Method};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::appended::Appended;
 use super::http;
+use super::redrive;
 use super::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look, Site};
+use crate::dead::receivers::Receivers;
 use crate::run::sight::{NodeSight, vhost_of};
 use crate::say::Usage;
 use crate::stack::links::Links;
@@ -71,6 +75,11 @@ impl Native {
         let links = self.stack.links(node);
         let why = "there are no proxies in this stack; start it with `lab up --faults`";
         Ok(links.ok_or_else(|| Usage(why.to_owned()))?)
+    }
+
+    fn receivers(&self) -> Receivers {
+        let token = self.stack.dir().secrets().redrive.clone();
+        Receivers::new(&self.stack.gateway_url(), Some(token))
     }
 
     fn address(&self, target: &Target) -> Result<String> {
@@ -209,6 +218,14 @@ impl Harm for Native {
 
     async fn put_ops(&self, node: &str, path: &str, body: String) -> Result<()> {
         http::put_ops(&self.client, node, &self.node(node)?.ops, path, body).await
+    }
+
+    async fn redrive(&self, id: Uuid, selection: &Selection, per_second: u32) -> Result<()> {
+        redrive::begin(&self.receivers(), id, selection, per_second).await
+    }
+
+    async fn cancel_redrive(&self, id: Uuid) -> Result<()> {
+        redrive::cancel(&self.receivers(), id).await
     }
 
     async fn link(&self, node: &str, server: Server, harm: LinkHarm) -> Result<()> {

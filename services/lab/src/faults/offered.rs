@@ -9,6 +9,7 @@ use super::memory_alarm::MemoryAlarm;
 use super::program::{Deed, Program};
 use super::queue_limit::QueueLimit;
 use super::queue_unbind::QueueUnbind;
+use super::redrive::Redrive;
 use super::targets::Targets;
 use super::work::Work;
 use crate::stack::node::Service;
@@ -105,6 +106,26 @@ const COPY: &[Arg] = &[
         kind: Kind::OneOf(&["newest", "forgotten"]),
         usual: "newest",
         what: "forgotten: one that the inbox knows no more; there must be one",
+    },
+];
+const BACK: &[Arg] = &[
+    Arg {
+        name: "run",
+        kind: Kind::Text,
+        usual: "",
+        what: "of which run they are (if empty: of an experiment's own, else of any)",
+    },
+    Arg {
+        name: "rate",
+        kind: Kind::Number(1, 10_000),
+        usual: "100",
+        what: "so many a second at most",
+    },
+    Arg {
+        name: "when",
+        kind: Kind::OneOf(&["now", "alarm"]),
+        usual: "now",
+        what: "alarm: not before the broker has a memory alarm; there must be one",
     },
 ];
 const POINT: &[Arg] = &[
@@ -317,6 +338,13 @@ fn broker() -> Vec<Entry> {
         )
         .with(COPY)
         .instant(),
+        Entry::new(
+            "dead-letters-redrive",
+            "dead letters are sent back; its end is a cancel",
+            Strikes::Queue,
+            Redrive,
+        )
+        .with(BACK),
     ]
 }
 

@@ -10,9 +10,11 @@ use std::time::Duration;
 use anyhow::Result;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use messaging::receive::redrive::Selection;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::run::sight::NodeSight;
 use crate::stack::servers::Which as Server;
@@ -127,6 +129,10 @@ pub trait Harm: Send + Sync {
     async fn memory_alarm(&self, on: bool) -> Result<()>;
     /// Puts something to a node's second port.
     async fn put_ops(&self, node: &str, path: &str, body: String) -> Result<()>;
+    /// Has the receivers send dead letters back, so many a second at most: an order of this name.
+    async fn redrive(&self, id: Uuid, selection: &Selection, per_second: u32) -> Result<()>;
+    /// Has them end that; to end what is over, or never began, is no error.
+    async fn cancel_redrive(&self, id: Uuid) -> Result<()>;
     /// Hurts a node's link to a server, instead of what was done to it before.
     async fn link(&self, node: &str, server: Server, harm: LinkHarm) -> Result<()>;
 }

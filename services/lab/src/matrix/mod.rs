@@ -5,8 +5,8 @@
 //! and with its reason (`predicted.rs`); whatever differs is named. `table.rs` shows it on a terminal, `picture.rs` draws
 //! it.
 //!
-//! Seven guarantees have no column, but an experiment each. `look-behind` would have one like the first: in no row a message
-//! comes again when the inbox has forgotten it.
+//! Eight guarantees have no column, but an experiment each. `look-behind` and `separate-connections` would have one like the
+//! first: in no row a message comes again when the inbox has forgotten it, and in none dead letters are sent back.
 
 pub mod cell;
 pub mod cli;

@@ -36,6 +36,9 @@ pub struct Sight {
     pub management: Option<String>,
     pub vhost: String,
     pub nodes: Vec<NodeSight>,
+    /// The secret of who may have receivers send dead letters back; none: not known.
+    #[serde(default)]
+    pub redrive_token: Option<String>,
 }
 
 /// One node.
@@ -86,6 +89,7 @@ impl Sight {
             management: status.rabbitmq.management.clone(),
             vhost: vhost_of(&status.rabbitmq.amqp)?,
             nodes: nodes.collect(),
+            redrive_token: Some(secrets.redrive.clone()),
         })
     }
 
@@ -130,6 +134,7 @@ impl Sight {
             management: elsewhere.management_url.clone(),
             vhost: elsewhere.vhost.clone(),
             nodes,
+            redrive_token: elsewhere.redrive_token.clone(),
         })
     }
 

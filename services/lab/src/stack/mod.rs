@@ -257,6 +257,11 @@ impl Stack {
         settings
     }
 
+    /// Where it is reached.
+    pub fn gateway_url(&self) -> String {
+        self.gateway.url()
+    }
+
     /// The folder of the stack, with its secrets.
     pub fn dir(&self) -> &LabDir {
         &self.dir

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sqlx::PgExecutor;
 use testkit::{Process, wait_until};
 use uuid::Uuid;
 
@@ -14,11 +15,11 @@ use crate::{
 };
 
 const LIMIT: Duration = Duration::from_mins(1);
-const TOKEN: &str = "a secret of this test";
+pub(crate) const TOKEN: &str = "a secret of this test";
 const API: &str = "/received/api/redrives";
 
 /// A receiver that takes orders.
-async fn receiver(world: &World, name: &str) -> Process {
+pub(crate) async fn receiver(world: &World, name: &str) -> Process {
     let receiver = world.receiver(name).env("REDRIVE_TOKEN", TOKEN);
     let receiver = receiver.start().await;
     ready(&receiver).await;
@@ -26,7 +27,12 @@ async fn receiver(world: &World, name: &str) -> Process {
 }
 
 /// Dead letters as they are parked, of messages that were sent with these texts; gives the ids of the messages.
-async fn parked(world: &World, count: i64, text: &str) -> Vec<Uuid> {
+pub(crate) async fn parked(world: &World, count: i64, text: &str) -> Vec<Uuid> {
+    park(&world.database.admin, count, text).await
+}
+
+/// The same in any database.
+pub(crate) async fn park(database: impl PgExecutor<'_>, count: i64, text: &str) -> Vec<Uuid> {
     let sql = "insert into receiver.dead_letter (fingerprint, message_id, kind, body, reason, headers, node)
         select id, id::uuid, 'message.v1', convert_to(json_build_object('number', n, 'text', $2::text)::text, 'UTF8'),
                'its work failed 20 times, at last: no luck',
@@ -35,11 +41,11 @@ async fn parked(world: &World, count: i64, text: &str) -> Vec<Uuid> {
           from (select n, gen_random_uuid()::text as id from generate_series(1, $1) n) made
         returning message_id";
     let ids = sqlx::query_scalar(sql).bind(count).bind(text);
-    ids.fetch_all(&world.database.admin).await.unwrap()
+    ids.fetch_all(database).await.unwrap()
 }
 
 /// Effects of these messages, made by another receiver.
-async fn have_effects(world: &World, ids: &[Uuid]) {
+pub(crate) async fn have_effects(world: &World, ids: &[Uuid]) {
     for sql in [
         "insert into receiver.inbox (message_id) select unnest($1::uuid[])",
         "insert into receiver.processed (message_id, number, text, node, attempt, redelivered, received_at, took_ms)
@@ -71,7 +77,7 @@ async fn plan(receiver: &Process, selection: Value, per_second: u32) -> (String,
     (plan["redrive_id"].as_str().unwrap().to_owned(), plan)
 }
 
-async fn start(receiver: &Process, id: &str) {
+pub(crate) async fn start(receiver: &Process, id: &str) {
     let (status, answer) = post(receiver, &format!("{API}/{id}/start"), json!({})).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
 }
@@ -83,7 +89,7 @@ async fn cancel(receiver: &Process, id: &str) -> Value {
 }
 
 /// Waits until an order has ended.
-async fn ended(receiver: &Process, id: &str) -> Value {
+pub(crate) async fn ended(receiver: &Process, id: &str) -> Value {
     wait_until("the redrive to be done", LIMIT, async || {
         match get(receiver, id).await {
             Some(now) if now["state"] == "done" => Ok(now),
@@ -94,7 +100,7 @@ async fn ended(receiver: &Process, id: &str) -> Value {
 }
 
 /// Waits until there are so many.
-async fn counts(world: &World, sql: &str, right: i64) {
+pub(crate) async fn counts(world: &World, sql: &str, right: i64) {
     wait_until(sql, LIMIT, async || match world.count(sql).await {
         now if now == right => Ok(()),
         now => Err(now),
@@ -102,10 +108,10 @@ async fn counts(world: &World, sql: &str, right: i64) {
     .await;
 }
 
-const MESSAGES: &str = "select count(distinct message_id) from receiver.processed";
-const EFFECTS: &str = "select count(*) from receiver.processed";
-const PARKED: &str = "select count(*) from receiver.dead_letter where state = 'parked'";
-const WAITING: &str = "select count(*) from receiver.outbox";
+pub(crate) const MESSAGES: &str = "select count(distinct message_id) from receiver.processed";
+pub(crate) const EFFECTS: &str = "select count(*) from receiver.processed";
+pub(crate) const PARKED: &str = "select count(*) from receiver.dead_letter where state = 'parked'";
+pub(crate) const WAITING: &str = "select count(*) from receiver.outbox";
 
 #[tokio::test]
 async fn what_has_an_effect_has_no_second_one_and_the_counts_are_right() {

@@ -16,6 +16,7 @@ use reqwest::{Client, Method, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::{LOOK_EVERY, Scenery, told};
 use crate::compose::Project;
@@ -31,7 +32,9 @@ use crate::stack::node::Service;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// What experiments say of nodes beside their settings.
-const OURS: [&str; 3] = ["WITHOUT", "LAB_OPS", VHOST];
+const OURS: [&str; 4] = ["WITHOUT", "LAB_OPS", VHOST, TOKEN];
+/// An experiment may have receivers send dead letters back.
+const TOKEN: &str = "REDRIVE_TOKEN";
 const VHOST: &str = "AMQP_VHOST";
 
 /// What the stack was before the experiments, and what they left.
@@ -217,7 +220,15 @@ impl Scenery for Compose {
         }
         self.note(|noted| noted.vhosts.push(vhost.clone()))?;
         self.make_vhost(&vhost).await?;
-        let ours = [setup.without.to_string(), "true".to_owned(), vhost.clone()];
+        let before = self.before().settings.get(TOKEN).cloned().flatten();
+        let token = before.filter(|token| !token.is_empty());
+        let token = token.unwrap_or_else(|| Uuid::new_v4().to_string());
+        let ours = [
+            setup.without.to_string(),
+            "true".to_owned(),
+            vhost.clone(),
+            token,
+        ];
         let ours = OURS.map(str::to_owned).into_iter().zip(ours);
         let settings = setup.settings.clone().into_iter().chain(ours);
         let settings = settings.map(|(name, value)| (name, Some(value))).collect();

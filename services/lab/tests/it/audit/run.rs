@@ -117,6 +117,7 @@ impl Run {
             management: Some(self.world.servers.at.rabbitmq.management.clone()),
             vhost: broker.vhost.clone(),
             nodes: nodes.collect(),
+            redrive_token: None,
         }
     }
 

@@ -20,6 +20,7 @@ use super::harms::{Deed, Manages};
 use super::nothing::Nothing;
 use super::own::Own;
 use super::{LIMIT, NOT_SEEN};
+use crate::redrive::park;
 
 /// Of every fault, and of one whose evidence is later than that of all others.
 #[tokio::test(flavor = "multi_thread")]
@@ -27,6 +28,11 @@ async fn what_is_injected_is_seen_what_is_healed_is_over_and_what_is_neither_is_
     let own = Own::start().await;
     own.fresh("faults-1").await;
     own.process_one().await;
+    // more than are sent back while somebody looks
+    let database = own.stack.addresses().unwrap().database;
+    let mut database = PgConnection::connect(&database).await.unwrap();
+    park(&mut database, 2_000, "x").await;
+    database.close().await.unwrap();
     let site = Native::site(&own.stack);
 
     let nothing = Site {
@@ -83,6 +89,7 @@ async fn what_is_injected_is_seen_what_is_healed_is_over_and_what_is_neither_is_
     what_was_refused_was_not_published(&own).await;
     only_a_first_delivery_is_taken_for_a_copy(&own).await;
     only_what_the_inbox_knows_no_more_is_taken_for_forgotten(&own, &injector).await;
+    a_redrive_that_is_over_says_how_much_of_it_was_done(&own, &injector).await;
     own.fresh_with("faults-2", &[("LOG", "off")]).await;
     own.process_one().await;
     a_log_that_is_off_tells_nothing(&own, &injector).await;
@@ -247,6 +254,51 @@ async fn only_a_first_delivery_is_taken_for_a_copy(own: &Own) {
     let seen = injector.look(&copy).await.unwrap();
     assert!(matches!(seen, Evidence::NotSeen(_)), "{seen:?}");
     injector.heal(&copy).await.unwrap();
+}
+
+/// What is cancelled stays parked, and is told; what is done is over by itself, and then there is nothing to send back.
+async fn a_redrive_that_is_over_says_how_much_of_it_was_done(own: &Own, injector: &Injector) {
+    let parked = "select count(*) from receiver.dead_letter where state = 'parked'";
+    let database = own.stack.addresses().unwrap().database;
+    let mut database = PgConnection::connect(&database).await.unwrap();
+    let mut left = async || -> i64 {
+        let count = sqlx::query_scalar(parked);
+        count.fetch_one(&mut database).await.unwrap()
+    };
+    let before = left().await;
+    assert!((1..2_000).contains(&before), "{before}");
+    let slow = Order::new("dead-letters-redrive").with("rate", "5");
+    let mut slow = injector.inject(&slow).await.unwrap();
+    injector.see(&mut slow, LIMIT).await.unwrap();
+    let healed = injector.heal(&slow).await.unwrap();
+    let after = left().await;
+    assert!(!healed.by_itself && after < before, "{healed:?}");
+    let (back, how) = (before - after, &healed.how);
+    let right = format!(
+        "is cancelled: {back} of {before} dead letters were sent back, {after} were left as they were"
+    );
+    assert!(how.ends_with(&right), "{how}");
+
+    let fast = Order::new("dead-letters-redrive").with("rate", "10000");
+    let mut fast = injector.inject(&fast).await.unwrap();
+    wait_until("all to be sent back", LIMIT, async || left().await == 0).await;
+    let seen = injector.see(&mut fast, LIMIT).await.unwrap();
+    assert!(seen.happened(), "{seen:?}");
+    wait_until("the redrive to be over", LIMIT, async || {
+        let seen = injector.look(&fast).await.unwrap();
+        matches!(seen, Evidence::HealedBySelf(_))
+    })
+    .await;
+    let healed = injector.heal(&fast).await.unwrap();
+    let all = format!("is done: {after} of {after} dead letters were sent back");
+    assert!(healed.by_itself && healed.how.ends_with(&all), "{healed:?}");
+    let none = injector.inject(&Order::new("dead-letters-redrive")).await;
+    let none = none.unwrap_err();
+    assert!(none.is::<Usage>(), "{none:#}");
+    assert!(
+        none.to_string().contains("there is none to send back"),
+        "{none:#}"
+    );
 }
 
 /// The inbox of this stack remembers for a day.

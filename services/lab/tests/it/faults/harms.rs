@@ -10,8 +10,10 @@ use lab::faults::http::Refused;
 use lab::faults::site::LinkHarm;
 use lab::stack::servers::Which as Server;
 use lab::stack::strike::{End, Target};
+use messaging::receive::redrive::Selection;
 use reqwest::Method;
 use serde_json::Value;
+use uuid::Uuid;
 
 /// What comes of an order to the management API.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +77,12 @@ impl Harm for Manages {
     }
     async fn put_ops(&self, node: &str, path: &str, body: String) -> Result<()> {
         self.harm.put_ops(node, path, body).await
+    }
+    async fn redrive(&self, id: Uuid, selection: &Selection, per_second: u32) -> Result<()> {
+        self.harm.redrive(id, selection, per_second).await
+    }
+    async fn cancel_redrive(&self, id: Uuid) -> Result<()> {
+        self.harm.cancel_redrive(id).await
     }
     async fn link(&self, node: &str, server: Server, harm: LinkHarm) -> Result<()> {
         self.harm.link(node, server, harm).await

@@ -6,8 +6,10 @@ use lab::faults::Harm;
 use lab::faults::site::LinkHarm;
 use lab::stack::servers::Which as Server;
 use lab::stack::strike::{End, Target};
+use messaging::receive::redrive::Selection;
 use reqwest::Method;
 use serde_json::Value;
+use uuid::Uuid;
 
 /// An injector that does nothing, but perhaps on a release.
 #[derive(Default)]
@@ -41,6 +43,12 @@ impl Harm for Nothing {
         Ok(())
     }
     async fn put_ops(&self, _: &str, _: &str, _: String) -> Result<()> {
+        Ok(())
+    }
+    async fn redrive(&self, _: Uuid, _: &Selection, _: u32) -> Result<()> {
+        Ok(())
+    }
+    async fn cancel_redrive(&self, _: Uuid) -> Result<()> {
         Ok(())
     }
     async fn link(&self, _: &str, _: Server, _: LinkHarm) -> Result<()> {
