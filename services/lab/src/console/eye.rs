@@ -296,6 +296,7 @@ fn state(node: &NodeCondition) -> &'static str {
         _ if node.frozen => "frozen",
         Doing::Ready | Doing::Unready => "up",
         Doing::Starting => "starting",
+        Doing::Stopping => "stopping",
         Doing::Stopped | Doing::Waiting | Doing::Failed => "dead",
     }
 }

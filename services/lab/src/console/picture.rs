@@ -38,7 +38,7 @@ pub struct NodeNow {
     pub name: String,
     pub service: String,
     pub colour: u8,
-    /// `up`, `starting`, `dead`, `frozen`.
+    /// `up`, `starting`, `stopping`, `dead`, `frozen`.
     pub state: &'static str,
     /// Since when it is so, as far as this console saw it.
     pub since: i64,

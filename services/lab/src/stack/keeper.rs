@@ -253,6 +253,7 @@ impl<P: Program> Keeper<P> {
                 Some(Order::Start(new)) if ready => drop(new.send(Ok(()))),
                 Some(Order::Start(new)) => *answer = Some(new),
                 Some(Order::Stop(told)) => {
+                    self.set(Doing::Stopping, child.id());
                     self.stop(&mut child, pid).await;
                     drop(told.send(Ok(())));
                     return Over::Told;

@@ -58,6 +58,8 @@ pub enum Doing {
     Ready,
     /// It did answer, but does not serve now: a part that it needs is missing.
     Unready,
+    /// It was told to stop, and finishes what it has begun.
+    Stopping,
     /// Died by itself; waits before the next try.
     Waiting,
     /// Given up.
