@@ -14,6 +14,7 @@ mod chaos_toolkit;
 mod check;
 mod console;
 mod cuts;
+mod dead;
 mod down;
 mod experiment;
 mod faults;

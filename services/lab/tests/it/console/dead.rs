@@ -1,0 +1,111 @@
+//! Dead letters are sent back at the console and from the command line, and audited afterwards.
+
+use serde_json::{Value, json};
+use testkit::wait_until;
+
+use super::{Browser, down, turn, up};
+use crate::up::{LIMIT, Stack, said};
+
+/// A load of which some messages are given up on though nothing is wrong with them; gives its run, when all is accounted for.
+async fn given_up_on(stack: &Stack, browser: &Browser) -> String {
+    let park = json!({"target": "all", "fail_one_in": 3, "failure_action": "park"});
+    turn(stack, browser, park, &[("fail_one_in", 3)]).await;
+    let load = json!({"rate": 40, "for": "3s"});
+    let load = browser.deed("/lab/api/load", &load).await;
+    let run = load["run"].as_str().unwrap().to_owned();
+    wait_until("every message to be accounted for", LIMIT, async || {
+        let state = browser.json("/lab/api/state").await;
+        let balances = browser.json("/lab/api/balance").await;
+        let one = &balances["runs"][&run];
+        let all = state["load"].is_null() && one["accepted"] == 120 && one["waiting"] == 0;
+        if all && one["parked"].as_i64() > Some(0) {
+            Ok(())
+        } else {
+            Err(balances.to_string())
+        }
+    })
+    .await;
+    let clear = json!({"target": "all", "clear": true});
+    turn(stack, browser, clear, &[("fail_one_in", 0)]).await;
+    run
+}
+
+async fn verdict(stack: &Stack, run: &str) -> (Option<i32>, String) {
+    let audit = stack.lab(&["audit", "--run", run]).await;
+    (audit.status.code(), said(&audit))
+}
+
+/// Waits until the order of this page is so.
+async fn order_is(browser: &Browser, place: &str, what: &str, is: impl Fn(&Value) -> bool) {
+    let place = place.replace("/lab/dead", "/lab/api/dead");
+    wait_until(what, LIMIT, async || {
+        let order = browser.json(&place).await;
+        if is(&order) {
+            Ok(())
+        } else {
+            Err(order.to_string())
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redrive_is_audited_afterwards_and_its_verdict_is_shown() {
+    let stack = up(1).await;
+    let browser = Browser::signed_in(&stack).await;
+    let run = given_up_on(&stack, &browser).await;
+    let (code, text) = verdict(&stack, &run).await;
+    assert_eq!(code, Some(1), "{text}");
+
+    let form = [("which", "matching"), ("run", &*run), ("per_second", "50")];
+    let place = browser.form("/lab/dead/redrives", &form).await;
+    let audit = format!("{place}/audit");
+    let page = browser.page(&place).await;
+    assert!(page.contains("Redrive: planned") && !page.contains("id=\"audit\""));
+    // what is not over cannot be judged
+    let early = browser.ask(reqwest::Method::POST, &audit);
+    let early = early.form(&[("csrf", &*browser.csrf)]).send().await;
+    assert_eq!(early.unwrap().status(), 409);
+    browser.form(&format!("{place}/start"), &[]).await;
+    order_is(&browser, &place, "the redrive to be over", |order| {
+        order["redrive"]["state"] == "done" && order["outcome"]["on_their_way"] == 0
+    })
+    .await;
+    let page = browser.page(&place).await;
+    let before = "not audited since; before the redrive was over it was FAIL";
+    assert!(page.contains(before), "{page}");
+
+    assert_eq!(browser.form(&audit, &[]).await, place);
+    order_is(&browser, &place, "the audit to be over", |order| {
+        let one = &order["audits"][0];
+        one["after"] == true && one["going"].is_null()
+    })
+    .await;
+    let page = browser.page(&place).await;
+    assert!(page.contains("<strong>PASS</strong>"), "{page}");
+    assert!(page.contains("nothing is wrong with any message"), "{page}");
+    // it is the one on file
+    let file = stack.folder.join(format!("runs/{run}/audit.json"));
+    let file: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(file["verdict"], "PASS", "{file}");
+
+    // the command does all of it
+    let run = given_up_on(&stack, &browser).await;
+    let redrive = ["dead", "redrive", "--run", &run, "--yes"];
+    let redrive = stack.lab(&redrive).await;
+    let text = said(&redrive);
+    assert_eq!(redrive.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains(&format!("Audit of run {run}:\nPASS")),
+        "{text}"
+    );
+    // what is still parked is not its own to mend
+    let run = given_up_on(&stack, &browser).await;
+    let one = browser.json(&format!("/lab/api/dead?run={run}")).await;
+    let one = one["dead_letters"][0]["message_id"].as_str().unwrap();
+    let redrive = stack.lab(&["dead", "redrive", one, "--yes"]).await;
+    let text = said(&redrive);
+    assert_eq!(redrive.status.code(), Some(1), "{text}");
+    assert!(text.contains("FAIL"), "{text}");
+    down(stack).await;
+}
