@@ -41,10 +41,11 @@ impl Gateway {
         drop(free);
         let list = |nodes: &[String]| match nodes {
             [] => "server 127.0.0.1:9 down;".to_owned(),
-            nodes => nodes
-                .iter()
-                .map(|url| format!("server {} max_fails=0;\n", &url["http://".len()..]))
-                .collect(),
+            nodes => {
+                let server =
+                    |url: &String| format!("server {} max_fails=0;", &url["http://".len()..]);
+                nodes.iter().map(server).collect::<Vec<_>>().join("\n")
+            }
         };
         let settings = NATIVE
             .replace("@PORT@", &address.port().to_string())

@@ -65,7 +65,9 @@ async fn a_dead_letter_without_a_number_is_refused_instead_of_taken_for_a_copy()
         on conflict do nothing";
     let refused = sqlx::query(old).execute(&world.database.admin).await;
     let refused = refused.unwrap_err();
-    let code = refused.as_database_error().and_then(|error| error.code());
+    let code = refused
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     assert_eq!(code.as_deref(), Some("23502"), "{refused}");
 }
 
