@@ -43,8 +43,8 @@ impl Gateway {
             [] => "server 127.0.0.1:9 down;".to_owned(),
             nodes => {
                 let server =
-                    |url: &String| format!("server {} max_fails=0;\n", &url["http://".len()..]);
-                nodes.iter().map(server).collect::<Vec<_>>().concat()
+                    |url: &String| format!("server {} max_fails=0;", &url["http://".len()..]);
+                nodes.iter().map(server).collect::<Vec<_>>().join("\n")
             }
         };
         let settings = NATIVE

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::{FromRow, Postgres, Row, Transaction};
+use sqlx::{FromRow, Postgres, Row, Transaction, error::DatabaseError};
 use tokio::time::timeout;
 
 use super::{
@@ -32,9 +32,7 @@ pub(super) async fn in_time<T>(
 }
 
 fn is_ended(error: &sqlx::Error) -> bool {
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code);
+    let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| code == ENDED)
 }
 
