@@ -43,7 +43,7 @@ pub fn pages(app: App) -> Router {
 }
 
 /// The API of `lab serve`, and a way to stop without `DELETE`.
-pub fn api(app: App) -> Router {
+pub fn api(app: &App) -> Router {
     let stop = Router::new().route("/lab/api/runs/{id}/stop", post(api::stop));
     api::routes(app.experiments.clone()).merge(stop.with_state(app.experiments.clone()))
 }

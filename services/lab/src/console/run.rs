@@ -184,7 +184,7 @@ fn api(app: &App, rooms: &Rooms, keeper: &Guard) -> Router {
     let routes = Router::new()
         .route("/lab/api/health", get(health))
         .merge(live::api(app.clone()))
-        .merge(experiments::api(app.clone()))
+        .merge(experiments::api(app))
         .merge(deeds::api(app.clone()))
         .merge(rooms.api());
     routes.layer(from_fn_with_state(keeper.clone(), guard))
