@@ -360,6 +360,20 @@ mod tests {
         ]
     }
 
+    #[tokio::test]
+    async fn a_count_that_fails_says_why_and_keeps_what_was_told() {
+        let pool = sqlx::postgres::PgPoolOptions::new()
+            .acquire_timeout(Duration::from_millis(200))
+            .connect_lazy("postgres://nobody@127.0.0.1:1/nothing")
+            .unwrap();
+        let mut ledger = Ledger::new(pool, PathBuf::new());
+        let told = watch::Sender::new(Balances::default());
+        told.send_modify(|told| told.all.accepted = 5);
+        ledger.tell(&told).await;
+        assert!(told.borrow().why_not.is_some());
+        assert_eq!(told.borrow().all.accepted, 5);
+    }
+
     #[test]
     fn every_accepted_message_is_somewhere_and_lost_is_only_what_was_proven() {
         let accepted = counts(&[(Of::Nobody, 5, 0), (r1(), 10, 0), (Of::Others, 3, 0)]);

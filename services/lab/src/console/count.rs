@@ -249,7 +249,7 @@ impl Table {
     }
 
     /// The run is no longer told apart.
-    fn give_up_name(&mut self, run: &str) {
+    fn merge_with_others(&mut self, run: &str) {
         if let Some(count) = self.counted.remove(&Of::Run(run.to_owned())) {
             let others = self.counted.entry(Of::Others).or_default();
             others.rows += count.rows;
@@ -264,8 +264,8 @@ pub fn name(page: &Page, runs: &mut Runs, tables: [&mut Table; 2]) {
     for (run, _, _, first) in page.settled.iter().chain(page.fresh.iter().flatten()) {
         let Some(run) = run else { continue };
         if let Some(other) = runs.see(run, *first) {
-            message.give_up_name(&other);
-            processed.give_up_name(&other);
+            message.merge_with_others(&other);
+            processed.merge_with_others(&other);
         }
     }
 }

@@ -29,10 +29,10 @@ pub struct Second {
     pub faults: Vec<String>,
 }
 
-/// What a look stands for that is made at this moment (ms since 1970), after one of that second.
+/// The second of a look that is made at this moment (ms since 1970), after one of that second.
 ///
-/// Looks are a second apart, but one that took long is followed soon: then two would be of one second, and one of them would be
-/// lost.
+/// Looks are a second apart, but one that took long is followed soon: then two would be of one second, and one of them
+/// would be lost.
 pub fn second(last: Option<i64>, at: i64) -> i64 {
     let now = at / 1_000;
     match last {

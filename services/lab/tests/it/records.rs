@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lab::passport::cause::{Sure, What};
 use lab::passport::{passport, records};
 use sqlx::{AssertSqlSafe, PgPool};
-use testkit::Proxy;
+use testkit::{Direction, Proxy};
 use uuid::Uuid;
 
 use crate::world::{World, address, ready};
@@ -124,7 +124,7 @@ async fn a_silent_link_ends_a_passport_with_an_error() {
         .await
         .unwrap();
     passport(&auditor, Uuid::new_v4()).await.unwrap();
-    proxy.strand();
+    proxy.freeze(Direction::Down);
     let began = Instant::now();
     passport(&auditor, Uuid::new_v4()).await.unwrap_err();
     assert!(
