@@ -149,7 +149,7 @@ impl Eye {
                 .map(|node| (node.name.clone(), node.state))
                 .collect()
         };
-        let faults = self.faults();
+        let faults = self.app.faults();
         // a node that dies and the fault that killed it are seen together
         if states(&before.nodes) != states(&now) || before.faults != faults {
             let at = clock::now().timestamp_millis();
