@@ -82,6 +82,7 @@ async fn break_it(browser: &Browser, fault: &str, on: Option<&str>) {
         browser.fill(&format!("#on-{fault}"), on).await;
     }
     browser.click(&breaking(fault)).await;
+    unfold(browser, fault).await;
 }
 
 /// Waits until so many seconds are in the charts in which something was processed.
