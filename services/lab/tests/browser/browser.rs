@@ -103,6 +103,9 @@ impl Browser {
     pub(crate) async fn be(&mut self, kind: Kind) {
         self.kind = kind;
         self.resize(if kind.narrow { 844 } else { 900 }).await;
+        // A picture that is cut off below needs none.
+        self.devtools("Emulation.setScrollbarsHidden", json!({"hidden": true}))
+            .await;
         let scheme = if kind.dark { "dark" } else { "light" };
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.devtools("Emulation.setEmulatedMedia", media).await;

@@ -54,6 +54,12 @@ async fn look(browser: &mut Browser, name: &str) {
                 const svg = document.getElementById('flow-lines');
                 return !stage || Number(svg.getAttribute('width')) === Math.floor(stage.clientWidth) || null", &[])
             .await;
+        let still =
+            "const moves = (one) => one instanceof CSSTransition && one.playState === 'running';
+            return !document.getAnimations().some(moves) || null";
+        browser
+            .finds("colours that change no more", still, &[])
+            .await;
         assert_eq!(browser.overflow().await, 0, "{name}, {kind:?}");
         let unreadable = browser.script(READABLE).await;
         assert_eq!(unreadable, json!([]), "{name}, {kind:?}");
@@ -76,6 +82,7 @@ async fn break_it(browser: &Browser, fault: &str, on: Option<&str>) {
         browser.fill(&format!("#on-{fault}"), on).await;
     }
     browser.click(&breaking(fault)).await;
+    unfold(browser, fault).await;
 }
 
 /// Waits until so many seconds are in the charts in which something was processed.
@@ -136,7 +143,7 @@ async fn every_page_fits_can_be_read_and_has_no_failing_script() {
 async fn at_the_lab(browser: &mut Browser, stack: &Stack) {
     // Pictures are worth waiting for charts with something on them.
     let (before, between) = if pictures().is_some() {
-        (40, 100)
+        (30, 75)
     } else {
         (3, 5)
     };
@@ -148,6 +155,10 @@ async fn at_the_lab(browser: &mut Browser, stack: &Stack) {
     seconds(stack, before).await;
     break_it(browser, "rabbitmq-restart", None).await;
     seconds(stack, between).await;
+    wait_until("the broker to be back", LIMIT, async || {
+        get(stack, "/lab/api/state").await["faults"] == json!([])
+    })
+    .await;
     let moving = "const canvas = document.getElementById('flow-dots');
         const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
         return data.filter((part) => part > 0).length > 1500 || null";
@@ -157,7 +168,9 @@ async fn at_the_lab(browser: &mut Browser, stack: &Stack) {
     let victim = receivers(browser).await.swap_remove(1);
     break_it(browser, "receiver-kill", Some(&victim)).await;
     browser.find(".flow-node.is-dead").await;
-    browser.shows("#faults .notice-bad", "receiver-kill").await;
+    browser
+        .shows("#faults", &format!("receiver-kill on {victim}"))
+        .await;
     look(browser, "lab-broken").await;
     browser.click("#faults .notice-bad button").await;
 }

@@ -61,7 +61,7 @@ pub(crate) async fn turn(browser: &Browser, target: &str, knobs: &[(&str, &str)]
     }
 }
 
-/// Unfolds the faults among which this one is.
+/// Unfolds the faults among which this one is, or folds them.
 pub(crate) async fn unfold(browser: &Browser, fault: &str) {
     let group = format!("details:has(input[value='{fault}']) > summary");
     browser.click(&group).await;

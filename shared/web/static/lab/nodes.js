@@ -178,8 +178,10 @@ export class Drawing {
     const blocked = struck.exchange || queue?.blocked;
     set(this.exchange.group, "class", `flow-box flow-exchange${blocked ? " is-blocked" : ""}`);
     set(this.queue.group, "class", `flow-box flow-queue${struck.queue ? " is-struck" : blocked ? " is-blocked" : ""}`);
-    say(this.queue.name, queue?.name ?? "queue");
-    say(this.queue.kind, struck.queue ?? (blocked ? "blocked" : (queue?.type ?? "")));
+    const name = queue?.name ?? "queue";
+    say(this.queue.name, name);
+    const kind = struck.queue ?? (blocked ? "blocked" : (queue?.type ?? ""));
+    say(this.queue.kind, fitting(kind, this.queue.full - name.length * 7.6 - 6));
     const ready = queue?.ready ?? 0;
     const unacked = queue?.unacked ?? 0;
     const room = this.queue.full;
