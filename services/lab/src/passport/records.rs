@@ -240,12 +240,12 @@ async fn read_in(
         message,
         outbox,
         publications,
+        tries_upto,
         deliveries,
         failures,
         effects,
         given_up,
         dead_letters,
-        tries_upto,
     })
 }
 
