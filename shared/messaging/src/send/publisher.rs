@@ -123,6 +123,7 @@ impl Publisher {
                     message_id,
                     outcome,
                     tries: claimed.tries + 1,
+                    at: started,
                     confirm_ms: i32::try_from(elapsed.as_millis()).unwrap_or(i32::MAX),
                 })
             })
