@@ -177,8 +177,16 @@ pub fn tell(id: Uuid, records: &Records) -> Option<Passport> {
             "Tries at publishing after this moment were not looked for: others made too many";
         steps.push(Step::new("unrecorded", upto, what));
     }
-    // What happens at one moment is in the order above.
-    steps.sort_by_key(|step| step.at);
+    // What happens at one moment is in the order above. Times are exact to some milliseconds, and nothing is delivered
+    // before it was published.
+    let published = records.publications.first().map(|row| row.published_at);
+    let delivered = deliveries.first().map(|delivery| delivery.started_at);
+    steps.sort_by_key(|step| match delivered {
+        Some(delivered) if step.kind == "published" && Some(step.at) == published => {
+            step.at.min(delivered)
+        }
+        _ => step.at,
+    });
     if let Some(row) = records.outbox.first() {
         let now = steps.last().map_or(DateTime::UNIX_EPOCH, |step| step.at);
         let what = if row.leased {

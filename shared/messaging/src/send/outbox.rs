@@ -8,7 +8,10 @@
 //! Between a confirm and its [`mark`] the node may die: the row is published again, under
 //! the same id, and the receiver's inbox knows it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, Transaction, postgres::types::PgInterval};
@@ -242,7 +245,9 @@ pub struct Published {
     pub outcome: Outcome,
     /// The how manieth try this was, from 1.
     pub tries: i32,
-    /// Milliseconds from handing it to the library to the broker's word.
+    /// When it was handed to the library.
+    pub at: Instant,
+    /// Milliseconds from then to the broker's word.
     pub confirm_ms: i32,
 }
 
@@ -304,10 +309,13 @@ async fn record(
     node: &str,
     published: &[Published],
 ) -> Result<(), sqlx::Error> {
+    // Told as an age, by the database's clock: marks gather, and a delivery may long be over when this is written.
+    let age = |at: Instant| i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
     sqlx::query(
-        "insert into publication (message_id, node, try, outcome, confirm_ms)
-         select id, $5, try, outcome, ms
-           from unnest($1::uuid[], $2::int[], $3::text[], $4::int[]) as row (id, try, outcome, ms)",
+        "insert into publication (message_id, node, try, outcome, confirm_ms, published_at)
+         select id, $5, try, outcome, ms, clock_timestamp() - age * interval '1 us'
+           from unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $6::bigint[])
+             as row (id, try, outcome, ms, age)",
     )
     .bind(published.iter().map(|p| p.message_id).collect::<Vec<_>>())
     .bind(published.iter().map(|p| p.tries).collect::<Vec<_>>())
@@ -319,6 +327,7 @@ async fn record(
     )
     .bind(published.iter().map(|p| p.confirm_ms).collect::<Vec<_>>())
     .bind(node)
+    .bind(published.iter().map(|p| age(p.at)).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -124,6 +124,7 @@ impl Publisher {
                     redrive: claimed.envelope.redrive,
                     outcome,
                     tries: claimed.tries + 1,
+                    at: started,
                     confirm_ms: i32::try_from(elapsed.as_millis()).unwrap_or(i32::MAX),
                 })
             })
