@@ -76,11 +76,12 @@ async fn get(stack: &Stack, path: &str) -> Value {
 }
 
 /// Breaks something at the lab, from its page.
-async fn break_it(browser: &Browser, fault: &str, on: Option<&str>) {
+async fn break_it(browser: &Browser, fault: &str, on: Option<&str>, time: &str) {
     unfold(browser, fault).await;
     if let Some(on) = on {
         browser.fill(&format!("#on-{fault}"), on).await;
     }
+    browser.fill(&format!("#for-{fault}"), time).await;
     browser.click(&breaking(fault)).await;
     unfold(browser, fault).await;
 }
@@ -153,7 +154,7 @@ async fn at_the_lab(browser: &mut Browser, stack: &Stack) {
     }
     browser.click("#load .btn-quiet").await;
     seconds(stack, before).await;
-    break_it(browser, "rabbitmq-restart", None).await;
+    break_it(browser, "rabbitmq-pause", None, "8s").await;
     seconds(stack, between).await;
     wait_until("the broker to be back", LIMIT, async || {
         get(stack, "/lab/api/state").await["faults"] == json!([])
@@ -166,7 +167,7 @@ async fn at_the_lab(browser: &mut Browser, stack: &Stack) {
     look(browser, "lab").await;
 
     let victim = receivers(browser).await.swap_remove(1);
-    break_it(browser, "receiver-kill", Some(&victim)).await;
+    break_it(browser, "receiver-kill", Some(&victim), "10m").await;
     browser.find(".flow-node.is-dead").await;
     browser
         .shows("#faults", &format!("receiver-kill on {victim}"))
