@@ -138,7 +138,7 @@ pub(super) async fn outcome(pool: &PgPool, id: Uuid) -> Result<Outcome, sqlx::Er
 pub(crate) struct Sent {
     pub(crate) state: State,
     pub(crate) selected: i64,
-    pub(crate) sent_back: i64,
+    pub(crate) redriven: i64,
     pub(crate) has_effect: i64,
 }
 
@@ -149,7 +149,7 @@ pub(crate) async fn sent(
 ) -> Result<Option<Sent>, sqlx::Error> {
     let sent = sqlx::query_as(
         "select r.state, r.selected,
-                count(d.dead_letter_id) filter (where d.state = 'redriven') as sent_back,
+                count(d.dead_letter_id) filter (where d.state = 'redriven') as redriven,
                 count(d.dead_letter_id) filter (where d.state = 'has-effect') as has_effect
            from receiver.redrive r left join receiver.dead_letter d on d.redriven_by = r.redrive_id
           where r.redrive_id = $1 group by r.redrive_id",

@@ -110,7 +110,7 @@ impl Fault for Redrive {
 
 /// What the ledger shows of an order.
 fn seen(id: Uuid, sent: &Sent) -> Evidence {
-    let (state, all, back) = (sent.state.word(), sent.selected, sent.sent_back);
+    let (state, all, back) = (sent.state.word(), sent.selected, sent.redriven);
     let effect = match sent.has_effect {
         0 => String::new(),
         some => format!(", {some} had their effect already"),
@@ -134,11 +134,11 @@ mod tests {
 
     #[test]
     fn it_is_seen_while_something_is_sent_back_and_told_with_its_shortfall() {
-        let look = |state, sent_back, has_effect| {
+        let look = |state, redriven, has_effect| {
             let sent = Sent {
                 state,
                 selected: 9,
-                sent_back,
+                redriven,
                 has_effect,
             };
             seen(Uuid::nil(), &sent)
