@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_seen_while_something_is_redriven_and_told_with_its_shortfall() {
+    fn it_is_seen_while_something_is_sent_back_and_told_with_its_shortfall() {
         let look = |state, redriven, has_effect| {
             let sent = Sent {
                 state,
