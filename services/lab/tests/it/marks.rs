@@ -28,6 +28,7 @@ async fn a_late_mark_takes_only_the_row_of_its_own_redrive() {
         redrive,
         outcome,
         tries: 1,
+        at: std::time::Instant::now(),
         confirm_ms: 5,
     };
     for outcome in [Outcome::Confirmed, Outcome::Unroutable] {
