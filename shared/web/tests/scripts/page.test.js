@@ -82,21 +82,34 @@ test("the balance says whose it is when a load begins and ends under an open pag
   assert.deepEqual(shown({ ...all, as_of: 3 }), ["Accepted", "", "5,000"]);
 });
 
+/** A cell of a table as a page has it. */
+function tableCell() {
+  return {
+    textContent: "",
+    replaceChildren(child) {
+      this.textContent = child.textContent ?? child;
+      this.href = child.href;
+    },
+  };
+}
+
+function tableRow() {
+  const cells = [];
+  return { cells, insertCell: () => cells[cells.push(tableCell()) - 1] };
+}
+
 /** Rows of a table as a page has them. */
 function tableBody() {
-  const row = () => {
-    const cells = [];
-    const cell = () => ({
-      textContent: "",
-      replaceChildren(child) {
-        this.textContent = child.textContent ?? child;
-        this.href = child.href;
-      },
-    });
-    return { cells, insertCell: () => cells[cells.push(cell()) - 1] };
-  };
   const rows = [];
-  return { rows, insertRow: () => rows[rows.push(row()) - 1], deleteRow: () => rows.pop() };
+  return { rows, insertRow: () => rows[rows.push(tableRow()) - 1], deleteRow: () => rows.pop() };
+}
+
+function balanceOf(run, accepted) {
+  return { run, accepted, processed: accepted - 1, parked: 1, waiting: 0, lost: 0 };
+}
+
+function loadPlace(load) {
+  return { dataset: { load }, textContent: "0", hidden: true };
 }
 
 test("balances of runs follow the counts", () => {
@@ -105,18 +118,16 @@ test("balances of runs follow the counts", () => {
     getElementById: (id) => (id === "runs-table" ? { tBodies: [body] } : null),
     createElement: () => ({}),
   };
-  const balance = (run, accepted) => ({ run, accepted, processed: accepted - 1, parked: 1, waiting: 0, lost: 0 });
   const text = () => body.rows.map((row) => row.cells.map((cell) => cell.textContent).join(" "));
-  showRuns(root, { all: balance(null, 1200), runs: [balance("r2", 200), balance("r1", 1000)] });
+  showRuns(root, { all: balanceOf(null, 1200), runs: [balanceOf("r2", 200), balanceOf("r1", 1000)] });
   assert.deepEqual(text(), ["all messages 1,200 1,199 1 0 0", "r2 200 199 1 0 0", "r1 1,000 999 1 0 0"]);
   assert.deepEqual(body.rows.map((row) => row.cells[0].href), [undefined, "/lab/messages?run=r2", "/lab/messages?run=r1"]);
-  showRuns(root, { all: balance(null, 1300), runs: [balance("r2", 300)] });
+  showRuns(root, { all: balanceOf(null, 1300), runs: [balanceOf("r2", 300)] });
   assert.deepEqual(text(), ["all messages 1,300 1,299 1 0 0", "r2 300 299 1 0 0"]);
 });
 
 test("the line of the load goes on with it, and says when it stops", () => {
-  const place = (load) => ({ dataset: { load }, textContent: "0", hidden: true });
-  const places = [place("accepted"), place("offered"), place("stopping")];
+  const places = ["accepted", "offered", "stopping"].map(loadPlace);
   const root = { querySelectorAll: () => places };
   showLoad(root, { accepted: 1234, offered: 2000, stopping: false });
   assert.deepEqual(places.map((one) => one.textContent), ["1,234", "2,000", "0"]);
