@@ -59,10 +59,13 @@ test("a dead node says what went back", () => {
   assert.equal(nodeNote({ ...node, service: "sender", state: "up", waiting: 1204 }), "1,204 wait in all");
 });
 
+function figurePlace() {
+  return { textContent: "", style: {}, classList: { toggle() {} }, dataset: {} };
+}
+
 /** As much of a page as the balance needs: places by what they are. */
 function balancePage() {
-  const place = () => ({ textContent: "", style: {}, classList: { toggle() {} }, dataset: {} });
-  const places = Object.fromEntries(["name", "accepted", "processed", "parked", "waiting", "lost"].map((is) => [is, place()]));
+  const places = Object.fromEntries(["name", "accepted", "processed", "parked", "waiting", "lost"].map((is) => [is, figurePlace()]));
   const named = (query) => places[query.match(/data-is="?(\w+)/)?.[1]];
   const figures = { dataset: {}, querySelectorAll: (query) => [named(query)], querySelector: named };
   const root = { getElementById: (id) => (id === "balance" ? figures : null), querySelectorAll: () => [] };
