@@ -221,7 +221,7 @@ async fn of_experiments(browser: &mut Browser) {
         .await;
     look(browser, "experiments").await;
     browser.click(&format!("{form} button[name=twin]")).await;
-    wait_until("its verdict", LIMIT, async || {
+    wait_until("its verdict", 3 * LIMIT, async || {
         browser.client.refresh().await.unwrap();
         browser.count("[data-state=done]").await == 1
     })

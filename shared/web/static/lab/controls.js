@@ -25,9 +25,10 @@ export function drawnByServer(state) {
   ]);
 }
 
-/** Whether the reader is at work in it: then it must not change under his hands. */
-export function isBusy(section, { activeElement, body }, now) {
-  if (activeElement !== body && section.contains(activeElement)) return true;
+/** Whether the reader writes in it: then it must not change under his hands. Who stands on a button is put there again. */
+export function isBusy(section, { activeElement }, now) {
+  const writes = /^(INPUT|SELECT|TEXTAREA)$/.test(activeElement?.tagName ?? "");
+  if (writes && section.contains(activeElement)) return true;
   return now - Number(section.dataset.edited ?? -Infinity) < PATIENCE;
 }
 

@@ -42,10 +42,12 @@ const section = (inside, edited) => ({ contains: (what) => what === inside, data
 
 test("a section in which one writes does not change under one's hands", () => {
   const body = {};
-  const field = {};
+  const field = { tagName: "INPUT" };
+  const button = { tagName: "BUTTON" };
   const [writing, elsewhere] = [{ activeElement: field, body }, { activeElement: body, body }];
   assert.equal(isBusy(section(field, null), writing, 0), true);
   assert.equal(isBusy(section(field, null), elsewhere, 0), false);
+  assert.equal(isBusy(section(button, null), { activeElement: button, body }, 0), false, "a button stays where it was");
   assert.equal(isBusy(section(field, "1000"), elsewhere, 2000), true);
   assert.equal(isBusy(section(field, "1000"), elsewhere, 1000 + PATIENCE), false, "left alone for long, it is no more");
 });
