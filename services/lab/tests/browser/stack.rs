@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-const START_LIMIT: Duration = Duration::from_mins(2);
+const START_LIMIT: Duration = Duration::from_mins(5);
 
 /// The one program that is everything here.
 pub(crate) fn lab() -> &'static Path {
