@@ -60,7 +60,8 @@ async fn an_experiment_is_started_by_a_form_and_followed_to_its_verdict_and_its_
     assert_eq!(done["counts"]["accepted"], done["counts"]["processed"]);
     let page = nobody.page(&place).await;
     let report = format!("/lab/runs/{id}/report.html");
-    assert!(page.contains("<strong>done</strong>: PASS"), "{page}");
+    let verdict = "<strong>done</strong>: <strong class=\"ok\">PASS</strong>";
+    assert!(page.contains(verdict), "{page}");
     assert!(page.contains("drained") && page.contains(&format!("href=\"{report}\"")));
     assert!(!page.contains("Stop it and heal"));
     let report = nobody.page(&report).await;
