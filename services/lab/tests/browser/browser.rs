@@ -183,8 +183,18 @@ impl Browser {
         .await;
     }
 
+    /// Clicks; on a page that moves meanwhile, it aims again. Not at what is below the balance, which stays in sight.
     pub(crate) async fn click(&self, css: &str) {
-        self.find(css).await.click().await.unwrap();
+        wait_until(css, LIMIT, async || {
+            let element = self.find(css).await;
+            if !self.kind.no_script {
+                let middle =
+                    "document.querySelector(arguments[0])?.scrollIntoView({ block: 'center' })";
+                self.script_with(middle, vec![json!(css)]).await;
+            }
+            element.click().await
+        })
+        .await;
     }
 
     pub(crate) async fn double_click(&self, css: &str) {

@@ -141,7 +141,7 @@ async fn the_lab_works_without_script() {
     browser.fill("#s-text", "from the console").await;
     browser.click(".search .btn-send").await;
     browser.click("#found tbody a").await;
-    browser.shows(".story", "accepted").await;
+    browser.shows(".story", "Accepted").await;
     let letter = wait_until("the dead letter", LIMIT, async || {
         browser.go("/lab/dead?text=poison").await;
         browser.rows_with("poison: from the console").await.pop()
