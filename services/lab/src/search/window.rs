@@ -71,9 +71,15 @@ impl Window<'_> {
             ("asc", "max")
         };
         let facts = if query.is_plain() { LATER } else { FIRST };
+        let (facts_of_one, must) = if self.received {
+            (FACTS, MUST)
+        } else {
+            (SENT, "")
+        };
         let sql = facts
             .replace("{source}", source)
-            .replace("{facts}", if self.received { FACTS } else { SENT })
+            .replace("{facts}", facts_of_one)
+            .replace("{must}", must)
             .replace("{order}", order)
             .replace("{farthest}", farthest);
         let missing = i64::try_from(self.missing).unwrap_or(1);
@@ -183,6 +189,18 @@ const LATER: &str = "with source as materialized ({source}),
     left join (hit m {facts}) on true
    order by m.number {order}";
 
+/// Each a must of its state, and far cheaper than to find out which state it is.
+const MUST: &str = "and ($7::text is distinct from 'processed'
+                    or exists (select from receiver.processed p where p.message_id = m.message_id))
+               and ($7::text is distinct from 'dead'
+                    or exists (select from receiver.dead_letter d where d.fingerprint = m.message_id::text))
+               and ($7::text is distinct from 'waiting'
+                    or exists (select from sender.outbox o where o.message_id = m.message_id))
+               and ($7::text is distinct from 'failed-and-back'
+                    or exists (select from receiver.failure f where f.message_id = m.message_id))
+               and ($7::text is distinct from 'under-way'
+                    or not exists (select from receiver.processed p where p.message_id = m.message_id))";
+
 /// What is asked for is among the facts.
 const FIRST: &str = "with source as materialized ({source}),
   hit as materialized (
@@ -194,17 +212,7 @@ const FIRST: &str = "with source as materialized ({source}),
                and ($10::timestamptz is null or m.accepted_at < $10)
                and ($11::uuid is null or m.message_id between $11 and $12::uuid)
                and $13::bigint is not null and $14::bigint is not null
-               -- each a must of its state, and far cheaper than to find out which state it is
-               and ($7::text is distinct from 'processed'
-                    or exists (select from receiver.processed p where p.message_id = m.message_id))
-               and ($7::text is distinct from 'dead'
-                    or exists (select from receiver.dead_letter d where d.fingerprint = m.message_id::text))
-               and ($7::text is distinct from 'waiting'
-                    or exists (select from sender.outbox o where o.message_id = m.message_id))
-               and ($7::text is distinct from 'failed-and-back'
-                    or exists (select from receiver.failure f where f.message_id = m.message_id))
-               and ($7::text is distinct from 'under-way'
-                    or not exists (select from receiver.processed p where p.message_id = m.message_id))
+               {must}
              ) as m {facts}
      where ($6::text is null or m.node = $6 or facts.processed_by = $6)
        and ($7::text is null or facts.state = $7)
