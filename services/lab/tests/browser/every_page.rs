@@ -223,7 +223,11 @@ async fn of_experiments(browser: &mut Browser) {
     browser.click(&format!("{form} button[name=twin]")).await;
     wait_until("its verdict", 3 * LIMIT, async || {
         browser.client.refresh().await.unwrap();
-        browser.count("[data-state=done]").await == 1
+        if browser.count("[data-state=done]").await == 1 {
+            Ok(())
+        } else {
+            Err(browser.text("#run").await)
+        }
     })
     .await;
     look(browser, "run").await;
