@@ -37,7 +37,6 @@ pub(crate) struct Browser {
 }
 
 /// Where pictures are wanted, if they are.
-#[expect(clippy::disallowed_methods, reason = "a test has no config.rs")]
 pub(crate) fn pictures() -> Option<PathBuf> {
     std::env::var_os("SCREENSHOTS").map(PathBuf::from)
 }

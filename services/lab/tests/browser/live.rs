@@ -1,6 +1,6 @@
 //! What is seen of a message while it moves, and how soon: by the clock of this machine, noted inside the pages.
 
-use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+use std::{collections::BTreeMap, slice::from_ref, sync::LazyLock, time::Duration};
 
 use serde_json::{Value, json};
 use testkit::wait_until;
@@ -154,13 +154,13 @@ async fn a_message_is_seen_in_every_window_within_a_second_of_each_event() {
         }
         let row = "return noted.rows[arguments[0]] ?? null";
         browser.turn_to(home).await;
-        let there = seen(&browser, "its row", row, &[id.clone()]).await;
+        let there = seen(&browser, "its row", row, from_ref(&id)).await;
         note("its row on /", "accepted", there);
         let state = format!("{} published", id.as_str().unwrap());
         let there = seen(&browser, "published", row, &[json!(state)]).await;
         note("its state on /", "published", there);
         browser.turn_to(received).await;
-        let there = seen(&browser, "its result", row, &[id.clone()]).await;
+        let there = seen(&browser, "its result", row, from_ref(&id)).await;
         note("its row on /received", "processed", there);
     }
     for window in &windows {
