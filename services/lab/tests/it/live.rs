@@ -252,7 +252,10 @@ async fn knobs_reach_all_nodes_and_new_ones_and_end_with_the_hash() {
     let shared: Value = shared.unwrap().json().await.unwrap();
     assert_eq!(shared["all"], json!({"fail_one_in": 7}));
 
-    pool.next().flushall::<()>(false).await.unwrap();
+    wait_until("redis to be emptied", LIMIT, async || {
+        pool.next().flushall::<()>(false).await
+    })
+    .await;
     for node in [&first, &second, &third] {
         becomes(node, 0).await;
     }
