@@ -188,7 +188,7 @@ impl Browser {
             let element = self.find(css).await;
             if !self.kind.no_script {
                 let middle =
-                    "document.querySelector(arguments[0])?.scrollIntoView({ block: 'center' })";
+                    "document.querySelector(arguments[0])?.scrollIntoView({ block: 'center', behavior: 'instant' })";
                 self.script_with(middle, vec![json!(css)]).await;
             }
             element.click().await

@@ -206,7 +206,7 @@ async fn a_killed_receiver_turns_dead_and_its_messages_come_back_and_another_tak
     let killed = state["faults"][0]["since"].as_i64().unwrap();
     assert!(died - killed <= DEATH_SOON, "{} ms", died - killed);
     flow_says(&browser, &victim, "9 in hand went back").await;
-    let news = format!("{victim} died, 9 in hand went back");
+    let news = format!("{victim} died, up to 9 in hand went back");
     browser.shows("#flow-news", &news).await;
     let dot = "return dotOn(arguments[0], arguments[1])";
     let back = seen(&browser, "a way back", dot, &[json!("back"), json!(killed)]).await;

@@ -151,7 +151,7 @@ test("a section in which somebody works is asked for again only when he has gone
   };
   t.after(() => delete globalThis.DOMParser);
   const body = {};
-  const field = {};
+  const field = { tagName: "INPUT" };
   const swapped = [];
   const load = { ...section(field, null), id: "load", innerHTML: "old" };
   const document = { body, activeElement: field, hidden: false, addEventListener() {}, querySelectorAll: () => [load] };

@@ -45,7 +45,7 @@ async fn what_a_client_was_told_is_what_is_recorded() {
     let root = Root::new();
     let output = root
         .load(&format!(
-            "--gateway {url} --run t1 --total 10 --rate 100 --patience 1s --json"
+            "--gateway {url} --run t1 --total 10 --rate 100 --patience 5s --json"
         ))
         .await;
     let summary = summary(&output);
