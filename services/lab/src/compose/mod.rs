@@ -6,8 +6,10 @@
 //! itself has a way there; Docker Desktop and rootless Docker have none, and then the service `lab-docker`, which is on that
 //! network, does the same from there.
 
+mod container;
 pub mod docker;
 mod door;
-pub mod project;
+mod project;
 
-pub use project::{Container, Project};
+pub use container::{Container, ports, server};
+pub use project::Project;

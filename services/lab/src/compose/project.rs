@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use reqwest::Url;
-use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::container::{Container, LABEL, ports, server};
 use super::docker::{docker, inspect, run};
 use super::door;
 use crate::run::sight::{NodeSight, Sight, vhost_of};
@@ -23,108 +23,11 @@ use crate::stack::servers::Which as Server;
 /// How long what was looked at may be used again where it need not be of this moment.
 const FRESH: Duration = Duration::from_millis(500);
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-const LABEL: &str = "com.docker.compose";
 /// The gateway's port in its container.
 const GATEWAY: u16 = 8080;
 const MANAGEMENT: u16 = 15672;
 /// The variable with the secret of who may have receivers send dead letters back.
 const TOKEN: &str = "REDRIVE_TOKEN";
-
-/// One container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Container {
-    pub id: String,
-    /// The service of the compose file that it is one of.
-    pub service: String,
-    /// Which one of that service.
-    pub number: u32,
-    pub running: bool,
-    pub paused: bool,
-    /// The host's number of its first process.
-    pub pid: i64,
-    /// When that was started.
-    pub started: String,
-    /// On the project's network, while it runs.
-    pub address: Option<IpAddr>,
-    pub environment: BTreeMap<String, String>,
-    hostname: String,
-    files: String,
-    folder: String,
-}
-
-impl Container {
-    fn read(told: &Value) -> Result<Self> {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let label = |name: &str| text(&told["Config"]["Labels"][format!("{LABEL}.{name}")]);
-        let environment = told["Config"]["Env"].as_array().into_iter().flatten();
-        let environment = environment.filter_map(|pair| {
-            let (name, value) = pair.as_str()?.split_once('=')?;
-            Some((name.to_owned(), value.to_owned()))
-        });
-        let networks = told["NetworkSettings"]["Networks"].as_object();
-        let mut networks = networks.into_iter().flatten();
-        let address = networks.find_map(|(_, network)| network["IPAddress"].as_str()?.parse().ok());
-        Ok(Self {
-            id: text(&told["Id"]),
-            service: label("service"),
-            number: label("container-number")
-                .parse()
-                .context("a container without a number")?,
-            running: told["State"]["Running"] == true && told["State"]["Restarting"] != true,
-            paused: told["State"]["Paused"] == true,
-            pid: told["State"]["Pid"].as_i64().unwrap_or(0),
-            started: text(&told["State"]["StartedAt"]),
-            address,
-            environment: environment.collect(),
-            hostname: text(&told["Config"]["Hostname"]),
-            files: label("project.config_files"),
-            folder: label("project.working_dir"),
-        })
-    }
-
-    /// What a node in it calls itself; see `docker/entrypoint`.
-    pub fn node(&self) -> String {
-        let named = self.environment.get("NODE_NAME");
-        let short = self.hostname.get(..6).unwrap_or(&self.hostname);
-        named
-            .cloned()
-            .unwrap_or_else(|| format!("{}-{short}", self.service))
-    }
-
-    /// The service of ours that runs in it, if one does.
-    pub fn role(&self) -> Option<Service> {
-        Service::ALL
-            .into_iter()
-            .find(|service| service.name() == self.service)
-    }
-
-    /// As people call it.
-    pub fn short(&self) -> &str {
-        self.id.get(..12).unwrap_or(&self.id)
-    }
-
-    fn variable(&self, name: &str) -> Result<&str> {
-        let found = self.environment.get(name).map(String::as_str);
-        found.with_context(|| format!("the container of {} has no {name}", self.service))
-    }
-}
-
-/// The first port and the one of health and metrics.
-pub fn ports(service: Service) -> (u16, u16) {
-    match service {
-        Service::Sender => (8081, 9081),
-        Service::Receiver => (8082, 9082),
-    }
-}
-
-/// The name of a server's service in the compose file, and its port.
-pub fn server(which: Server) -> (&'static str, u16) {
-    match which {
-        Server::RabbitMq => ("rabbitmq", 5672),
-        Server::Postgres => ("postgres", 5432),
-        Server::Redis => ("redis", 6379),
-    }
-}
 
 /// All containers of one stack.
 pub struct Project {
@@ -395,57 +298,4 @@ fn with_user(mut url: Url, user: &str, password: &str) -> Result<String> {
         .and_then(|()| url.set_password(Some(password)));
     set.map_err(|()| anyhow::anyhow!("a URL has no place for a user"))?;
     Ok(url.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn told() -> Value {
-        json!({
-            "Id": "0123456789abcdef",
-            "State": {"Running": true, "Paused": false, "Restarting": false, "Pid": 77, "StartedAt": "t1"},
-            "Config": {
-                "Hostname": "0123456789ab",
-                "Env": ["AMQP_URL=amqp://u:p=q@rabbitmq:5672/%2f"],
-                "Labels": {
-                    "com.docker.compose.service": "sender",
-                    "com.docker.compose.container-number": "2",
-                    "com.docker.compose.project.config_files": "/a/b.yml",
-                    "com.docker.compose.project.working_dir": "/a",
-                },
-            },
-            "NetworkSettings": {"Networks": {"unacked_default": {"IPAddress": "172.18.0.5"}}},
-        })
-    }
-
-    #[test]
-    fn a_container_is_read_from_what_docker_tells() {
-        let one = Container::read(&told()).unwrap();
-        assert_eq!(
-            (one.service.as_str(), one.number, one.pid),
-            ("sender", 2, 77)
-        );
-        assert!(one.running && !one.paused);
-        assert_eq!(one.address, Some(IpAddr::from([172, 18, 0, 5])));
-        assert_eq!(
-            one.environment["AMQP_URL"],
-            "amqp://u:p=q@rabbitmq:5672/%2f"
-        );
-        assert_eq!(one.role(), Some(Service::Sender));
-        // as docker/entrypoint makes it
-        assert_eq!(one.node(), "sender-012345");
-    }
-
-    #[test]
-    fn one_that_is_dead_or_about_to_be_started_again_does_not_run() {
-        let mut dead = told();
-        dead["NetworkSettings"]["Networks"]["unacked_default"]["IPAddress"] = json!("");
-        dead["State"]["Restarting"] = json!(true);
-        let one = Container::read(&dead).unwrap();
-        assert!(!one.running);
-        assert_eq!(one.address, None);
-    }
 }

@@ -22,7 +22,7 @@ use super::http;
 use super::redrive;
 use super::site::{Harm, Identity, Life, LinkHarm, LinkSight, Look, Site};
 use crate::compose::docker::{self, docker};
-use crate::compose::{Container, Project, project};
+use crate::compose::{self, Container, Project};
 use crate::dead::receivers::Receivers;
 use crate::run::sight::{NodeSight, Sight};
 use crate::say::Usage;
@@ -65,7 +65,7 @@ impl Compose {
     async fn container(&self, target: &Target) -> Result<Container> {
         match target {
             Target::Node(name) => self.project.of_node(name).await,
-            Target::Server(which) => self.project.one(project::server(*which).0).await,
+            Target::Server(which) => self.project.one(compose::server(*which).0).await,
         }
     }
 
@@ -97,8 +97,8 @@ impl Compose {
 
 fn port(target: &Target, container: &Container) -> u16 {
     match (target, container.role()) {
-        (Target::Server(which), _) => project::server(*which).1,
-        (_, Some(service)) => project::ports(service).0,
+        (Target::Server(which), _) => compose::server(*which).1,
+        (_, Some(service)) => compose::ports(service).0,
         (_, None) => 0,
     }
 }
@@ -114,7 +114,7 @@ impl Look for Compose {
         ensure!(!all.is_empty(), "the project has no containers at all");
         Ok(all.iter().any(|one| match target {
             Target::Node(name) => one.role().is_some() && one.node() == *name,
-            Target::Server(which) => one.service == project::server(*which).0,
+            Target::Server(which) => one.service == compose::server(*which).0,
         }))
     }
 
