@@ -45,9 +45,6 @@ alter table dead_letter add column discarded_by text;
 -- lists and selections read what is parked, the newest first
 create index dead_letter_parked on dead_letter (dead_letter_id) where state = 'parked';
 create index dead_letter_message on dead_letter (message_id) where message_id is not null;
--- no default: a receiver from before this knows no number. It would take a dead letter that was sent back for a copy of the
--- one that is decided, and ack it. Without a number it fails, and the dead letter stays in its queue for one that knows
-alter table dead_letter alter column redrive drop default;
 
 -- an order to send dead letters back, and how far it is
 create table redrive (
