@@ -4,6 +4,9 @@
 //! has seen, and keeps every number that was missing below as a *gap*. Gaps are looked at again each turn, until all
 //! transactions are over that may have held one of their numbers: then nothing can come there any more.
 //!
+//! Copying costs PostgreSQL more than accepting does, and nobody waits for it. So while more comes in than a second core
+//! could copy beside the road, most of the time is left to the road; what is not copied yet is searched as it lies.
+//!
 //! A turn is one transaction: a process that dies in it has changed nothing. Two consoles take turns.
 
 use std::time::Duration;
@@ -11,6 +14,7 @@ use std::time::Duration;
 use anyhow::Result;
 use daemon::database::within;
 use sqlx::{PgPool, Postgres, Transaction};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -26,6 +30,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 const SWEEP_EVERY: u64 = 20;
 /// How long it rests when there is nothing new.
 const REST: Duration = Duration::from_millis(500);
+/// From so many new messages a second on, the road has the first claim to the machine.
+const BUSY: f64 = 1_500.0;
+/// Then a turn is followed by a rest that is so many times as long.
+const YIELD: u32 = 6;
 
 /// Makes the tables, where they are missing.
 ///
@@ -51,6 +59,49 @@ pub struct Turn {
     pub late: u64,
     /// Gaps that may still be filled.
     pub gaps: i64,
+    /// The highest number that the sender has given out, or 0.
+    pub newest: i64,
+}
+
+/// How fast messages come in.
+#[derive(Debug)]
+struct Inflow {
+    newest: i64,
+    at: Instant,
+    per_second: f64,
+}
+
+impl Inflow {
+    fn new() -> Self {
+        Self {
+            newest: i64::MAX,
+            at: Instant::now(),
+            per_second: 0.0,
+        }
+    }
+
+    /// Takes what a turn saw. Several turns may lie within a moment, so it waits for a quarter of a second to be over.
+    fn see(&mut self, newest: i64, now: Instant) {
+        let time = now.duration_since(self.at);
+        if time >= REST / 2 {
+            #[expect(clippy::cast_precision_loss, reason = "a rate")]
+            let new = newest.saturating_sub(self.newest).max(0) as f64;
+            *self = Self {
+                newest,
+                at: now,
+                per_second: new / time.as_secs_f64(),
+            };
+        }
+    }
+
+    /// How long to rest after a turn with more to do.
+    fn rest(&self, took: Duration) -> Duration {
+        if self.per_second > BUSY {
+            took * YIELD
+        } else {
+            Duration::ZERO
+        }
+    }
 }
 
 impl Indexer {
@@ -73,16 +124,22 @@ impl Indexer {
     async fn rounds(&self) {
         let mut prepared = false;
         let (mut slice, mut turns) = (0, 0);
+        let mut inflow = Inflow::new();
         loop {
-            match self.round(&mut prepared, (&mut slice, &mut turns)).await {
-                Ok(Turn { read: BATCH.., .. }) => {}
-                Ok(_) => tokio::time::sleep(REST).await,
+            let began = Instant::now();
+            let round = self.round(&mut prepared, (&mut slice, &mut turns)).await;
+            if let Ok(turn) = &round {
+                inflow.see(turn.newest, Instant::now());
+            }
+            match round {
+                Ok(Turn { read: BATCH.., .. }) => sleep(inflow.rest(began.elapsed())).await,
+                Ok(_) => sleep(REST).await,
                 Err(error) => {
                     warn!(
                         error = format!("{error:#}"),
                         "the index of texts does not get on"
                     );
-                    tokio::time::sleep(REST * 10).await;
+                    sleep(REST * 10).await;
                 }
             }
         }
@@ -140,11 +197,18 @@ impl Indexer {
         .bind(SLICE)
         .fetch_one(&mut *tx)
         .await?;
-        let gaps = sqlx::query_scalar("select count(*) from lab.text_gap")
-            .fetch_one(&mut *tx)
-            .await?;
+        let (gaps, newest) = sqlx::query_as(
+            "select (select count(*) from lab.text_gap), (select coalesce(max(number), 0) from sender.message)",
+        )
+        .fetch_one(&mut *tx)
+        .await?;
         tx.commit().await?;
-        Ok(Turn { read, late, gaps })
+        Ok(Turn {
+            read,
+            late,
+            gaps,
+            newest,
+        })
     }
 
     async fn fill_gaps(&self, tx: &mut Transaction<'_, Postgres>) -> Result<u64, sqlx::Error> {
@@ -193,5 +257,28 @@ impl Indexer {
             .fetch_one(&self.lab)
             .await?;
         Ok(if slice * SLICE > upto { 0 } else { slice + 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_yields_while_much_comes_in_and_catches_up_when_it_is_over() {
+        let begun = Instant::now();
+        let turn = Duration::from_millis(100);
+        let mut inflow = Inflow::new();
+        let mut after = |ms, newest| {
+            inflow.see(newest, begun + Duration::from_millis(ms));
+            inflow.rest(turn)
+        };
+        // what was there before it began is no load
+        assert_eq!(after(1_000, 1_000_000), Duration::ZERO);
+        assert_eq!(after(2_000, 1_001_000), Duration::ZERO);
+        assert_eq!(after(3_000, 1_005_000), turn * YIELD);
+        // too soon after the last look to tell
+        assert_eq!(after(3_010, 1_005_000), turn * YIELD);
+        assert_eq!(after(4_000, 1_005_000), Duration::ZERO);
     }
 }
