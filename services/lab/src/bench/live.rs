@@ -1,7 +1,8 @@
-//! What live events cost: all that the system takes, while nobody watches, while three do, and with nodes that announce nothing.
+//! What live events and the console cost: all that the system takes while nobody watches, while three do, while the console
+//! hears, counts and copies texts to its index, and with nodes that announce nothing.
 //!
-//! The readers are those of the two pages, through the gateway like the load. Without and with them is measured in turn
-//! (A B B A), on the same nodes. A reader that heard nothing would cost nothing, so it is an error.
+//! The readers are those of the two pages, through the gateway like the load. All of it is measured in turn (A B C C B A), on
+//! the same nodes. A reader that heard nothing would cost nothing, so it is an error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,24 @@ const WATCHED: [&str; 3] = ["/live", "/received/live", "/received/live"];
 /// A page that does not begin to answer is no page.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
+/// Who looks on meanwhile.
+#[derive(Debug, Clone, Copy)]
+enum Beside {
+    Nobody,
+    Three,
+    Console,
+}
+
+impl Beside {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody watches",
+            Self::Three => "three watch",
+            Self::Console => "beside the console",
+        }
+    }
+}
+
 /// Nodes that announce, watched and not; then such that do not, or the other way round in every second round.
 pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
     let begun = Instant::now();
@@ -38,27 +57,30 @@ pub(super) async fn run(course: &mut Course<'_>) -> Result<()> {
 
 async fn announcing(course: &mut Course<'_>) -> Result<()> {
     let mut scene = course.stage.scene(1, 1, fast()).await?;
-    let mut sums = [0.0; 2];
-    for watched in [false, true, true, false] {
-        let readers = if watched {
-            Some(Readers::open(&scene).await?)
-        } else {
-            None
+    let mut sums = [0.0; 3];
+    let turn = [Beside::Nobody, Beside::Three, Beside::Console];
+    for beside in turn.into_iter().chain(turn.into_iter().rev()) {
+        let rate = match beside {
+            Beside::Nobody => measure(course, &mut scene, beside.name()).await?,
+            Beside::Three => {
+                let readers = Readers::open(&scene).await?;
+                let rate = measure(course, &mut scene, beside.name()).await?;
+                readers.close()?;
+                rate
+            }
+            Beside::Console => {
+                let console = course.stage.console().await?;
+                let rate = measure(course, &mut scene, beside.name()).await?;
+                console.close().await?;
+                rate
+            }
         };
-        let name = if watched {
-            "three watch"
-        } else {
-            "nobody watches"
-        };
-        let rate = measure(course, &mut scene, name).await?;
-        sums[usize::from(watched)] += rate;
-        if let Some(readers) = readers {
-            readers.close()?;
-        }
+        sums[beside as usize] += rate;
     }
-    let [unwatched, watched] = sums.map(|sum| sum / 2.0);
-    course.sheet.role("unwatched", course.round, unwatched);
-    course.sheet.role("watched", course.round, watched);
+    let roles = ["unwatched", "watched", "beside-console"];
+    for (role, sum) in roles.into_iter().zip(sums) {
+        course.sheet.role(role, course.round, sum / 2.0);
+    }
     Ok(())
 }
 

@@ -75,6 +75,12 @@ pub(super) const RATIOS: &[(&str, &str, &str, &str)] = &[
         "all that the system takes while three watch, against while nobody does",
     ),
     (
+        "beside-console/unwatched",
+        "beside-console",
+        "unwatched",
+        "the same beside a console that hears, counts and copies texts to its index",
+    ),
+    (
         "announcing/silent",
         "unwatched",
         "silent",

@@ -112,12 +112,15 @@ impl Asker {
     async fn until_copied(&mut self, book: &mut Book) -> Result<()> {
         let (mut moved, mut before) = (Instant::now(), i64::MAX);
         loop {
-            let (found, _) = self.json(JSON).await?;
-            if found.behind == 0 && book.has_index_of_texts().await? {
-                return Ok(());
-            }
-            if found.behind < before {
-                (moved, before) = (Instant::now(), found.behind);
+            // before there is one, nothing is behind
+            if book.has_index_of_texts().await? {
+                let (found, _) = self.json(JSON).await?;
+                if found.behind == 0 {
+                    return Ok(());
+                }
+                if found.behind < before {
+                    (moved, before) = (Instant::now(), found.behind);
+                }
             }
             if moved.elapsed() > WAIT {
                 bail!("{before} messages are not in the index, and no more are copied");
