@@ -100,6 +100,7 @@ async fn order(
         "outcome": seen.outcome,
         "runs": seen.runs.iter().map(|run| &run.run).collect::<Vec<_>>(),
         "audits": seen.runs,
+        "more_runs": seen.more_runs,
     })))
 }
 

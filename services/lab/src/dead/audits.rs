@@ -4,8 +4,10 @@
 //! judges, and puts the verdict into the folder of the run. A console that dies meanwhile leaves the verdict of before.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
@@ -67,7 +69,9 @@ impl OfRun {
         match on_file(&dir) {
             Ok(Some((verdict, report))) => {
                 known.verdict = Some(verdict);
-                known.after = ended.is_some_and(|ended| report.audited_at > ended);
+                // It reads the ledger as it is when it begins.
+                let read_at = report.audited_at - Duration::from_millis(report.took_ms);
+                known.after = ended.is_some_and(|ended| read_at > ended);
                 known.audited_at = Some(report.audited_at);
                 known.reasons = report.reasons;
             }
@@ -147,10 +151,12 @@ impl Audits {
 
     /// Begins one, unless it goes on already.
     pub(super) fn begin(&self, run: &str) {
-        if matches!(self.asked().get(run), Some(Asked::Going(_))) {
-            return;
+        let waits = Asked::Going("it waits for its turn".to_owned());
+        match self.asked().entry(run.to_owned()) {
+            Entry::Occupied(there) if matches!(there.get(), Asked::Going(_)) => return,
+            Entry::Occupied(mut there) => drop(there.insert(waits)),
+            Entry::Vacant(free) => drop(free.insert(waits)),
         }
-        self.tell(run, "it waits for its turn");
         let (audits, run) = (self.clone(), run.to_owned());
         self.life.spawn_once("audit", async move {
             let stopping = audits.life.stopping();
@@ -189,6 +195,11 @@ impl Audits {
         self.tell(run, "it begins");
         let tell = &mut |line: &str| self.tell(run, line);
         let made = anew::audit(&sight, &ledger, &dir, wanted, tell).await?;
+        ensure!(
+            made.report.saw(),
+            "it saw nothing: {}",
+            made.report.reasons.join("; ")
+        );
         made.page.context("the page of the run is not up to date")
     }
 }

@@ -366,8 +366,11 @@ async fn audit(root: &Path, dead: &Dead, id: Uuid, place: &PlaceArgs) -> Result<
         say::line(format!("\nAudit of run {run}:"));
         match audit::cli::judge(root, &place.audit_of(&run)).await {
             Ok(verdict) => verdicts.push(verdict),
-            // such as a run of another machine
-            Err(error) if error.is::<Usage>() => say::line(format!("none: {error:#}")),
+            // such as a run of another machine: nobody knows
+            Err(error) if error.is::<Usage>() => {
+                say::line(format!("none: {error:#}"));
+                verdicts.push(Verdict::Inconclusive);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -379,7 +382,7 @@ async fn audit(root: &Path, dead: &Dead, id: Uuid, place: &PlaceArgs) -> Result<
 /// How an order stands, in a line.
 fn stands(order: &Redrive) -> String {
     format!(
-        "{}: {} of {} sent back, {} had their effect, {} decided by somebody else, {} left",
+        "{}: {} of {} sent back, {} had their effect, {} decided by somebody else or not to be read, {} left",
         order.state.word(),
         order.redriven,
         order.selected,

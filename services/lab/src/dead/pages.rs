@@ -1,12 +1,12 @@
 //! The pages of dead letters: `/lab/dead`, and one for each order.
 //!
 //! What is to be sent back is planned first, and the plan has a page with a button to start it. All of it works without
-//! JavaScript; a page that shows something going on asks for itself again.
+//! JavaScript; a page that shows something going on is asked for again.
 
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, RawForm, RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use messaging::receive::redrive::{Redrive, Selection};
@@ -157,6 +157,9 @@ struct OrderPage {
     /// When it was over.
     ended: Option<When>,
     runs: Vec<OfRun>,
+    more_runs: usize,
+    /// It will look different in a moment.
+    moves: bool,
     /// There is a run to audit, by somebody who may.
     can_audit: bool,
     /// Of what was selected, in percent.
@@ -176,6 +179,7 @@ async fn order(
         order,
         outcome,
         runs,
+        more_runs,
     } = seen;
     let idle = |run: &OfRun| run.on_record && run.going.is_none();
     let ended = order.ended_at.map(|at| chrome.when(at));
@@ -188,16 +192,13 @@ async fn order(
         can_audit: visitor.signed_in && runs.iter().any(idle),
         outcome,
         runs,
+        more_runs,
+        moves,
         order,
         visitor,
         chrome,
     };
-    let mut response = web::page(&page)?.into_response();
-    if moves {
-        let again = header::HeaderValue::from_static("2");
-        response.headers_mut().insert("refresh", again);
-    }
-    Ok(response)
+    Ok(web::page(&page)?.into_response())
 }
 
 async fn plan(

@@ -110,7 +110,7 @@ pub(super) async fn letters(
         Selection::FITS
     );
     let query = selection.bind(sqlx::query(AssertSqlSafe(sql)));
-    let rows = query.bind(below).bind(most).fetch_all(pool).await?;
+    let rows = ask(query.bind(below).bind(most).fetch_all(pool)).await?;
     rows.iter().map(Letter::from_row).collect()
 }
 
@@ -125,8 +125,12 @@ pub(super) async fn of(pool: &PgPool, message_id: Uuid) -> Result<Vec<Letter>, s
 
 /// The newest orders, the newest first.
 pub(super) async fn orders(pool: &PgPool) -> Result<Vec<Redrive>, sqlx::Error> {
-    let orders = sqlx::query_as("select * from receiver.redrive order by created_at desc limit $1");
-    ask(orders.bind(ORDERS).fetch_all(pool)).await
+    let sql = format!(
+        "select {} from receiver.redrive order by created_at desc limit $1",
+        Redrive::COLUMNS
+    );
+    let orders = sqlx::query_as(AssertSqlSafe(sql)).bind(ORDERS);
+    ask(orders.fetch_all(pool)).await
 }
 
 /// One order.
@@ -193,7 +197,7 @@ pub(crate) async fn of_ours(
 pub(super) async fn runs(pool: &PgPool, id: Uuid) -> Result<Vec<String>, sqlx::Error> {
     let runs = sqlx::query_scalar(
         "select distinct d.run from receiver.redrive_item i join receiver.dead_letter d using (dead_letter_id)
-          where i.redrive_id = $1 and d.run is not null order by 1 limit 20",
+          where i.redrive_id = $1 and d.run is not null order by 1",
     )
     .bind(id)
     .fetch_all(pool);

@@ -22,6 +22,9 @@ pub struct Room {
     audits: Audits,
 }
 
+/// Runs of an order that its page and its JSON tell of.
+const RUNS: usize = 100;
+
 /// What the list shows.
 pub(super) struct Listed {
     pub(super) filter: Selection,
@@ -35,6 +38,8 @@ pub(super) struct Ordered {
     pub(super) order: Redrive,
     pub(super) outcome: read::Outcome,
     pub(super) runs: Vec<OfRun>,
+    /// So many more are not looked at here; the command does.
+    pub(super) more_runs: usize,
 }
 
 impl Ordered {
@@ -88,11 +93,14 @@ impl Room {
             read::runs(&self.dead.ledger, id),
         )?;
         let order = order.ok_or_else(Error::not_found)?;
+        let more_runs = runs.len().saturating_sub(RUNS);
+        let runs = runs.into_iter().take(RUNS).collect();
         let runs = self.audits.of(runs, order.ended_at).await?;
         Ok(Ordered {
             order,
             outcome,
             runs,
+            more_runs,
         })
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
@@ -101,7 +101,8 @@ impl Injector {
         if let Some(why) = entry.not_from(self.ground) {
             return Err(Usage(format!("{}: {why}", entry.name)).into());
         }
-        let aim = entry.fault.aim(&order, &*self.site.look).await;
+        let aim = timeout(LOOK_LIMIT, entry.fault.aim(&order, &*self.site.look)).await;
+        let aim = aim.unwrap_or_else(|_| Err(anyhow!("what it is aimed at does not answer")));
         let aim = aim.with_context(|| format!("{} cannot be injected", order.fault));
         let mut active = Active::new(order, aim.map_err(usage_first)?);
         if self.ground == Ground::Inside {

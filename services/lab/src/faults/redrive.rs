@@ -119,8 +119,8 @@ fn seen(id: Uuid, sent: &Sent) -> Evidence {
         format!("redrive {id} is {state}: {back} of {all} dead letters were sent back{effect}");
     match sent.state {
         State::Running if back > 0 => Evidence::Seen(text),
-        State::Planned | State::Running => Evidence::NotSeen(text),
-        State::Done => Evidence::HealedBySelf(text),
+        State::Done if back > 0 => Evidence::HealedBySelf(text),
+        State::Planned | State::Running | State::Done => Evidence::NotSeen(text),
         State::Cancelled => {
             let left = all - back - sent.has_effect;
             Evidence::NotSeen(format!("{text}, {left} were left as they were"))
@@ -147,6 +147,7 @@ mod tests {
         assert!(matches!(look(State::Running, 0, 2), Evidence::NotSeen(_)));
         assert!(matches!(look(State::Running, 1, 0), Evidence::Seen(_)));
         assert!(matches!(look(State::Done, 9, 0), Evidence::HealedBySelf(_)));
+        assert!(matches!(look(State::Done, 0, 9), Evidence::NotSeen(_)));
         let cancelled = look(State::Cancelled, 4, 1);
         assert!(matches!(cancelled, Evidence::NotSeen(_)));
         let right = "is cancelled: 4 of 9 dead letters were sent back, 1 had their effect already, 4 were left as they were";

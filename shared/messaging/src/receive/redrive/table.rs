@@ -84,6 +84,11 @@ pub struct Redrive {
 }
 
 impl Redrive {
+    /// Of the table, for a list: without the selection, which may be long.
+    pub const COLUMNS: &str =
+        "redrive_id, state, cut_off, per_second, who, created_at, started_at, ended_at, selected,
+         had_effect, not_ours, redriven, has_effect, gone, 'null'::jsonb as selection";
+
     /// In a sentence, what it would do.
     pub fn plan(&self) -> String {
         let new = self.selected - self.had_effect;
@@ -110,11 +115,6 @@ impl Redrive {
         }
     }
 }
-
-/// Without the selection.
-const COLUMNS: &str =
-    "redrive_id, state, cut_off, per_second, who, created_at, started_at, ended_at, selected,
-    had_effect, not_ours, redriven, has_effect, gone";
 
 /// What to plan.
 #[derive(Debug, Clone)]
@@ -301,7 +301,8 @@ impl<H: Handler> Redrives<H> {
     /// The database's.
     pub async fn list(&self, most: i64) -> Result<Vec<Redrive>, NotDone> {
         let sql = format!(
-            "select {COLUMNS}, 'null'::jsonb as selection from redrive order by created_at desc limit $1"
+            "select {} from redrive order by created_at desc limit $1",
+            Redrive::COLUMNS
         );
         let list = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(most);
         Ok(list.fetch_all(&self.pool).await?)
@@ -327,8 +328,7 @@ impl<H: Handler> Redrives<H> {
 }
 
 async fn get(connection: &mut PgConnection, redrive_id: Uuid) -> Result<Redrive, NotDone> {
-    let sql = format!("select {COLUMNS}, selection from redrive where redrive_id = $1");
-    let found = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(redrive_id);
+    let found = sqlx::query_as("select * from redrive where redrive_id = $1").bind(redrive_id);
     let found: Option<Redrive> = found.fetch_optional(connection).await?;
     found.ok_or(NotDone::Unknown)
 }
