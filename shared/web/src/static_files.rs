@@ -67,8 +67,10 @@ static LAB: &[File] = &[
     bytes!("../static/lab/", "layout.js", SCRIPT),
     bytes!("../static/lab/", "live.js", SCRIPT),
     bytes!("../static/lab/", "model.js", SCRIPT),
+    bytes!("../static/lab/", "moves.js", SCRIPT),
     bytes!("../static/lab/", "nodes.js", SCRIPT),
     bytes!("../static/lab/", "series.js", SCRIPT),
+    bytes!("../static/lab/", "swap.js", SCRIPT),
     bytes!("../static/lab/", "words.js", SCRIPT),
 ];
 

@@ -129,7 +129,7 @@ impl Ledger {
         let why = match step.map_err(anyhow::Error::from).flatten() {
             Ok(Some(balances)) => {
                 told.send_replace(balances);
-                return |took| (took * 20).clamp(Duration::from_secs(1), Duration::from_mins(1));
+                return seldom;
             }
             // older rows are added soon
             Ok(None) => {
@@ -143,7 +143,7 @@ impl Ledger {
             tracing::warn!("the balance is not counted: {why}");
         }
         told.send_modify(|told| told.why_not = Some(why));
-        |took| took.clamp(Duration::from_secs(1), Duration::from_mins(1))
+        seldom
     }
 
     /// Counts what came since the last step; none: older rows are still being added.
@@ -332,6 +332,11 @@ pub async fn latency(
         newest,
         p50.zip(p99).map(|(p50, p99)| (round(p50), round(p99))),
     ))
+}
+
+/// How long to rest after a step that took so long: counting takes a twentieth of the time, or is done once a minute.
+fn seldom(took: Duration) -> Duration {
+    (took * 20).clamp(Duration::from_secs(1), Duration::from_mins(1))
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! `/lab/experiments`: what there is to play and what each teaches; one run, followed; past runs.
 //!
 //! The director and the book of `lab serve` do it, in this process: one run at a time, on a stage of its own. The page of
-//! a run that goes on asks for itself again.
+//! a run that goes on is asked for again.
 
 use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
@@ -95,20 +94,13 @@ async fn one(
     site: Site,
     visitor: Visitor,
     Path(id): Path<String>,
-) -> Result<Response, Error> {
+) -> Result<Html<String>, Error> {
     let run = app.experiments.run(&api::id(&id)?).await?;
-    let moves = run.state.is_ours();
-    let page = web::page(&Followed {
+    web::page(&Followed {
         chrome: Chrome::new(&site, Tab::Experiments, format!("Run {id}")),
         visitor,
         run,
-    })?;
-    let mut response = page.into_response();
-    if moves {
-        let again = HeaderValue::from_static("2");
-        response.headers_mut().insert(header::REFRESH, again);
-    }
-    Ok(response)
+    })
 }
 
 async fn start(

@@ -231,7 +231,7 @@ mod tests {
         }
     }
 
-    /// Every deed is tried without a token by `tests/it/console.rs`; so none may be missing in the list.
+    /// Every deed is tried without a token by `tests/it/console/guard.rs`; so none may be missing in the list.
     #[test]
     fn every_route_that_does_something_is_listed_as_a_deed() {
         let mut text = String::new();

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::say;
@@ -81,13 +81,7 @@ pub struct Run {
 
 /// Runs the stages asked for, or all of them.
 pub async fn run(fast: bool, wanted: &[Stage]) -> Result<ExitCode> {
-    let lab_dir = dir::default_root()?;
-    let root = lab_dir.parent().context("no checkout here")?.to_owned();
-    ensure!(
-        root.join("Cargo.lock").is_file(),
-        "{} is no checkout of the project",
-        root.display()
-    );
+    let root = dir::checkout()?;
     let mut run = Run {
         root,
         servers: None,

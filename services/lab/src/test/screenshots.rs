@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::cargo::cargo;
 use crate::say::{self, Steps};
@@ -14,17 +14,18 @@ use crate::stack::dir;
 use crate::stack::install::{self, CHROMEDRIVER, CHROMIUM};
 
 const FOLDER: &str = "docs/screenshots";
+/// How the names of all pictures end.
+const KINDS: [&str; 4] = [
+    "-light-1440.png",
+    "-dark-1440.png",
+    "-light-390.png",
+    "-dark-390.png",
+];
 const LOOKS: &str = "every_page::every_page_fits_can_be_read_and_has_no_failing_script";
 
 /// Makes them, in place of those that are in the folder.
 pub async fn run(folder: Option<PathBuf>) -> Result<ExitCode> {
-    let lab_dir = dir::default_root()?;
-    let root = lab_dir.parent().context("no checkout here")?.to_owned();
-    ensure!(
-        root.join("Cargo.lock").is_file(),
-        "{} is no checkout of the project",
-        root.display()
-    );
+    let root = dir::checkout()?;
     let folder = match folder {
         Some(folder) => std::path::absolute(folder)?,
         None => root.join(FOLDER),
@@ -56,20 +57,35 @@ pub async fn run(folder: Option<PathBuf>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Moves all pictures into the folder, and removes those that are no more; how many, and their bytes.
+/// Copies all pictures into the folder, and removes those of pages that are no more; how many, and their bytes.
 fn replace(new: &Path, folder: &Path) -> std::io::Result<(usize, u64)> {
+    let made = pictures(new)?;
+    if made.is_empty() {
+        return Err(std::io::Error::other("no picture was made"));
+    }
     std::fs::create_dir_all(folder)?;
-    for old in std::fs::read_dir(folder)? {
-        let old = old?.path();
-        if old.extension().is_some_and(|kind| kind == "png") {
-            std::fs::remove_file(old)?;
+    for old in pictures(folder)? {
+        std::fs::remove_file(old)?;
+    }
+    let mut bytes = 0;
+    for picture in &made {
+        bytes += std::fs::copy(
+            picture,
+            folder.join(picture.file_name().unwrap_or_default()),
+        )?;
+    }
+    Ok((made.len(), bytes))
+}
+
+/// Those that are ours, by their names; a folder of somebody's may have others.
+fn pictures(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut ours = Vec::new();
+    for file in std::fs::read_dir(folder)? {
+        let path = file?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if KINDS.iter().any(|kind| name.ends_with(kind)) {
+            ours.push(path);
         }
     }
-    let (mut count, mut bytes) = (0, 0);
-    for picture in std::fs::read_dir(new)? {
-        let picture = picture?;
-        bytes += std::fs::copy(picture.path(), folder.join(picture.file_name()))?;
-        count += 1;
-    }
-    Ok((count, bytes))
+    Ok(ours)
 }

@@ -118,11 +118,15 @@ async fn clippy(run: &Run) -> Result<Tally> {
     if !has(&run.root, "clippy", "clippy").await {
         return Ok(Tally::FAILED);
     }
-    // not by RUSTFLAGS: other flags would build every dependency again
+    // not by RUSTFLAGS: other flags would build every dependency again; those two are no targets of every `cargo test`
     let arguments = [
         "clippy",
         "--workspace",
         "--all-targets",
+        "--test",
+        "browser",
+        "--test",
+        "compose",
         "--",
         "-D",
         "warnings",

@@ -14,6 +14,9 @@ use crate::{
 };
 
 const LIMIT: Duration = Duration::from_mins(2);
+/// Labels of the balance that are not there in full.
+const CUT: &str = "return [...document.querySelectorAll('#balance dt')]
+    .filter(label => label.scrollWidth > label.clientWidth).map(label => label.textContent)";
 const READABLE: &str = include_str!("readable.js");
 const WRONG: &str = "window.wrong = [];
     addEventListener('error', (event) => wrong.push(event.message));
@@ -61,6 +64,8 @@ async fn look(browser: &mut Browser, name: &str) {
             .finds("colours that change no more", still, &[])
             .await;
         assert_eq!(browser.overflow().await, 0, "{name}, {kind:?}");
+        let cut = browser.script(CUT).await;
+        assert_eq!(cut, json!([]), "{name}, {kind:?}");
         let unreadable = browser.script(READABLE).await;
         assert_eq!(unreadable, json!([]), "{name}, {kind:?}");
         browser.picture(name).await;

@@ -104,13 +104,13 @@ async fn a_message_is_seen_in_every_window_within_a_second_of_each_event() {
         windows.push(browser.window().await);
         browser.begin_with(NOTED).await;
         browser.go(page).await;
-        browser.shows("#live", "ive").await;
+        browser.find("#live.ok").await;
         browser.script("window.isThis = 'the first page'").await;
     }
     let [home, received, lab] = &windows[..] else {
         panic!("three windows");
     };
-    browser.script("hear()").await;
+    browser.script("return hear()").await;
     let mut latest = BTreeMap::<String, i64>::new();
     for round in 0..5 {
         browser.turn_to(lab).await;
@@ -181,7 +181,7 @@ async fn a_killed_receiver_turns_dead_and_its_messages_come_back_and_another_tak
     browser.begin_with(NOTED).await;
     browser.sign_in(&stack.token()).await;
     browser.shows("#live", "Live.").await;
-    browser.script("hear()").await;
+    browser.script("return hear()").await;
     let victim = receivers(&browser).await.swap_remove(0);
     // What it takes it keeps, for longer than it lives.
     let slow = [
@@ -196,7 +196,7 @@ async fn a_killed_receiver_turns_dead_and_its_messages_come_back_and_another_tak
 
     unfold(&browser, "receiver-kill").await;
     browser.fill("#on-receiver-kill", &victim).await;
-    browser.fill("#for-receiver-kill", "8s").await;
+    browser.fill("#for-receiver-kill", "10m").await;
     browser.click(&breaking("receiver-kill")).await;
     let died =
         "return noted.nodes[arguments[0]]?.find(({ state }) => state === 'dead')?.at ?? null";
@@ -226,6 +226,9 @@ async fn a_killed_receiver_turns_dead_and_its_messages_come_back_and_another_tak
     }
     let other = again[0]["node"].as_str().unwrap();
     let id = again[0]["id"].as_str().unwrap();
+    browser
+        .click("button[aria-label='Heal receiver-kill']")
+        .await;
     flow_says(&browser, &victim, "of 9 in hand").await;
     println!(
         "seen dead after {} ms, going back after {} ms",

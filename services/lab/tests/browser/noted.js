@@ -28,13 +28,15 @@
     return arc.call(this, x, y, ...rest);
   };
 
-  /** What nodes announce, as the console passes it on: each event with its own time. */
-  window.hear = () => {
-    new EventSource("/lab/live").addEventListener("frame", ({ data }) => {
+  /** What nodes announce, as the console passes it on, each event with its own time; waits until it hears. */
+  window.hear = async () => {
+    const source = new EventSource("/lab/live");
+    source.addEventListener("frame", ({ data }) => {
       for (const frame of [JSON.parse(data)].flat()) {
         for (const event of frame.sample ?? []) noted.events.push({ ...event, node: frame.node });
       }
     });
+    await new Promise((open) => source.addEventListener("open", open, { once: true }));
   };
 
   /** When a dot was first seen on a line of this kind after that; null: not yet. */

@@ -1,16 +1,14 @@
 //! Stacks as `lab up` starts them: one for all tests of what people write and read, one for those of the lab.
 
 use std::{
+    io::{BufRead, BufReader},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::LazyLock,
-    time::{Duration, Instant},
 };
 
 use serde_json::Value;
-
-const START_LIMIT: Duration = Duration::from_mins(5);
 
 /// The one program that is everything here.
 pub(crate) fn lab() -> &'static Path {
@@ -45,8 +43,9 @@ impl Stack {
         let script = r#"
             lab=$0 dir=$1; shift
             mkdir -p "$dir"
-            "$lab" --lab-dir "$dir" up --yes "$@" > "$dir.log" 2>&1 &
-            cat > /dev/null
+            "$lab" --lab-dir "$dir" up --yes "$@" 2>&1 | tee -p "$dir.log" &
+            exec > /dev/null
+            cat
             "$lab" --lab-dir "$dir" down; "$lab" --lab-dir "$dir" reset --yes; rm -rf "$dir" "$dir.log"
         "#;
         #[expect(clippy::zombie_processes, reason = "it ends after this process")]
@@ -57,25 +56,25 @@ impl Stack {
             .args(arguments)
             .envs(settings.iter().copied())
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("a shell");
         // Open until this process ends, whatever happens to `shell`.
         std::mem::forget(shell.stdin.take());
-        let log = PathBuf::from(format!("{}.log", folder.display()));
-        let began = Instant::now();
-        loop {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
+        let says = shell.stdout.take().expect("its output");
+        let mut said = String::new();
+        for line in BufReader::new(says).lines() {
+            said += &line.expect("text");
             if said.contains("ready after") {
                 break;
             }
-            assert!(
-                began.elapsed() < START_LIMIT,
-                "the stack {name} does not start:\n{said}"
-            );
-            std::thread::sleep(Duration::from_millis(50));
+            said.push('\n');
         }
+        assert!(
+            said.contains("ready after"),
+            "the stack {name} does not start:\n{said}"
+        );
         let gateway = format!("http://127.0.0.1:{port}");
         Self { gateway, folder }
     }

@@ -273,14 +273,7 @@ async fn the_prefetch_is_turned_under_load_and_every_message_has_one_effect() {
     wait_until("redis", LIMIT, async || writer.read().await).await;
     let turns = async {
         for prefetch in [1, 40, 3, 64, 2, 16] {
-            let change = Change {
-                prefetch: Some(prefetch),
-                ..Change::default()
-            };
-            writer.set(&Target::All, change).await.unwrap();
-            let consumers = async || prefetches(&world).await;
-            let right = vec![u64::from(prefetch)];
-            wait_until_eq("the broker's word", LIMIT, right, consumers).await;
+            turn_prefetch(&world, &writer, prefetch).await;
         }
     };
     let urls = [sender.url()];
@@ -317,14 +310,7 @@ async fn what_waits_to_be_begun_while_the_prefetch_is_turned_is_not_acked_with_t
     part(&receiver, "postgres", "away", LIMIT).await;
     // each turn leaves a consumer behind that has some, and begins one that is given more
     for prefetch in [100, 50] {
-        let change = Change {
-            prefetch: Some(prefetch),
-            ..Change::default()
-        };
-        writer.set(&Target::All, change).await.unwrap();
-        let consumers = async || prefetches(&world).await;
-        let right = vec![u64::from(prefetch)];
-        wait_until_eq("the broker's word", LIMIT, right, consumers).await;
+        turn_prefetch(&world, &writer, prefetch).await;
     }
     world.servers.resume(Server::Postgres).await;
     let effects = "select count(distinct message_id) from receiver.processed";
@@ -347,6 +333,18 @@ async fn what_waits_to_be_begun_while_the_prefetch_is_turned_is_not_acked_with_t
 }
 
 /// The bounds of the consumers of `messages`, by the broker.
+/// Turns it for all receivers, and waits until the broker knows of no other.
+async fn turn_prefetch(world: &World, writer: &KnobWriter, prefetch: u16) {
+    let change = Change {
+        prefetch: Some(prefetch),
+        ..Change::default()
+    };
+    writer.set(&Target::All, change).await.unwrap();
+    let consumers = async || prefetches(world).await;
+    let right = vec![u64::from(prefetch)];
+    wait_until_eq("the broker's word", LIMIT, right, consumers).await;
+}
+
 async fn prefetches(world: &World) -> Vec<u64> {
     let path = ["consumers", &world.broker.vhost];
     let manage = world.broker.manage(reqwest::Method::GET, &path, None);

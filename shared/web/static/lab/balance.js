@@ -16,16 +16,14 @@ export function shares(balance) {
 
 /**
  * Brings the page's balance up to date: `data-is="accepted"` and so on are figures, `data-share="processed"` and so on
- * parts of the bar. Of which run it is, or of all messages, changes with the load: `data-is="name"` says it.
+ * parts of the bar. Of which run it is, or of all messages, changes with the load: `data-is="run"` says it.
  */
 export function showBalance(root, state) {
   const { balance } = state;
   const figures = root.getElementById("balance");
   if (!balance) return;
   if (figures) figures.dataset.run = balance.run ?? "";
-  for (const place of figures?.querySelectorAll("[data-is=name]") ?? []) {
-    say(place, balance.run ? `Accepted in ${balance.run}` : "Accepted");
-  }
+  for (const place of figures?.querySelectorAll("[data-is=run]") ?? []) say(place, balance.run ? ` in ${balance.run}` : "");
   for (const name of ["accepted", ...PARTS]) {
     for (const place of figures?.querySelectorAll(`[data-is="${name}"]`) ?? []) say(place, count(balance[name] ?? 0));
   }
@@ -33,12 +31,11 @@ export function showBalance(root, state) {
   shares(balance).forEach((share, index) => {
     for (const part of root.querySelectorAll(`[data-share="${PARTS[index]}"]`)) part.style.width = `${share}%`;
   });
-  const moment = new Date(balance.as_of);
   const place = root.getElementById("as-of")?.firstChild;
-  if (!balance.as_of || Number.isNaN(moment.getTime()) || place?.nodeType !== 3) return;
+  if (place?.nodeType !== 3) return;
+  const counted = balance.as_of ? `As of ${new Date(balance.as_of).toLocaleTimeString("en-GB")}` : "Nothing was counted yet";
   const adding = state.counting ? "; older messages are still being added" : "";
-  const more = adding + (state.uncounted ? `; not counted since, because ${state.uncounted}` : "");
-  const text = `As of ${moment.toLocaleTimeString("en-GB")}${more}. `;
+  const text = `${counted}${adding}${state.uncounted ? `; not counted since, because ${state.uncounted}` : ""}. `;
   if (place.nodeValue !== text) place.nodeValue = text;
 }
 

@@ -2,6 +2,7 @@
 // sections of controls are taken from the page that the server answers with. So the server alone
 // decides how things look, and without this script the same forms work as forms.
 
+import { swap } from "./swap.js";
 import { count } from "./words.js";
 
 /** What the server draws anew: each with its controls. */
@@ -45,15 +46,9 @@ export function showLoad(root, load) {
   }
 }
 
-/** By what an element is known again in a page that is drawn anew. */
-function key(element) {
-  const named = (name) => element?.getAttribute?.(name);
-  return element?.id || named("name") || named("aria-label") || element?.textContent?.trim();
-}
-
 export class Controls {
   constructor({ page = location.pathname, document = globalThis.document, ask = (...what) => fetch(...what) } = {}) {
-    Object.assign(this, { page, document, ask });
+    Object.assign(this, { page, document, ask, swap });
     this.known = null;
     this.wanted = false;
     /** A section was left as it is, since somebody is at work in it: it is asked for again when the focus goes on. */
@@ -146,19 +141,6 @@ export class Controls {
     const said = well ? null : page.querySelector(".error-page p");
     if (said) this.say(said.textContent.trim(), !well);
     else this.say(well ? "" : "The console refused it.", !well);
-  }
-
-  /** Whoever stood on a button stays there, as far as it is still there; what was unfolded stays so. */
-  swap(section, fresh) {
-    const stood = section.contains(this.document.activeElement) ? key(this.document.activeElement) : null;
-    const open = new Set([...section.querySelectorAll("details[open]")].map((one) => key(one.querySelector("summary"))));
-    section.replaceChildren(...this.document.importNode(fresh, true).childNodes);
-    for (const one of section.querySelectorAll("details")) {
-      if (open.has(key(one.querySelector("summary")))) one.open = true;
-    }
-    if (stood === null) return;
-    const same = [...section.querySelectorAll("button, input, select, summary, a")].find((one) => key(one) === stood);
-    same?.focus();
   }
 
   say(text, bad) {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { shares, showBalance, showRuns } from "../../static/lab/balance.js";
+import { look } from "../../static/lab/moves.js";
 import { Controls, drawnByServer, isBusy, PATIENCE, showLoad } from "../../static/lab/controls.js";
 import { nodeNote } from "../../static/lab/nodes.js";
 import { count, rate, took } from "../../static/lab/words.js";
@@ -67,7 +68,7 @@ function figurePlace() {
 
 /** As much of a page as the balance needs: places by what they are. */
 function balancePage() {
-  const places = Object.fromEntries(["name", "accepted", "processed", "parked", "waiting", "lost"].map((is) => [is, figurePlace()]));
+  const places = Object.fromEntries(["run", "accepted", "processed", "parked", "waiting", "lost"].map((is) => [is, figurePlace()]));
   const named = (query) => places[query.match(/data-is="?(\w+)/)?.[1]];
   const figures = { dataset: {}, querySelectorAll: (query) => [named(query)], querySelector: named };
   const root = { getElementById: (id) => (id === "balance" ? figures : null), querySelectorAll: () => [] };
@@ -80,11 +81,11 @@ test("the balance says whose it is when a load begins and ends under an open pag
   const run = { run: "r1122-0915-abcd", accepted: 12, processed: 3, parked: 0, waiting: 9, lost: 0, as_of: 2 };
   const shown = (balance) => {
     showBalance(root, { balance });
-    return [places.name.textContent, figures.dataset.run, places.accepted.textContent];
+    return [places.run.textContent, figures.dataset.run, places.accepted.textContent];
   };
-  assert.deepEqual(shown(all), ["Accepted", "", "5,000"]);
-  assert.deepEqual(shown(run), ["Accepted in r1122-0915-abcd", "r1122-0915-abcd", "12"]);
-  assert.deepEqual(shown({ ...all, as_of: 3 }), ["Accepted", "", "5,000"]);
+  assert.deepEqual(shown(all), ["", "", "5,000"]);
+  assert.deepEqual(shown(run), [" in r1122-0915-abcd", "r1122-0915-abcd", "12"]);
+  assert.deepEqual(shown({ ...all, as_of: 3 }), ["", "", "5,000"]);
 });
 
 /** A cell of a table as a page has it. */
@@ -174,4 +175,30 @@ test("a section in which somebody works is asked for again only when he has gone
   ticks[0]();
   await new Promise(setImmediate);
   assert.deepEqual([asked.length, swapped], [2, ["new"]]);
+});
+
+test("a page that goes on is drawn anew where it changed, until nothing goes on", async (t) => {
+  const told = [];
+  globalThis.DOMParser = class {
+    parseFromString = (html) => ({
+      getElementById: () => html && { innerHTML: html, childNodes: [html], hasAttribute: () => html !== "done" },
+    });
+  };
+  t.after(() => delete globalThis.DOMParser);
+  const ownerDocument = { activeElement: null, importNode: (fresh) => fresh };
+  const part = {
+    id: "moves",
+    ownerDocument,
+    contains: () => false,
+    querySelectorAll: () => [],
+    replaceChildren: (...nodes) => told.push(...nodes),
+    dispatchEvent: ({ type }) => told.push(type),
+  };
+  const asks = (html, ok = true) => async () => ({ ok, text: async () => html });
+  let known = { html: null, moves: true };
+  for (const ask of [asks("half"), asks("half"), asks("", false), asks(""), asks("done")]) {
+    known = await look(part, known, ask);
+  }
+  assert.deepEqual(told, ["half", "fresh", "done", "fresh"]);
+  assert.equal(known.moves, false);
 });

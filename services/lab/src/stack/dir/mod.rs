@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::ports::{self, Reserved};
 pub use lock::{Lock, holder, is_held, lock};
-pub use shell::{called, command, default_root, is_service, quoted, real};
+pub use shell::{called, checkout, command, default_root, is_service, quoted, real};
 
 /// Passwords made once per folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// `.lab` in the checkout that the current folder lies in, or in the current folder.
 pub fn default_root() -> Result<PathBuf> {
@@ -12,6 +12,21 @@ pub fn default_root() -> Result<PathBuf> {
         .ancestors()
         .find(|folder| folder.join("services/lab/Cargo.toml").is_file());
     Ok(checkout.unwrap_or(&here).join(".lab"))
+}
+
+/// The checkout that the current folder lies in.
+///
+/// # Errors
+/// It lies in none.
+pub fn checkout() -> Result<PathBuf> {
+    let lab_dir = default_root()?;
+    let root = lab_dir.parent().context("no checkout here")?;
+    ensure!(
+        root.join("Cargo.lock").is_file(),
+        "{} is no checkout of the project: run it in one",
+        root.display()
+    );
+    Ok(root.to_owned())
 }
 
 static CALLED: OnceLock<String> = OnceLock::new();

@@ -280,7 +280,7 @@ async fn the_console_shows_what_is_and_does_what_it_is_told_and_may_die() {
             .text()
             .await
             .unwrap()
-            .contains("/lab/sign-in")
+            .contains("You may look at everything.")
     );
     down(stack).await;
 }

@@ -8,8 +8,9 @@ use super::{Browser, down, turn, up};
 async fn a_node_that_finishes_what_it_has_begun_is_shown_to_be_stopping() {
     let stack = up(1).await;
     let browser = Browser::signed_in(&stack).await;
-    let slow = json!({"target": "all", "delay_max_ms": 4_000, "delay_min_ms": 4_000});
-    turn(&stack, &browser, slow, &[("delay_min_ms", 4_000)]).await;
+    // nearly as long as a node that was told to stop may take
+    let slow = json!({"target": "all", "delay_max_ms": 8_000, "delay_min_ms": 8_000});
+    turn(&stack, &browser, slow, &[("delay_min_ms", 8_000)]).await;
     let one = json!({"count": 1, "poison": false});
     browser.deed("/lab/api/messages", &one).await;
     browser
