@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, slice::from_ref, sync::LazyLock, time::Duration};
 
+use reqwest::Client;
 use serde_json::{Value, json};
 use testkit::wait_until;
 use tokio::sync::{Mutex, MutexGuard};
@@ -25,7 +26,38 @@ pub(crate) async fn lab_stack() -> (&'static Stack, MutexGuard<'static, ()>) {
         Stack::start("lab", &["--sender", "2", "--receiver", "2"], &settings)
     });
     let turn = turn_of().await;
+    set_right(&LAB).await;
     (&LAB, turn)
+}
+
+/// Undoes what a test that failed has left: faults, a load, turned knobs.
+async fn set_right(stack: &Stack) {
+    let client = Client::builder().cookie_store(true).build().unwrap();
+    let at = |path: &str| format!("{}{path}", stack.gateway);
+    let token = [("token", stack.token())];
+    let signed_in = client.post(at("/lab/sign-in")).form(&token).send().await;
+    let page = signed_in.unwrap().text().await.unwrap();
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap();
+    let csrf = csrf.split('"').next().unwrap();
+    let state = client.get(at("/lab/api/state")).send().await.unwrap();
+    let state: Value = state.json().await.unwrap();
+    let mut deeds = vec![("/lab/api/knobs", json!({"target": "all", "clear": true}))];
+    for node in state["nodes"].as_array().unwrap() {
+        let clear = json!({"target": node["name"], "clear": true});
+        deeds.push(("/lab/api/knobs", clear));
+    }
+    if state["faults"] != json!([]) {
+        deeds.push(("/lab/api/faults/heal", json!({})));
+    }
+    if !state["load"].is_null() {
+        deeds.push(("/lab/api/load/stop", json!({})));
+    }
+    for (path, body) in deeds {
+        let deed = client.post(at(path)).header("x-csrf-token", csrf);
+        let answer = deed.json(&body).send().await.unwrap();
+        let (status, said) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {said}");
+    }
 }
 
 /// One at a time, so that nobody's second is spent by another.
