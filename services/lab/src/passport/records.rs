@@ -16,7 +16,7 @@ pub struct Records {
     pub message: Option<Message>,
     pub outbox: Vec<Outbox>,
     pub publications: Vec<Publication>,
-    /// Tries at publishing after this moment were not looked for; none: all were.
+    /// Tries at publishing that were written after this moment were not looked for; none: all were.
     pub tries_upto: Option<DateTime<Utc>>,
     pub deliveries: Vec<Delivery>,
     pub failures: Vec<Failure>,
@@ -49,6 +49,8 @@ pub struct Publication {
     pub outcome: String,
     pub published_at: DateTime<Utc>,
     pub confirm_ms: i32,
+    /// The broker's word may have waited long to be written.
+    pub written_at: DateTime<Utc>,
     /// By a receiver, which sends a dead letter back.
     pub again: bool,
 }
@@ -338,19 +340,21 @@ fn born(id: Uuid) -> Option<DateTime<Utc>> {
         .flatten()
 }
 
-const PUBLISHED_BEFORE: &str = "select published_at < $2 - interval '10 s'
+const PUBLISHED_BEFORE: &str =
+    "select published_at + late_ms * interval '1 ms' < $2 - interval '10 s'
     from sender.publication where publication_id >= $1 order by publication_id limit 1";
-const REPUBLISHED_BEFORE: &str = "select published_at < $2 - interval '10 s'
+const REPUBLISHED_BEFORE: &str =
+    "select published_at + late_ms * interval '1 ms' < $2 - interval '10 s'
     from receiver.publication where publication_id >= $1 order by publication_id limit 1";
 
 /// Rows that are looked through at once.
 const SLICE: i64 = 20_000;
-/// So long after a confirm a message may be tried once more: its mark failed, its lease ran out, another node took it.
+/// Nobody takes a message any more whose confirm is marked. So much later who had it in hand has published it, and written so.
 const AGAIN: TimeDelta = TimeDelta::minutes(5);
 
-/// Tries have no index by message either. Their numbers grow with time, so what was before the message is skipped by halving;
-/// from there on they are looked through slice by slice, until some minutes after a confirmed one, or until the time is over.
-/// Then it is said up to when they were looked for.
+/// Tries that were written a minute late have an index by message. The others have none. Their numbers grow with the time of
+/// writing, so what was written before the message was there is skipped by halving; from there on they are looked through slice
+/// by slice, until some minutes after a confirmed one, or until the time is over. Then it is said up to when they were looked for.
 async fn tries(
     tx: &mut Transaction<'_, Postgres>,
     id: Uuid,
@@ -363,8 +367,9 @@ async fn tries(
     let newest: i64 = sqlx::query_scalar(AssertSqlSafe(newest))
         .fetch_one(&mut **tx)
         .await?;
-    let moment = format!(
-        "select published_at from {table}.publication where publication_id >= $1 order by publication_id limit 1"
+    let written = format!(
+        "select published_at + late_ms * interval '1 ms' from {table}.publication
+          where publication_id >= $1 order by publication_id limit 1"
     );
     let mut low = match from {
         Some(from) => {
@@ -377,35 +382,48 @@ async fn tries(
         }
         None => 0,
     };
-    let slice = format!(
-        "select node, try, outcome, published_at, confirm_ms, $4::bool as again from {table}.publication
-          where publication_id >= $2 and publication_id < $3 and message_id = $1 order by publication_id"
+    let found = format!(
+        "select node, try, outcome, published_at, confirm_ms, published_at + late_ms * interval '1 ms' as written_at,
+                $2::bool as again
+           from {table}.publication where message_id = $1"
     );
     let began = Instant::now();
-    let mut all: Vec<Publication> = Vec::new();
+    let mut all: Vec<Publication> =
+        sqlx::query_as(AssertSqlSafe(format!("{found} and late_ms > 60000")))
+            .bind(id)
+            .bind(again)
+            .fetch_all(&mut **tx)
+            .await?;
+    let slice = format!(
+        "{found} and late_ms <= 60000 and publication_id >= $3 and publication_id < $4 order by publication_id"
+    );
+    let mut upto = None;
     while low <= newest {
         let found: Vec<Publication> = sqlx::query_as(AssertSqlSafe(slice.clone()))
             .bind(id)
+            .bind(again)
             .bind(low)
             .bind(low + SLICE)
-            .bind(again)
             .fetch_all(&mut **tx)
             .await?;
         all.extend(found);
         low += SLICE;
-        let at: Option<DateTime<Utc>> = sqlx::query_scalar(AssertSqlSafe(moment.clone()))
+        let at: Option<DateTime<Utc>> = sqlx::query_scalar(AssertSqlSafe(written.clone()))
             .bind(low)
             .fetch_optional(&mut **tx)
             .await?;
         let Some(at) = at else { break };
-        let confirmed = all.iter().rev().find(|row| row.outcome == "confirmed");
+        let confirmed = all.iter().filter(|row| row.outcome == "confirmed");
+        let marked = confirmed.map(|row| row.written_at).min();
         // a sender publishes it once, but it may be sent back from the dead letters at any time
-        if !again && confirmed.is_some_and(|row| at > row.published_at + AGAIN) {
+        if !again && marked.is_some_and(|marked| at > marked + AGAIN) {
             break;
         }
         if began.elapsed() >= budget {
-            return Ok((all, Some(at)));
+            upto = Some(at);
+            break;
         }
     }
-    Ok((all, None))
+    all.sort_by_key(|row| row.published_at);
+    Ok((all, upto))
 }

@@ -173,8 +173,7 @@ pub fn tell(id: Uuid, records: &Records) -> Option<Passport> {
         return None;
     }
     if let Some(upto) = records.tries_upto {
-        let what =
-            "Tries at publishing after this moment were not looked for: others made too many";
+        let what = "Tries at publishing that were written after this moment were not looked for: others made too many";
         steps.push(Step::new("unrecorded", upto, what));
     }
     // What happens at one moment is in the order above. Times are exact to some milliseconds, and nothing is delivered
