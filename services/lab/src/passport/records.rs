@@ -8,6 +8,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use super::deliveries::{self, Delivery};
 use crate::halving::first_since;
 
 /// What both services stored of a message.
@@ -18,6 +19,7 @@ pub struct Records {
     pub publications: Vec<Publication>,
     /// Tries at publishing that were written after this moment were not looked for; none: all were.
     pub tries_upto: Option<DateTime<Utc>>,
+    /// Also those of which only what came of them is on record.
     pub deliveries: Vec<Delivery>,
     pub failures: Vec<Failure>,
     pub effects: Vec<Effect>,
@@ -53,36 +55,6 @@ pub struct Publication {
     pub written_at: DateTime<Utc>,
     /// By a receiver, which sends a dead letter back.
     pub again: bool,
-}
-
-/// A row of `delivery`, with what is on record of its session and its node.
-#[derive(Debug, Clone, Default, FromRow)]
-pub struct Delivery {
-    pub node: String,
-    pub attempt: i32,
-    pub redelivered: bool,
-    pub earlier: Option<i32>,
-    pub started_at: DateTime<Utc>,
-    pub ended_at: Option<DateTime<Utc>>,
-    pub outcome: Option<String>,
-    pub cause: Option<String>,
-    pub answer: Option<String>,
-    /// How the session ended in which it came, when, and in whose words.
-    pub ended_by: Option<String>,
-    pub session_ended_at: Option<DateTime<Utc>>,
-    pub why: Option<String>,
-    /// When the same process opened its next session.
-    pub next_session_at: Option<DateTime<Utc>>,
-    /// When another process of this node's name opened its first.
-    pub next_boot_at: Option<DateTime<Utc>>,
-    /// Its session took further deliveries after the message had come again.
-    #[sqlx(skip)]
-    pub went_on: bool,
-    /// The message came again only just now: the record of how this one ended may still come.
-    #[sqlx(skip)]
-    pub fresh: bool,
-    #[sqlx(default)]
-    pub session: Option<Uuid>,
 }
 
 #[derive(Debug, Clone, FromRow)]
@@ -210,13 +182,13 @@ async fn read_in(
     .bind(id)
     .fetch_all(&mut **tx)
     .await?;
-    let deliveries = deliveries(tx, id, &effects).await?;
-    let failures = sqlx::query_as(
+    let failures: Vec<Failure> = sqlx::query_as(
         "select node, attempt, reason, failed_at from receiver.failure where message_id = $1 order by failed_at",
     )
     .bind(id)
     .fetch_all(&mut **tx)
     .await?;
+    let deliveries = deliveries::read(tx, id, &effects, &failures).await?;
     let given_up = sqlx::query_as(
         "select reason, attempts, node, given_up_at from receiver.given_up where message_id = $1",
     )
@@ -249,87 +221,6 @@ async fn read_in(
         given_up,
         dead_letters,
     })
-}
-
-/// Those that brought no effect have an index. For the others none is paid: their ids begin with the time at which they came
-/// in, which the effect knows.
-async fn deliveries(
-    tx: &mut Transaction<'_, Postgres>,
-    id: Uuid,
-    effects: &[Effect],
-) -> Result<Vec<Delivery>, sqlx::Error> {
-    let around = |seconds: i64| {
-        let moments = effects.iter().map(|effect| effect.received_at);
-        let moments = moments.map(|at| at + TimeDelta::seconds(seconds));
-        moments.map(first_id).collect::<Vec<Uuid>>()
-    };
-    let mut found: Vec<Delivery> = sqlx::query_as(
-        "with mine as (
-           select * from receiver.delivery where message_id = $1 and outcome is distinct from 'processed'
-           union all
-           select d.* from unnest($2::uuid[], $3::uuid[]) as near (low, high)
-             join receiver.delivery d on d.delivery_id between low and high
-            where d.message_id = $1 and d.outcome = 'processed'
-         )
-         select distinct on (d.started_at, d.delivery_id)
-                d.node, d.attempt, d.redelivered, d.earlier, d.started_at, d.ended_at, d.outcome, d.cause, d.answer,
-                s.ended_by, s.ended_at as session_ended_at, s.why, d.session,
-                (select min(o.began_at) from receiver.session o
-                  where o.node = d.node and o.boot = d.boot and o.session <> d.session
-                    and o.began_at > d.started_at) as next_session_at,
-                (select min(o.began_at) from receiver.session o
-                  where o.node = d.node and o.boot <> d.boot and o.began_at > d.started_at) as next_boot_at
-           from mine d left join receiver.session s on s.session = d.session
-          order by d.started_at, d.delivery_id",
-    )
-    .bind(id)
-    .bind(around(-CLOCKS))
-    .bind(around(CLOCKS))
-    .fetch_all(&mut **tx)
-    .await?;
-    let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()")
-        .fetch_one(&mut **tx)
-        .await?;
-    let mut asked = 0;
-    for index in 1..found.len() {
-        let next = found[index].started_at;
-        let this = &mut found[index - 1];
-        // What an end on record says needs no more.
-        let open = this.outcome.is_none() || this.ended_by.is_none();
-        if !open || asked == ASKED_MAX {
-            continue;
-        }
-        asked += 1;
-        this.fresh = now - next < WRITTEN_IN;
-        let after = first_id(next + TimeDelta::seconds(CLOCKS));
-        this.went_on = sqlx::query_scalar(
-            "select exists (select from (
-               select session from receiver.delivery where delivery_id > $1 order by delivery_id limit $2) as later
-              where session = $3)",
-        )
-        .bind(after)
-        .bind(LATER)
-        .bind(this.session)
-        .fetch_one(&mut **tx)
-        .await?;
-    }
-    Ok(found)
-}
-
-/// Of so many deliveries without an end it is asked whether their session went on ..
-const ASKED_MAX: usize = 20;
-/// .. among so many of the next ones.
-const LATER: i64 = 10_000;
-/// How a delivery or a session ended is on record by then, if it ever is.
-const WRITTEN_IN: TimeDelta = TimeDelta::seconds(3);
-
-/// Seconds by which the clocks of a node and of the database may differ.
-const CLOCKS: i64 = 2;
-
-/// The least UUID v7 of a moment.
-fn first_id(at: DateTime<Utc>) -> Uuid {
-    let millis = u128::from(at.timestamp_millis().max(0).unsigned_abs());
-    Uuid::from_u128(millis << 80)
 }
 
 /// When an id was made, where it says that.

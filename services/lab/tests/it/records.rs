@@ -56,11 +56,7 @@ async fn why(auditor: &PgPool, id: Uuid) -> (What, Sure) {
 async fn a_node_that_took_further_messages_is_not_called_dead() {
     let (world, auditor) = tables().await;
     let (id, other) = (Uuid::new_v4(), Uuid::new_v4());
-    let session = format!(
-        "insert into receiver.session (session, boot, node, began_at)
-         select '{SESSION}', '{SESSION}', 'receiver-1', clock_timestamp() - interval '2 h' where $1::uuid is not null"
-    );
-    run(&world, &session, id).await;
+    session(&world).await;
     run(&world, &delivery("receiver-1", 0, 1, "null, null"), id).await;
     run(
         &world,
@@ -88,6 +84,48 @@ async fn a_node_that_took_further_messages_is_not_called_dead() {
         select gen_random_uuid(), $1, 'receiver-1', 1, 'no luck', clock_timestamp() - interval '1 h' + interval '5 s'";
     run(&world, failure, id).await;
     assert_eq!(why(&auditor, id).await, (What::Nack, Sure::Inferred));
+}
+
+/// Open since two hours ago, with no end on record.
+async fn session(world: &World) {
+    let session = format!(
+        "insert into receiver.session (session, boot, node, began_at)
+         select '{SESSION}', '{SESSION}', 'receiver-1', clock_timestamp() - interval '2 h' where $1::uuid is not null"
+    );
+    run(world, &session, Uuid::nil()).await;
+}
+
+#[tokio::test]
+async fn nor_where_only_an_effect_tells_of_the_next_delivery() {
+    let (world, auditor) = tables().await;
+    let (id, other) = (Uuid::new_v4(), Uuid::new_v4());
+    session(&world).await;
+    run(&world, &delivery("receiver-1", 0, 1, "null, null"), id).await;
+    let effect = "insert into receiver.processed (message_id, number, text, node, attempt, redelivered, received_at, took_ms, processed_at)
+        select $1, 1, 'x', 'receiver-2', 2, true, at, 5, at
+          from (select clock_timestamp() - interval '1 h' + interval '10 s' as at) as moment";
+    run(&world, effect, id).await;
+    assert_eq!(why(&auditor, id).await, (What::NodeDied, Sure::Inferred));
+    let later = delivery("receiver-1", 60, 1, "'processed', 'ack'");
+    run(&world, &later, other).await;
+    assert_eq!(why(&auditor, id).await, (What::Unknown, Sure::Unknown));
+}
+
+#[tokio::test]
+async fn nor_where_too_many_deliveries_came_to_no_end_to_ask_about_each() {
+    let (world, auditor) = tables().await;
+    let (id, other) = (Uuid::new_v4(), Uuid::new_v4());
+    session(&world).await;
+    for attempt in 1..=30 {
+        let open = delivery("receiver-1", attempt, attempt, "null, null");
+        run(&world, &open, id).await;
+    }
+    let later = delivery("receiver-1", 60, 1, "'processed', 'ack'");
+    run(&world, &later, other).await;
+    let told = passport(&auditor, id).await.unwrap().unwrap();
+    let causes = told.steps.iter().filter_map(|step| step.then.as_ref());
+    let causes: Vec<_> = causes.map(|cause| (cause.what, cause.sure)).collect();
+    assert_eq!(causes, [(What::Unknown, Sure::Unknown); 29]);
 }
 
 /// Published so long ago, and confirmed.
