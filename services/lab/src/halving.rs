@@ -5,8 +5,8 @@ use sqlx::{Postgres, Transaction};
 
 /// About the first key of the rows that are not before a moment, from 1 up to one after the `newest`.
 ///
-/// `is_before` says of the first row from the key `$1` on whether it is before the moment `$2`, with some slack: keys are given
-/// out in order, and rows are stored in any.
+/// `is_before` says of the first row from the key `$1` on whether it was written before the moment `$2`, with some slack: keys
+/// are given out in order, and rows are stored in any. What else is noted in a row may have happened long before it was written.
 ///
 /// # Errors
 /// The database's.

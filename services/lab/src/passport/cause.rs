@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::records::Delivery;
+use super::deliveries::Delivery;
 
 /// By which the clocks of two nodes may differ.
 const CLOCKS: TimeDelta = TimeDelta::seconds(2);
@@ -166,7 +166,26 @@ fn session_over(this: &Delivery, next: &Delivery) -> Option<(What, String)> {
 /// Whether its session was there still, so that it cannot be what brought the message back.
 fn went_on(this: &Delivery, next: &Delivery) -> bool {
     let later = |at| at > next.started_at + CLOCKS;
-    this.went_on || this.session_ended_at.is_some_and(later)
+    this.went_on == Some(true) || this.session_ended_at.is_some_and(later)
+}
+
+/// Whether its cause depends on whether its session went on: what an end on record says needs no more.
+pub(super) fn hangs_on_session(this: &Delivery) -> bool {
+    let told = match (this.outcome.as_deref(), this.answer.as_deref()) {
+        (None | Some("processed" | "duplicate"), _) | (Some("failed"), Some("ack")) => false,
+        (Some(_), _) => true,
+    };
+    this.ended_by.is_none() && !told
+}
+
+/// Where it was not looked for whether its session went on: then silence says nothing.
+fn not_looked_for(this: &Delivery) -> Cause {
+    let from = if this.session.is_none() {
+        "in which session it came is not on record"
+    } else {
+        "too many deliveries are like it: whether its session went on was not looked for"
+    };
+    Cause::unknown(What::Unknown, from)
 }
 
 /// How the session ended, where that brings back what was in hand.
@@ -201,18 +220,21 @@ fn after_an_ack(this: &Delivery, next: &Delivery, around: &Around) -> Cause {
     {
         return Cause::inferred(What::AnswerLost, format!("its session ended: {why}"));
     }
-    if let Some(at) = this.next_boot_at.filter(|_| !went_on(this, next)) {
+    if this.ended_by.is_some() || went_on(this, next) {
+        return Cause::unknown(What::Unknown, "it was answered, and came again");
+    }
+    if this.went_on.is_none() {
+        return not_looked_for(this);
+    }
+    if let Some(at) = this.next_boot_at {
         let from = format!(
             "its session has no end on record, and {} began anew at {at}",
             this.node
         );
         return Cause::inferred(What::NodeDied, from);
     }
-    if this.ended_by.is_none() && !went_on(this, next) {
-        let from = "its session has no end on record";
-        return Cause::inferred(What::AnswerLost, from);
-    }
-    Cause::unknown(What::Unknown, "it was answered, and came again")
+    let from = "its session has no end on record";
+    Cause::inferred(What::AnswerLost, from)
 }
 
 fn after_dead_letter(this: &Delivery, next: &Delivery, around: &Around) -> Cause {
@@ -248,6 +270,9 @@ fn without_an_end(this: &Delivery, next: &Delivery) -> Cause {
         let from = format!("its own end is not on record, that of its session is: {why}");
         return Cause::inferred(what, from);
     }
+    if this.went_on.is_none() {
+        return not_looked_for(this);
+    }
     // The same process went on, so it did not die.
     if let Some(at) = this.next_session_at {
         let from = format!("the same process opened another session at {at}");
@@ -279,6 +304,7 @@ mod tests {
             outcome: (!outcome.is_empty()).then(|| outcome.to_owned()),
             answer: answer.map(str::to_owned),
             cause: Some("why".to_owned()),
+            went_on: Some(false),
             ..Delivery::default()
         }
     }
@@ -351,11 +377,11 @@ mod tests {
     fn a_node_that_goes_on_did_not_die() {
         let nobody_knows = (What::Unknown, Sure::Unknown);
         let mut this = ended("", None);
-        this.went_on = true;
+        this.went_on = Some(true);
         // also where it began anew, or its session ended, much later
         this.next_boot_at = Some(at(100));
         assert_eq!(found(&this, &again()), nobody_knows);
-        this.went_on = false;
+        this.went_on = Some(false);
         this.next_boot_at = None;
         this.ended_by = Some("stopped".to_owned());
         this.session_ended_at = Some(at(100));
@@ -365,6 +391,26 @@ mod tests {
         assert_eq!(found(&this, &again()), died);
         this.fresh = true;
         assert_eq!(found(&this, &again()), nobody_knows);
+    }
+
+    #[test]
+    fn where_nobody_looked_whether_its_session_went_on_silence_says_nothing() {
+        for outcome in ["", "processed"] {
+            let mut this = ended(outcome, None);
+            this.next_boot_at = Some(at(100));
+            assert!(hangs_on_session(&this), "{outcome}");
+            let died = (What::NodeDied, Sure::Inferred);
+            assert_eq!(found(&this, &again()), died, "{outcome}");
+            this.went_on = None;
+            let nobody_knows = (What::Unknown, Sure::Unknown);
+            assert_eq!(found(&this, &again()), nobody_knows, "{outcome}");
+        }
+        assert!(!hangs_on_session(&ended("failed", Some("nack"))));
+        // an end of its session that brings nothing back is no death, also where its node began anew
+        let mut this = ended("processed", Some("ack"));
+        this.ended_by = Some("stopped".to_owned());
+        this.next_boot_at = Some(at(100));
+        assert_eq!(found(&this, &again()), (What::Unknown, Sure::Unknown));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! A message's passport: everything known of it in order, and what brought it back each time.
 //!
-//! [`records`] reads, [`story`] tells, [`cause`] says why; a page, JSON and a command show the same. No verdict rests on it:
+//! [`records`] and [`deliveries`] read, [`story`] tells, [`cause`] says why; a page, JSON and a command show the same. No verdict rests on it:
 //! deliveries are written behind the road and may be missing, and what is concluded says so.
 
 pub mod cause;
 pub mod cli;
+pub mod deliveries;
 pub mod records;
 pub mod story;
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use super::deliveries::{self, Delivery};
 use crate::halving::first_since;
 
 /// What both services stored of a message.
@@ -16,8 +17,9 @@ pub struct Records {
     pub message: Option<Message>,
     pub outbox: Vec<Outbox>,
     pub publications: Vec<Publication>,
-    /// Tries at publishing after this moment were not looked for; none: all were.
+    /// Tries at publishing that were written after this moment were not looked for; none: all were.
     pub tries_upto: Option<DateTime<Utc>>,
+    /// Also those of which only what came of them is on record.
     pub deliveries: Vec<Delivery>,
     pub failures: Vec<Failure>,
     pub effects: Vec<Effect>,
@@ -49,38 +51,10 @@ pub struct Publication {
     pub outcome: String,
     pub published_at: DateTime<Utc>,
     pub confirm_ms: i32,
+    /// The broker's word may have waited long to be written.
+    pub written_at: DateTime<Utc>,
     /// By a receiver, which sends a dead letter back.
     pub again: bool,
-}
-
-/// A row of `delivery`, with what is on record of its session and its node.
-#[derive(Debug, Clone, Default, FromRow)]
-pub struct Delivery {
-    pub node: String,
-    pub attempt: i32,
-    pub redelivered: bool,
-    pub earlier: Option<i32>,
-    pub started_at: DateTime<Utc>,
-    pub ended_at: Option<DateTime<Utc>>,
-    pub outcome: Option<String>,
-    pub cause: Option<String>,
-    pub answer: Option<String>,
-    /// How the session ended in which it came, when, and in whose words.
-    pub ended_by: Option<String>,
-    pub session_ended_at: Option<DateTime<Utc>>,
-    pub why: Option<String>,
-    /// When the same process opened its next session.
-    pub next_session_at: Option<DateTime<Utc>>,
-    /// When another process of this node's name opened its first.
-    pub next_boot_at: Option<DateTime<Utc>>,
-    /// Its session took further deliveries after the message had come again.
-    #[sqlx(skip)]
-    pub went_on: bool,
-    /// The message came again only just now: the record of how this one ended may still come.
-    #[sqlx(skip)]
-    pub fresh: bool,
-    #[sqlx(default)]
-    pub session: Option<Uuid>,
 }
 
 #[derive(Debug, Clone, FromRow)]
@@ -208,13 +182,13 @@ async fn read_in(
     .bind(id)
     .fetch_all(&mut **tx)
     .await?;
-    let deliveries = deliveries(tx, id, &effects).await?;
-    let failures = sqlx::query_as(
+    let failures: Vec<Failure> = sqlx::query_as(
         "select node, attempt, reason, failed_at from receiver.failure where message_id = $1 order by failed_at",
     )
     .bind(id)
     .fetch_all(&mut **tx)
     .await?;
+    let deliveries = deliveries::read(tx, id, &effects, &failures).await?;
     let given_up = sqlx::query_as(
         "select reason, attempts, node, given_up_at from receiver.given_up where message_id = $1",
     )
@@ -249,87 +223,6 @@ async fn read_in(
     })
 }
 
-/// Those that brought no effect have an index. For the others none is paid: their ids begin with the time at which they came
-/// in, which the effect knows.
-async fn deliveries(
-    tx: &mut Transaction<'_, Postgres>,
-    id: Uuid,
-    effects: &[Effect],
-) -> Result<Vec<Delivery>, sqlx::Error> {
-    let around = |seconds: i64| {
-        let moments = effects.iter().map(|effect| effect.received_at);
-        let moments = moments.map(|at| at + TimeDelta::seconds(seconds));
-        moments.map(first_id).collect::<Vec<Uuid>>()
-    };
-    let mut found: Vec<Delivery> = sqlx::query_as(
-        "with mine as (
-           select * from receiver.delivery where message_id = $1 and outcome is distinct from 'processed'
-           union all
-           select d.* from unnest($2::uuid[], $3::uuid[]) as near (low, high)
-             join receiver.delivery d on d.delivery_id between low and high
-            where d.message_id = $1 and d.outcome = 'processed'
-         )
-         select distinct on (d.started_at, d.delivery_id)
-                d.node, d.attempt, d.redelivered, d.earlier, d.started_at, d.ended_at, d.outcome, d.cause, d.answer,
-                s.ended_by, s.ended_at as session_ended_at, s.why, d.session,
-                (select min(o.began_at) from receiver.session o
-                  where o.node = d.node and o.boot = d.boot and o.session <> d.session
-                    and o.began_at > d.started_at) as next_session_at,
-                (select min(o.began_at) from receiver.session o
-                  where o.node = d.node and o.boot <> d.boot and o.began_at > d.started_at) as next_boot_at
-           from mine d left join receiver.session s on s.session = d.session
-          order by d.started_at, d.delivery_id",
-    )
-    .bind(id)
-    .bind(around(-CLOCKS))
-    .bind(around(CLOCKS))
-    .fetch_all(&mut **tx)
-    .await?;
-    let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()")
-        .fetch_one(&mut **tx)
-        .await?;
-    let mut asked = 0;
-    for index in 1..found.len() {
-        let next = found[index].started_at;
-        let this = &mut found[index - 1];
-        // What an end on record says needs no more.
-        let open = this.outcome.is_none() || this.ended_by.is_none();
-        if !open || asked == ASKED_MAX {
-            continue;
-        }
-        asked += 1;
-        this.fresh = now - next < WRITTEN_IN;
-        let after = first_id(next + TimeDelta::seconds(CLOCKS));
-        this.went_on = sqlx::query_scalar(
-            "select exists (select from (
-               select session from receiver.delivery where delivery_id > $1 order by delivery_id limit $2) as later
-              where session = $3)",
-        )
-        .bind(after)
-        .bind(LATER)
-        .bind(this.session)
-        .fetch_one(&mut **tx)
-        .await?;
-    }
-    Ok(found)
-}
-
-/// Of so many deliveries without an end it is asked whether their session went on ..
-const ASKED_MAX: usize = 20;
-/// .. among so many of the next ones.
-const LATER: i64 = 10_000;
-/// How a delivery or a session ended is on record by then, if it ever is.
-const WRITTEN_IN: TimeDelta = TimeDelta::seconds(3);
-
-/// Seconds by which the clocks of a node and of the database may differ.
-const CLOCKS: i64 = 2;
-
-/// The least UUID v7 of a moment.
-fn first_id(at: DateTime<Utc>) -> Uuid {
-    let millis = u128::from(at.timestamp_millis().max(0).unsigned_abs());
-    Uuid::from_u128(millis << 80)
-}
-
 /// When an id was made, where it says that.
 fn born(id: Uuid) -> Option<DateTime<Utc>> {
     let millis = i64::try_from(id.as_u128() >> 80).ok()?;
@@ -338,19 +231,21 @@ fn born(id: Uuid) -> Option<DateTime<Utc>> {
         .flatten()
 }
 
-const PUBLISHED_BEFORE: &str = "select published_at < $2 - interval '10 s'
+const PUBLISHED_BEFORE: &str =
+    "select published_at + late_ms * interval '1 ms' < $2 - interval '10 s'
     from sender.publication where publication_id >= $1 order by publication_id limit 1";
-const REPUBLISHED_BEFORE: &str = "select published_at < $2 - interval '10 s'
+const REPUBLISHED_BEFORE: &str =
+    "select published_at + late_ms * interval '1 ms' < $2 - interval '10 s'
     from receiver.publication where publication_id >= $1 order by publication_id limit 1";
 
 /// Rows that are looked through at once.
 const SLICE: i64 = 20_000;
-/// So long after a confirm a message may be tried once more: its mark failed, its lease ran out, another node took it.
+/// Nobody takes a message any more whose confirm is marked. So much later who had it in hand has published it, and written so.
 const AGAIN: TimeDelta = TimeDelta::minutes(5);
 
-/// Tries have no index by message either. Their numbers grow with time, so what was before the message is skipped by halving;
-/// from there on they are looked through slice by slice, until some minutes after a confirmed one, or until the time is over.
-/// Then it is said up to when they were looked for.
+/// Tries that were written a minute late have an index by message. The others have none. Their numbers grow with the time of
+/// writing, so what was written before the message was there is skipped by halving; from there on they are looked through slice
+/// by slice, until some minutes after a confirmed one, or until the time is over. Then it is said up to when they were looked for.
 async fn tries(
     tx: &mut Transaction<'_, Postgres>,
     id: Uuid,
@@ -363,8 +258,9 @@ async fn tries(
     let newest: i64 = sqlx::query_scalar(AssertSqlSafe(newest))
         .fetch_one(&mut **tx)
         .await?;
-    let moment = format!(
-        "select published_at from {table}.publication where publication_id >= $1 order by publication_id limit 1"
+    let written = format!(
+        "select published_at + late_ms * interval '1 ms' from {table}.publication
+          where publication_id >= $1 order by publication_id limit 1"
     );
     let mut low = match from {
         Some(from) => {
@@ -377,35 +273,48 @@ async fn tries(
         }
         None => 0,
     };
-    let slice = format!(
-        "select node, try, outcome, published_at, confirm_ms, $4::bool as again from {table}.publication
-          where publication_id >= $2 and publication_id < $3 and message_id = $1 order by publication_id"
+    let found = format!(
+        "select node, try, outcome, published_at, confirm_ms, published_at + late_ms * interval '1 ms' as written_at,
+                $2::bool as again
+           from {table}.publication where message_id = $1"
     );
     let began = Instant::now();
-    let mut all: Vec<Publication> = Vec::new();
+    let mut all: Vec<Publication> =
+        sqlx::query_as(AssertSqlSafe(format!("{found} and late_ms > 60000")))
+            .bind(id)
+            .bind(again)
+            .fetch_all(&mut **tx)
+            .await?;
+    let slice = format!(
+        "{found} and late_ms <= 60000 and publication_id >= $3 and publication_id < $4 order by publication_id"
+    );
+    let mut upto = None;
     while low <= newest {
         let found: Vec<Publication> = sqlx::query_as(AssertSqlSafe(slice.clone()))
             .bind(id)
+            .bind(again)
             .bind(low)
             .bind(low + SLICE)
-            .bind(again)
             .fetch_all(&mut **tx)
             .await?;
         all.extend(found);
         low += SLICE;
-        let at: Option<DateTime<Utc>> = sqlx::query_scalar(AssertSqlSafe(moment.clone()))
+        let at: Option<DateTime<Utc>> = sqlx::query_scalar(AssertSqlSafe(written.clone()))
             .bind(low)
             .fetch_optional(&mut **tx)
             .await?;
         let Some(at) = at else { break };
-        let confirmed = all.iter().rev().find(|row| row.outcome == "confirmed");
+        let confirmed = all.iter().filter(|row| row.outcome == "confirmed");
+        let marked = confirmed.map(|row| row.written_at).min();
         // a sender publishes it once, but it may be sent back from the dead letters at any time
-        if !again && confirmed.is_some_and(|row| at > row.published_at + AGAIN) {
+        if !again && marked.is_some_and(|marked| at > marked + AGAIN) {
             break;
         }
         if began.elapsed() >= budget {
-            return Ok((all, Some(at)));
+            upto = Some(at);
+            break;
         }
     }
-    Ok((all, None))
+    all.sort_by_key(|row| row.published_at);
+    Ok((all, upto))
 }

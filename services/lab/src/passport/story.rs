@@ -1,12 +1,13 @@
 //! From what is on record to a story, in order.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::cause::{self, Around, Cause, Sure, What};
-use super::records::{DeadLetter, Delivery, Effect, Failure, Publication, Records};
+use super::deliveries::Delivery;
+use super::records::{DeadLetter, Effect, Publication, Records};
 
 /// Everything known of one message.
 #[derive(Debug, Clone, Serialize)]
@@ -158,8 +159,7 @@ pub fn tell(id: Uuid, records: &Records) -> Option<Passport> {
         steps.push(step);
     }
     steps.extend(records.publications.iter().map(published));
-    let (deliveries, recorded) = with_unrecorded(records);
-    steps.extend(delivered(&deliveries, &recorded, records));
+    steps.extend(delivered(records));
     steps.extend(records.effects.iter().enumerate().map(effected));
     let given_up = records.given_up.iter().map(|row| {
         Step::new("given-up", row.given_up_at, "A receiver gave up on it")
@@ -173,14 +173,16 @@ pub fn tell(id: Uuid, records: &Records) -> Option<Passport> {
         return None;
     }
     if let Some(upto) = records.tries_upto {
-        let what =
-            "Tries at publishing after this moment were not looked for: others made too many";
+        let what = "Tries at publishing that were written after this moment were not looked for: others made too many";
         steps.push(Step::new("unrecorded", upto, what));
     }
     // What happens at one moment is in the order above. Times are exact to some milliseconds, and nothing is delivered
     // before it was published.
     let published = records.publications.first().map(|row| row.published_at);
-    let delivered = deliveries.first().map(|delivery| delivery.started_at);
+    let delivered = records
+        .deliveries
+        .first()
+        .map(|delivery| delivery.started_at);
     steps.sort_by_key(|step| match delivered {
         Some(delivered) if step.kind == "published" && Some(step.at) == published => {
             step.at.min(delivered)
@@ -256,78 +258,7 @@ fn published(row: &Publication) -> Step {
     step
 }
 
-/// Deliveries, and for each whether it is on record itself: a failure or an effect tells of one too.
-fn with_unrecorded(records: &Records) -> (Vec<Delivery>, Vec<bool>) {
-    let known = |node: &str, attempt: i32, at: DateTime<Utc>| {
-        records.deliveries.iter().any(|delivery| {
-            let end = delivery.ended_at.unwrap_or(at);
-            let slack = TimeDelta::seconds(2);
-            delivery.node == node
-                && (delivery.attempt == attempt || delivery.outcome.as_deref() == Some("failed"))
-                && delivery.started_at <= at + slack
-                && at <= end + slack
-        })
-    };
-    let mut all: Vec<(Delivery, bool)> = records
-        .deliveries
-        .iter()
-        .map(|delivery| (delivery.clone(), true))
-        .collect();
-    for Failure {
-        node,
-        attempt,
-        reason,
-        failed_at,
-    } in &records.failures
-    {
-        if !known(node, *attempt, *failed_at) {
-            let delivery = Delivery {
-                node: node.clone(),
-                attempt: *attempt,
-                redelivered: *attempt > 1,
-                started_at: *failed_at,
-                ended_at: Some(*failed_at),
-                outcome: Some("failed".to_owned()),
-                cause: Some(reason.clone()),
-                ..Delivery::default()
-            };
-            all.push((delivery, false));
-        }
-    }
-    for effect in &records.effects {
-        if !known(&effect.node, effect.attempt, effect.received_at) {
-            let delivery = Delivery {
-                node: effect.node.clone(),
-                attempt: effect.attempt,
-                redelivered: effect.redelivered,
-                started_at: effect.received_at,
-                ended_at: Some(effect.processed_at),
-                outcome: Some("processed".to_owned()),
-                ..Delivery::default()
-            };
-            all.push((delivery, false));
-        }
-    }
-    all.sort_by_key(|(delivery, _)| delivery.started_at);
-    for index in 1..all.len() {
-        let next = all[index].0.started_at;
-        let this = &mut all[index - 1].0;
-        // its end was not written, but that its work failed was
-        let failure = records.failures.iter().find(|failure| {
-            failure.node == this.node
-                && failure.attempt == this.attempt
-                && this.started_at <= failure.failed_at
-                && failure.failed_at <= next
-        });
-        if let (None, Some(failure)) = (&this.outcome, failure) {
-            this.outcome = Some("failed".to_owned());
-            this.cause = Some(failure.reason.clone());
-        }
-    }
-    all.into_iter().unzip()
-}
-
-fn delivered(deliveries: &[Delivery], recorded: &[bool], records: &Records) -> Vec<Step> {
+fn delivered(records: &Records) -> Vec<Step> {
     let confirmed = |row: &&Publication| row.outcome == "confirmed" && !row.again;
     let sent_back = records
         .dead_letters
@@ -339,14 +270,14 @@ fn delivered(deliveries: &[Delivery], recorded: &[bool], records: &Records) -> V
     };
     let mut steps = Vec::new();
     let mut before = 0;
-    for (index, this) in deliveries.iter().enumerate() {
+    for (index, this) in records.deliveries.iter().enumerate() {
         let missing = this.attempt - before - 1;
         if missing > 0 {
             steps.push(gap(missing, this));
         }
         before = this.attempt;
-        let next = deliveries.get(index + 1);
-        let mut step = one(this, recorded[index]);
+        let next = records.deliveries.get(index + 1);
+        let mut step = one(this);
         let skipped = next.map_or(0, |next| next.attempt - this.attempt - 1);
         step.then = if skipped > 0 && step.kind == "delivered" && this.outcome.is_none() {
             // What came right after it is not on record, so neither is what brought that.
@@ -373,7 +304,7 @@ fn gap(missing: i32, next: &Delivery) -> Step {
     step
 }
 
-fn one(this: &Delivery, recorded: bool) -> Step {
+fn one(this: &Delivery) -> Step {
     let what = match this.outcome.as_deref() {
         Some("processed") => "Delivered, and processed",
         Some("duplicate") => "Delivered, and known as a duplicate: acked without work",
@@ -392,14 +323,14 @@ fn one(this: &Delivery, recorded: bool) -> Step {
     if let Some(earlier) = this.earlier {
         step = step.fact("delivery count", earlier);
     }
-    if let (Some(ended), true) = (this.ended_at, recorded) {
+    if let (Some(ended), true) = (this.ended_at, !this.concluded) {
         step = step.fact("took ms", (ended - this.started_at).num_milliseconds());
     }
     step = step.fact("outcome", this.outcome.as_deref().unwrap_or("unknown"));
     if let Some(answer) = &this.answer {
         step = step.fact("answer", answer.as_str());
     }
-    if !recorded {
+    if this.concluded {
         step.sure = Sure::Inferred;
         return step.because("no row of the delivery, but of what came of it");
     }

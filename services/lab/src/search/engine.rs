@@ -64,7 +64,8 @@ pub async fn find(lab: &PgPool, query: &Query, cursor: Cursor) -> Result<Page, s
         .fetch_one(&mut *tx)
         .await?;
     let index = index(&mut tx).await?;
-    let received = sqlx::query_scalar("select to_regclass('receiver.redrive') is not null");
+    // the last of their tables to be made, and there since their first build
+    let received = sqlx::query_scalar("select to_regclass('receiver.processed') is not null");
     let received = received.fetch_one(&mut *tx).await?;
     let mut whole = limits(&mut tx, query, newest).await?;
     let down = match cursor {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use daemon::database::within;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{Connection, PgPool, Postgres, Transaction};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -37,10 +37,18 @@ const YIELD: u32 = 6;
 
 /// Makes the tables, where they are missing.
 ///
+/// On a connection of its own: an error, or the end of the time for it, may leave the advisory lock of migrations with the
+/// session, which therefore must end.
+///
 /// # Errors
 /// The database's.
-pub async fn prepare(lab: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
-    sqlx::migrate!().run(lab).await
+pub async fn prepare(lab: &PgPool) -> Result<(), sqlx::Error> {
+    let mut connection = lab.acquire().await?.detach();
+    sqlx::migrate!()
+        .run_direct(None, &mut connection, false)
+        .await?;
+    let _ = connection.close().await;
+    Ok(())
 }
 
 /// The loop.
@@ -151,7 +159,7 @@ impl Indexer {
         (slice, turns): (&mut i64, &mut u64),
     ) -> Result<Turn> {
         if !*prepared {
-            prepare(&self.lab).await?;
+            within(LIMIT, prepare(&self.lab)).await?;
             *prepared = true;
         }
         let turn = within(LIMIT, self.step()).await?;

@@ -227,11 +227,14 @@ impl Browser {
         wait_until("the lab", LIMIT, async || self.path().await == "/lab").await;
     }
 
-    /// Writes this into a field instead of what it says.
+    /// Writes this into a field instead of what it says; into the new one, if the page draws it anew meanwhile.
     pub(crate) async fn fill(&self, css: &str, text: &str) {
-        let field = self.find(css).await;
-        field.clear().await.unwrap();
-        field.send_keys(text).await.unwrap();
+        wait_until(css, LIMIT, async || {
+            let field = self.find(css).await;
+            field.clear().await?;
+            field.send_keys(text).await
+        })
+        .await;
     }
 
     /// Presses keys where the focus is.

@@ -260,11 +260,27 @@ async fn what_a_pruning_took_hides_no_older_message_of_its_run() {
 }
 
 #[tokio::test]
+async fn a_ledger_from_before_redrives_is_searched_with_what_receivers_did() {
+    let world = World::new().await;
+    let lab = searched(&world).await;
+    fill(
+        &world,
+        "drop table receiver.redrive_item; drop table receiver.redrive",
+    )
+    .await;
+    fill(&world, MIXED).await;
+    let processed = asked(|asked| asked.state = "processed".to_owned());
+    assert_eq!(all(&lab, &processed).await.len(), 200);
+}
+
+#[tokio::test]
 async fn before_any_receiver_was_started_the_search_finds_what_the_sender_has() {
     let world = World::new().await;
     let sender = world.sender("sender-1").start().await;
     ready(&sender).await;
     let lab = PgPool::connect(&world.database.lab_url).await.unwrap();
+    // one is just making its tables
+    fill(&world, "create table receiver.redrive ()").await;
     fill(
         &world,
         "insert into sender.message (message_id, text, node, idempotency_key)

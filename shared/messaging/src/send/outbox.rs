@@ -312,8 +312,8 @@ async fn record(
     // Told as an age, by the database's clock: marks gather, and a delivery may long be over when this is written.
     let age = |at: Instant| i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
     sqlx::query(
-        "insert into publication (message_id, node, try, outcome, confirm_ms, published_at)
-         select id, $5, try, outcome, ms, clock_timestamp() - age * interval '1 us'
+        "insert into publication (message_id, node, try, outcome, confirm_ms, published_at, late_ms)
+         select id, $5, try, outcome, ms, clock_timestamp() - age * interval '1 us', least(age / 1000, 2147483647)
            from unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $6::bigint[])
              as row (id, try, outcome, ms, age)",
     )
