@@ -1,3 +1,5 @@
+//! Causes, from rows as they may lie.
+
 use super::*;
 
 fn ended(outcome: &str, answer: Option<&str>) -> Delivery {
