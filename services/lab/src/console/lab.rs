@@ -91,12 +91,17 @@ fn number(count: &i64) -> String {
     web::show::number(*count)
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "templates pass references"
+)]
+fn count(count: &u64) -> String {
+    web::show::number(i64::try_from(*count).unwrap_or(i64::MAX))
+}
+
 #[expect(clippy::ref_option, reason = "templates pass references")]
-fn figure(count: &Option<u64>) -> String {
-    count.map_or_else(
-        || "?".to_owned(),
-        |count| web::show::number(i64::try_from(count).unwrap_or(i64::MAX)),
-    )
+fn figure(figure: &Option<u64>) -> String {
+    figure.as_ref().map_or_else(|| "?".to_owned(), count)
 }
 
 fn node(name: &str) -> NodeName {

@@ -1,5 +1,7 @@
 //! Why a delivery was followed by another one: what a record says, what can be concluded, and where nothing can be known.
 
+use std::fmt::Display;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
@@ -228,8 +230,9 @@ fn after_an_ack(this: &Delivery, next: &Delivery, around: &Around) -> Cause {
     }
     if let Some(at) = this.next_boot_at {
         let from = format!(
-            "its session has no end on record, and {} began anew at {at}",
-            this.node
+            "its session has no end on record, and {} began anew at {}",
+            this.node,
+            moment(at)
         );
         return Cause::inferred(What::NodeDied, from);
     }
@@ -275,7 +278,7 @@ fn without_an_end(this: &Delivery, next: &Delivery) -> Cause {
     }
     // The same process went on, so it did not die.
     if let Some(at) = this.next_session_at {
-        let from = format!("the same process opened another session at {at}");
+        let from = format!("the same process opened another session at {}", moment(at));
         return Cause::inferred(What::ConnectionLost, from);
     }
     let node = &this.node;
@@ -285,13 +288,18 @@ fn without_an_end(this: &Delivery, next: &Delivery) -> Cause {
         return Cause::unknown(What::Unknown, from);
     }
     if let Some(at) = this.next_boot_at {
-        let from = format!("no end on record, and {node} began anew at {at}");
+        let from = format!("no end on record, and {node} began anew at {}", moment(at));
         return Cause::inferred(What::NodeDied, from);
     }
     let from = format!(
         "no end on record, neither of the delivery nor of its session, and {node} was not heard of again"
     );
     Cause::inferred(What::NodeDied, from)
+}
+
+/// Finer than anybody reads it, it would be no truer.
+fn moment(at: DateTime<Utc>) -> impl Display {
+    at.format("%Y-%m-%d %H:%M:%S%.3f UTC")
 }
 
 #[cfg(test)]

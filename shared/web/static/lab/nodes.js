@@ -32,6 +32,11 @@ function fitting(name, width) {
   return `${name.slice(0, room - 1 - end)}…${name.slice(-end)}`;
 }
 
+/** A note that fits where it can: what stands in the title in full may be said with fewer words. */
+function shorter(note, width) {
+  return note.length * 6.2 <= width ? note : note.replace(" in hand went back", " went back");
+}
+
 export class Drawing {
   constructor(svg) {
     this.svg = svg;
@@ -152,7 +157,8 @@ export class Drawing {
     say(made.title, `${node.name}: ${nodeNote(node)}${fault ? `; ${fault}` : ""}`);
     if (!made.note) return;
     const slots = node.service === "receiver" && !gone && !fault && !node.cutOff && node.prefetch > 0;
-    say(made.note, slots ? "" : fault && !gone ? fitting(fault, made.box.w - 20) : nodeNote(node));
+    const room = made.box.w - 20;
+    say(made.note, slots ? "" : fault && !gone ? fitting(fault, room) : shorter(nodeNote(node), room));
     this.showSlots(made, slots ? node : null);
   }
 
