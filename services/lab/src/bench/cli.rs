@@ -37,7 +37,7 @@ pub struct BenchArgs {
     /// Only show that every scenario works; no figure means anything
     #[arg(long, conflicts_with = "long")]
     pub short: bool,
-    /// Also 3,000,000 rows behind, and half an hour at half load
+    /// Also 3,000,000 rows behind, a search among 1,000,000 messages, and half an hour at half load
     #[arg(long)]
     pub long: bool,
     /// Senders of the pipeline

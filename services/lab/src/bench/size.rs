@@ -80,7 +80,7 @@ pub const USUAL: Size = Size {
     sessions: &[10, 100_000],
     growing: &[1, 2, 4, 8, 16],
     small: 20_000,
-    searched: 1_000_000,
+    searched: 400_000,
     searches: 20,
     searched_pages: 1_000,
     idle: secs(10),
@@ -124,6 +124,7 @@ pub const SHORT: Size = Size {
 /// Hours do not matter.
 pub const LONG: Size = Size {
     rows: &[1_000, 100_000, 1_000_000, 3_000_000],
+    searched: 1_000_000,
     vacuum: secs(30 * 60),
     rounds_limit: secs(6 * 3_600),
     ..USUAL
