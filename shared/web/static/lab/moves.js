@@ -21,13 +21,14 @@ export async function look(part, known, ask) {
   return now;
 }
 
+const fetchPage = () => fetch(location.pathname, { headers: { Accept: "text/html" } });
+
 const part = globalThis.document?.querySelector("[data-moves]");
 if (part) {
-  const ask = () => fetch(location.pathname, { headers: { Accept: "text/html" } });
   let known = { html: null, moves: true };
   const again = async () => {
     try {
-      if (!document.hidden) known = await look(part, known, ask);
+      if (!document.hidden) known = await look(part, known, fetchPage);
     } catch {
       // the console is away: it is asked again
     }
