@@ -15,6 +15,8 @@ use tokio::time::timeout;
 use crate::{Servers, cleanup};
 
 const LIMIT: Duration = Duration::from_secs(10);
+/// How often what a test cannot begin without is asked for.
+const TRIES: u32 = 5;
 
 /// A vhost, removed at the end with all that is in it.
 pub struct Broker {
@@ -54,18 +56,24 @@ impl Broker {
             management,
             client,
         };
-        broker
-            .manage(Method::PUT, &["vhosts", &broker.vhost], Some(json!({})))
-            .await?;
+        broker.put(&["vhosts", &broker.vhost], json!({})).await?;
         let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
         broker
-            .manage(
-                Method::PUT,
-                &["permissions", &broker.vhost, &user],
-                Some(all),
-            )
+            .put(&["permissions", &broker.vhost, &user], all)
             .await?;
         Ok(broker)
+    }
+
+    /// Makes something, which may be asked for again: a broker under load takes longer than one request waits.
+    async fn put(&self, path: &[&str], body: Value) -> anyhow::Result<()> {
+        let mut tries = 1;
+        while let Err(error) = self.manage(Method::PUT, path, Some(body.clone())).await {
+            if tries == TRIES {
+                return Err(error);
+            }
+            tries += 1;
+        }
+        Ok(())
     }
 
     /// Asks the management API; `path` are the segments after `/api`, not yet escaped. No content
