@@ -226,8 +226,8 @@ async fn of_experiments(browser: &mut Browser) {
         .await;
     look(browser, "experiments").await;
     browser.click(&format!("{form} button[name=twin]")).await;
+    // the page follows it by itself
     wait_until("its verdict", 3 * LIMIT, async || {
-        browser.client.refresh().await.unwrap();
         if browser.count("[data-state=done]").await == 1 {
             Ok(())
         } else {
