@@ -1,7 +1,7 @@
 //! From when on rows of a table are, where times have no index: by halving the keys, which grow with the times.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
 /// About the first key of the rows that are not before a moment, from 1 up to one after the `newest`.
 ///
@@ -12,14 +12,14 @@ use sqlx::{Postgres, Transaction};
 /// The database's.
 pub async fn first_since(
     tx: &mut Transaction<'_, Postgres>,
-    is_before: &'static str,
+    is_before: &str,
     moment: DateTime<Utc>,
     newest: i64,
 ) -> Result<i64, sqlx::Error> {
     let (mut low, mut high) = (1, newest.saturating_add(1));
     while low < high {
         let middle = low + (high - low) / 2;
-        let before: Option<bool> = sqlx::query_scalar(is_before)
+        let before: Option<bool> = sqlx::query_scalar(AssertSqlSafe(is_before.to_owned()))
             .bind(middle)
             .bind(moment)
             .fetch_optional(&mut **tx)

@@ -50,7 +50,7 @@ pub enum DeadCommand {
     ///
     /// What is parked later is not swept in. Receivers do it, so it goes on when this command ends, by Ctrl-C too; `--cancel`
     /// ends it. When it is over, the runs of its messages are audited, as by `lab audit`, and the exit code is that of the
-    /// gravest verdict.
+    /// gravest verdict: 0 PASS, 1 FAIL, 3 INCONCLUSIVE, also where a run cannot be audited here.
     Redrive {
         #[command(flatten)]
         which: Which,
@@ -355,7 +355,8 @@ async fn redrive(
     Ok(Some(id))
 }
 
-/// Audits the runs of a redrive that is over; gives the exit code of the gravest verdict.
+/// Audits the runs of a redrive that is over; gives the exit code of the gravest verdict. A run that cannot be audited here
+/// is inconclusive.
 async fn audit(root: &Path, dead: &Dead, id: Uuid, place: &PlaceArgs) -> Result<ExitCode> {
     let runs = read::runs(&dead.ledger, id).await?;
     if runs.is_empty() {

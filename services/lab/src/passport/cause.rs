@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::deliveries::Delivery;
 
-/// By which the clocks of two nodes may differ.
-const CLOCKS: TimeDelta = TimeDelta::seconds(2);
+/// By which clocks of two nodes, or of one and of the database, may differ.
+pub(super) const CLOCKS: TimeDelta = TimeDelta::seconds(2);
 
 /// What brought a message back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -281,19 +281,20 @@ fn without_an_end(this: &Delivery, next: &Delivery) -> Cause {
         let from = format!("the same process opened another session at {}", moment(at));
         return Cause::inferred(What::ConnectionLost, from);
     }
-    let node = &this.node;
     if this.fresh {
         let from =
             "its end is not on record; ends are written a moment later than the next delivery";
         return Cause::unknown(What::Unknown, from);
     }
     if let Some(at) = this.next_boot_at {
-        let from = format!("no end on record, and {node} began anew at {}", moment(at));
+        let from = format!(
+            "no end on record, and {} began anew at {}",
+            this.node,
+            moment(at)
+        );
         return Cause::inferred(What::NodeDied, from);
     }
-    let from = format!(
-        "no end on record, neither of the delivery nor of its session, and {node} was not heard of again"
-    );
+    let from = "no end on record, neither of the delivery nor of its session, and its session took none of the deliveries after it";
     Cause::inferred(What::NodeDied, from)
 }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{FromRow, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::cause;
+use super::cause::{self, CLOCKS};
 use super::records::{Effect, Failure};
 
 /// A row of `delivery`, with what is on record of its session and its node.
@@ -45,8 +45,6 @@ const ASKED_MAX: usize = 20;
 const LATER: i64 = 10_000;
 /// How a delivery or a session ended is on record by then, if it ever is.
 const WRITTEN_IN: TimeDelta = TimeDelta::seconds(3);
-/// Seconds by which the clocks of a node and of the database may differ.
-const CLOCKS: i64 = 2;
 
 /// All of them, in order.
 pub(super) async fn read(
@@ -71,9 +69,8 @@ async fn on_record(
     id: Uuid,
     effects: &[Effect],
 ) -> Result<Vec<Delivery>, sqlx::Error> {
-    let around = |seconds: i64| {
-        let moments = effects.iter().map(|effect| effect.received_at);
-        let moments = moments.map(|at| at + TimeDelta::seconds(seconds));
+    let around = |slack: TimeDelta| {
+        let moments = effects.iter().map(|effect| effect.received_at + slack);
         moments.map(first_id).collect::<Vec<Uuid>>()
     };
     sqlx::query_as(
@@ -107,11 +104,10 @@ fn concluded(on_record: &[Delivery], effects: &[Effect], failures: &[Failure]) -
     let known = |node: &str, attempt: i32, at: DateTime<Utc>| {
         on_record.iter().any(|delivery| {
             let end = delivery.ended_at.unwrap_or(at);
-            let slack = TimeDelta::seconds(CLOCKS);
             delivery.node == node
                 && (delivery.attempt == attempt || delivery.outcome.as_deref() == Some("failed"))
-                && delivery.started_at <= at + slack
-                && at <= end + slack
+                && delivery.started_at <= at + CLOCKS
+                && at <= end + CLOCKS
         })
     };
     let failed = failures
@@ -179,7 +175,7 @@ async fn ask(tx: &mut Transaction<'_, Postgres>, all: &mut [Delivery]) -> Result
             continue;
         };
         asked += 1;
-        let after = first_id(next + TimeDelta::seconds(CLOCKS));
+        let after = first_id(next + CLOCKS);
         let went_on = sqlx::query_scalar(
             "select exists (select from (
                select session from receiver.delivery where delivery_id > $1 order by delivery_id limit $2) as later

@@ -231,12 +231,8 @@ fn born(id: Uuid) -> Option<DateTime<Utc>> {
         .flatten()
 }
 
-const PUBLISHED_BEFORE: &str =
-    "select published_at + late_ms * interval '1 ms' < $2 - interval '10 s'
-    from sender.publication where publication_id >= $1 order by publication_id limit 1";
-const REPUBLISHED_BEFORE: &str =
-    "select published_at + late_ms * interval '1 ms' < $2 - interval '10 s'
-    from receiver.publication where publication_id >= $1 order by publication_id limit 1";
+/// When a try was written: its own time may lie long before.
+const WRITTEN: &str = "published_at + late_ms * interval '1 ms'";
 
 /// Rows that are looked through at once.
 const SLICE: i64 = 20_000;
@@ -259,22 +255,20 @@ async fn tries(
         .fetch_one(&mut **tx)
         .await?;
     let written = format!(
-        "select published_at + late_ms * interval '1 ms' from {table}.publication
-          where publication_id >= $1 order by publication_id limit 1"
+        "select {WRITTEN} from {table}.publication where publication_id >= $1 order by publication_id limit 1"
     );
     let mut low = match from {
         Some(from) => {
-            let is_before = if again {
-                REPUBLISHED_BEFORE
-            } else {
-                PUBLISHED_BEFORE
-            };
-            first_since(tx, is_before, from, newest).await?
+            let is_before = format!(
+                "select {WRITTEN} < $2 - interval '10 s' from {table}.publication
+                  where publication_id >= $1 order by publication_id limit 1"
+            );
+            first_since(tx, &is_before, from, newest).await?
         }
         None => 0,
     };
     let found = format!(
-        "select node, try, outcome, published_at, confirm_ms, published_at + late_ms * interval '1 ms' as written_at,
+        "select node, try, outcome, published_at, confirm_ms, {WRITTEN} as written_at,
                 $2::bool as again
            from {table}.publication where message_id = $1"
     );

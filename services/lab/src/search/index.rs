@@ -4,8 +4,8 @@
 //! has seen, and keeps every number that was missing below as a *gap*. Gaps are looked at again each turn, until all
 //! transactions are over that may have held one of their numbers: then nothing can come there any more.
 //!
-//! Copying costs PostgreSQL more than accepting does, and nobody waits for it. So while more comes in than a second core
-//! could copy beside the road, most of the time is left to the road; what is not copied yet is searched as it lies.
+//! Copying costs PostgreSQL more than accepting does, and nobody waits for it. So while very much comes in, most of the time
+//! is left to the road; what is not copied yet is searched as it lies.
 //!
 //! A turn is one transaction: a process that dies in it has changed nothing. Two consoles take turns.
 
@@ -32,7 +32,7 @@ const SWEEP_EVERY: u64 = 20;
 const REST: Duration = Duration::from_millis(500);
 /// From so many new messages a second on, the road has the first claim to the machine.
 const BUSY: f64 = 1_500.0;
-/// Then a turn is followed by a rest that is so many times as long.
+/// Then a turn is followed by a rest that is so many times as long, up to some seconds.
 const YIELD: u32 = 6;
 
 /// Makes the tables, where they are missing.
@@ -67,7 +67,7 @@ pub struct Turn {
     pub late: u64,
     /// Gaps that may still be filled.
     pub gaps: i64,
-    /// The highest number that the sender has given out, or 0.
+    /// The highest number that is stored, or 0.
     pub newest: i64,
 }
 
@@ -105,7 +105,7 @@ impl Inflow {
     /// How long to rest after a turn with more to do.
     fn rest(&self, took: Duration) -> Duration {
         if self.per_second > BUSY {
-            took * YIELD
+            (took * YIELD).min(REST * 10)
         } else {
             Duration::ZERO
         }
