@@ -35,6 +35,9 @@ pub struct Figures {
     /// Of those that are lost: the sender has no row of them.
     #[serde(default)]
     pub never_stored: u64,
+    /// Of those that are parked: a person has discarded them.
+    #[serde(default)]
+    pub discarded: u64,
     pub nodes: BTreeMap<String, NodeCounts>,
     pub rates: Rates,
 }
@@ -104,6 +107,7 @@ impl Gatherer {
             self.figures.twice_redelivered += u64::from(found.redelivered);
             self.figures.twice_unmarked += u64::from(!found.redelivered);
         }
+        self.figures.discarded += u64::from(found.discarded);
         // only what was accepted is waited for
         let Some(message) = found.message else { return };
         self.timeline.add(message.accepted_us, Event::Accepted);
@@ -114,10 +118,27 @@ impl Gatherer {
         if let Some(at) = settled {
             self.timeline.add(at, Event::Settled);
         }
+        self.aside(&found.aside_us, settled);
         if let Some(processed) = found.first_effect_us {
             let took = processed.saturating_sub(message.accepted_us);
             // a histogram that grows by itself takes any value
             let _ = self.times.record(u64::try_from(took).unwrap_or(0));
+        }
+    }
+
+    /// While it lies among the dead letters nobody waits for it.
+    fn aside(&mut self, spans: &[(i64, i64)], settled_us: Option<i64>) {
+        let mut spans = spans.to_vec();
+        spans.sort_unstable();
+        let mut done_us = i64::MIN;
+        for (from, until) in spans {
+            let from = from.max(done_us);
+            let until = settled_us.map_or(until, |at| until.min(at));
+            if from < until {
+                self.timeline.add(from, Event::Settled);
+                self.timeline.add(until, Event::Again);
+                done_us = until;
+            }
         }
     }
 
@@ -151,8 +172,31 @@ mod tests {
             redelivered,
             first_effect_us: first,
             parked: false,
+            discarded: false,
             parked_us: None,
+            aside_us: Vec::new(),
         }
+    }
+
+    #[test]
+    fn nobody_waits_for_what_lies_among_the_dead_letters() {
+        let silence = |aside_us: &[(i64, i64)], first: Option<i64>| {
+            let mut gatherer = Gatherer::new().unwrap();
+            gatherer.found(&Found {
+                aside_us: aside_us.to_vec(),
+                ..found(1, false, 0, first)
+            });
+            gatherer.finish(Some(70_000_000)).longest_silence_ms
+        };
+        let about = |seconds: i64| seconds * 1_000 - 50..=seconds * 1_000;
+        assert!(about(60).contains(&silence(&[], Some(60_000_000))));
+        let twice = [(31_000_000, 55_000_000), (1_000_000, 30_000_000)];
+        assert!(about(5).contains(&silence(&twice, Some(60_000_000))));
+        // two copies, and an effect before the second was sent back
+        let over = [(1_000_000, 50_000_000), (2_000_000, 90_000_000)];
+        assert!(about(1).contains(&silence(&over, Some(60_000_000))));
+        // sent back, and never seen again
+        assert!(about(20).contains(&silence(&[(1_000_000, 50_000_000)], None)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use uuid::Uuid;
 
 use super::figures::{Cause, NodeCounts};
-use super::merge::{DeadRow, EffectRow, MessageRow};
+use super::merge::{Dead, DeadRow, EffectRow, MessageRow};
 use crate::load::Latency;
 use crate::run::RunId;
 use crate::say::Usage;
@@ -216,8 +216,9 @@ impl Snapshot {
         );
         let dead = sqlx::query(
             // what was sent back is on its way like any other; what was discarded was given up on all the same
-            "select message_id, dead_at from receiver.dead_letter
-              where run = $1 and message_id is not null and state in ('parked', 'discarded')
+            "select message_id, dead_at, state = 'discarded', case when state = 'redriven' then decided_at end
+               from receiver.dead_letter
+              where run = $1 and message_id is not null and state in ('parked', 'discarded', 'redriven')
               order by message_id",
         );
         let us = |row: &PgRow, column: usize| -> Result<i64, sqlx::Error> {
@@ -240,9 +241,16 @@ impl Snapshot {
             })
         };
         let parked = move |row: &PgRow| -> Result<DeadRow, sqlx::Error> {
+            let sent_back: Option<DateTime<Utc>> = row.try_get(3)?;
+            let now = match sent_back {
+                Some(at) => Dead::SentBack(at.timestamp_micros()),
+                None if row.try_get(2)? => Dead::Discarded,
+                None => Dead::Parked,
+            };
             Ok(DeadRow {
                 id: row.try_get(0)?,
                 dead_us: us(row, 1)?,
+                now,
             })
         };
         (

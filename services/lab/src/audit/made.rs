@@ -4,7 +4,7 @@ use futures::stream;
 use uuid::Uuid;
 
 use super::facts::{Requests, Scatter};
-use super::merge::{DeadRow, EffectRow, MessageRow, merge};
+use super::merge::{Dead, DeadRow, EffectRow, MessageRow, merge};
 use super::verdict::{Circumstances, Counts};
 use super::{Bench, Who};
 use crate::run::requests::{Answer, Answered, Line, Offered};
@@ -59,6 +59,7 @@ pub(super) fn dead(id: u128) -> DeadRow {
     DeadRow {
         id: Uuid::from_u128(id),
         dead_us: 3,
+        now: Dead::Parked,
     }
 }
 

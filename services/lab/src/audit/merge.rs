@@ -30,10 +30,20 @@ pub struct EffectRow {
 pub struct DeadRow {
     pub id: Uuid,
     pub dead_us: i64,
+    pub now: Dead,
+}
+
+/// What became of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dead {
+    Parked,
+    Discarded,
+    /// Sent back at this time: from then on it is on its way like any other.
+    SentBack(i64),
 }
 
 /// All rows of one message id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub id: Uuid,
     pub message: Option<MessageRow>,
@@ -41,8 +51,12 @@ pub struct Found {
     /// One of the deliveries that had an effect was marked as redelivered.
     pub redelivered: bool,
     pub first_effect_us: Option<i64>,
+    /// Given up on: by its receiver, or by a person too.
     pub parked: bool,
+    pub discarded: bool,
     pub parked_us: Option<i64>,
+    /// From when to when it lay among the dead letters before it was sent back.
+    pub aside_us: Vec<(i64, i64)>,
 }
 
 /// Who is told.
@@ -85,7 +99,9 @@ pub async fn merge(
             redelivered: false,
             first_effect_us: None,
             parked: false,
+            discarded: false,
             parked_us: None,
+            aside_us: Vec::new(),
         };
         if ids[0] == Some(id) {
             found.message = messages.try_next().await?;
@@ -104,11 +120,19 @@ pub async fn merge(
         }
         while let Some(row) = dead.as_mut().next_if(|row| is(row, |row| row.id, id)).await {
             let row = row?;
+            if let Dead::SentBack(at_us) = row.now {
+                found.aside_us.push((row.dead_us, at_us));
+                continue;
+            }
             found.parked = true;
+            found.discarded |= row.now == Dead::Discarded;
             let first = found.parked_us.get_or_insert(row.dead_us);
             *first = row.dead_us.min(*first);
         }
-        sink.found(&found)?;
+        // that it was sent back is nothing that a message came to
+        if found.message.is_some() || found.effects > 0 || found.parked {
+            sink.found(&found)?;
+        }
     }
 }
 

@@ -270,6 +270,13 @@ impl Report {
                 cause.outcome
             );
         }
+        if figures.discarded > 0 {
+            let _ = writeln!(
+                text,
+                "Given up on by a person too: {} of the parked are discarded",
+                grouped(figures.discarded)
+            );
+        }
         for (node, counts) in &figures.nodes {
             let _ = writeln!(text, "{node}: {}", counts.text());
         }

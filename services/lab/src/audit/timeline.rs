@@ -18,20 +18,23 @@ pub enum Event {
     Effect,
     /// The message is accounted for, by its first effect or by being parked.
     Settled,
+    /// It was parked, and was sent back.
+    Again,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Slice {
     accepted: u32,
     effects: u32,
-    settled: u32,
+    /// By how many more messages wait for an effect than before, or fewer.
+    waiting: i32,
 }
 
 impl Slice {
     fn add(&mut self, other: Self) {
         self.accepted = self.accepted.saturating_add(other.accepted);
         self.effects = self.effects.saturating_add(other.effects);
-        self.settled = self.settled.saturating_add(other.settled);
+        self.waiting = self.waiting.saturating_add(other.waiting);
     }
 }
 
@@ -68,9 +71,10 @@ impl Timeline {
     pub fn add(&mut self, at_us: i64, event: Event) {
         let mut slice = Slice::default();
         match event {
-            Event::Accepted => slice.accepted = 1,
+            Event::Accepted => (slice.accepted, slice.waiting) = (1, 1),
             Event::Effect => slice.effects = 1,
-            Event::Settled => slice.settled = 1,
+            Event::Settled => slice.waiting = -1,
+            Event::Again => slice.waiting = 1,
         }
         loop {
             let at = at_us.div_euclid(self.width_us);
@@ -119,7 +123,7 @@ impl Timeline {
         let (mut waiting, mut silent, mut longest) = (0_i64, 0_i64, 0_i64);
         for slice in &self.slices {
             let waited = waiting > 0;
-            waiting += i64::from(slice.accepted) - i64::from(slice.settled);
+            waiting += i64::from(slice.waiting);
             silent = if slice.effects == 0 && waited {
                 silent + 1
             } else {
@@ -183,6 +187,11 @@ mod tests {
         let timeline = of(&[(0, a), (0, a), (3 * S, d), (4 * S, e), (4 * S, d)]);
         let silence = timeline.longest_silence_us(None);
         assert!((3_950_000..=4_000_000).contains(&silence), "{silence}");
+        // sent back a minute later
+        let again = (60 * S, Event::Again);
+        let timeline = of(&[(0, a), (2 * S, d), again, (63 * S, e), (63 * S, d)]);
+        let silence = timeline.longest_silence_us(None);
+        assert!((2_950_000..=3_000_000).contains(&silence), "{silence}");
     }
 
     #[test]
