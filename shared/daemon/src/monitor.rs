@@ -74,7 +74,7 @@ pub fn watch_redis(redis: &Pool, part: &Part, lifecycle: &Lifecycle) {
             // Bounded by the clients' own limit.
             match redis.ping::<()>(None).await {
                 Ok(()) => part.up(),
-                Err(error) => part.away(error.details().to_owned()),
+                Err(error) => part.away(crate::redis::why(&error)),
             }
         }
     });

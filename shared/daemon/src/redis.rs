@@ -12,6 +12,7 @@ pub use tower_sessions_redis_store::fred;
 
 use fred::{
     clients::{Client, Pool},
+    error::{Error, ErrorKind},
     interfaces::ClientLike,
     types::{
         RespVersion,
@@ -130,9 +131,31 @@ pub fn subscriber(args: &RedisArgs) -> Result<Client, WrongSetting> {
     ))
 }
 
+/// Why a command failed, for people: of a broken connection the client tells only what a programmer wants.
+pub fn why(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::IO if error.details().contains("ConnectionRefused") => {
+            "the connection was refused".to_owned()
+        }
+        ErrorKind::IO => "the connection broke".to_owned(),
+        ErrorKind::Timeout => "no answer in time".to_owned(),
+        _ => error.details().to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broken_connection_is_told_in_words() {
+        let reset = std::io::Error::from_raw_os_error(104);
+        assert_eq!(why(&reset.into()), "the connection broke");
+        let refused = std::io::Error::from_raw_os_error(111);
+        assert_eq!(why(&refused.into()), "the connection was refused");
+        let wrong = Error::new(ErrorKind::Auth, "WRONGPASS");
+        assert_eq!(why(&wrong), "WRONGPASS");
+    }
 
     fn args(url: &str) -> RedisArgs {
         RedisArgs {

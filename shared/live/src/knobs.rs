@@ -185,7 +185,7 @@ pub enum KnobError {
 
 impl From<Error> for KnobError {
     fn from(error: Error) -> Self {
-        Self::Redis(error.details().to_owned())
+        Self::Redis(daemon::redis::why(&error))
     }
 }
 

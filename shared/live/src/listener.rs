@@ -15,7 +15,7 @@ use daemon::{
             clients::Client,
             interfaces::{ClientLike, EventInterface, PubsubInterface},
         },
-        subscriber,
+        subscriber, why,
     },
 };
 use tokio::{
@@ -140,11 +140,11 @@ impl Listener {
     ) -> String {
         let (frames, knobs) = (channel(prefix), knobs::key(prefix));
         if let Err(error) = client.wait_for_connect().await {
-            return error.details().to_owned();
+            return why(&error);
         }
         let names = vec![frames.clone(), knobs.clone()];
         if let Err(error) = client.subscribe(names).await {
-            return error.details().to_owned();
+            return why(&error);
         }
         self.hearing.send_replace(Hearing::Live);
         let _ = self.heard.send(Heard::Live);
@@ -155,7 +155,7 @@ impl Listener {
             loop {
                 each.tick().await;
                 if let Err(error) = client.ping::<()>(None).await {
-                    break error.details().to_owned();
+                    break why(&error);
                 }
             }
         };

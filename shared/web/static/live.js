@@ -44,16 +44,6 @@ const follow = () => {
     fresh(body);
   };
 
-  let banner;
-  const banners = (html) => {
-    if (banner === html) return;
-    banner = html;
-    for (const old of document.querySelectorAll("main > .notice:not(#confirmation)")) old.remove();
-    const main = document.querySelector("main");
-    main.prepend(parsed(html));
-    fresh(main);
-  };
-
   const say = (live, words) => {
     said.hidden = false;
     said.className = live ? "ok" : "wait";
@@ -64,12 +54,19 @@ const follow = () => {
     say(state.live, state.live ? `live${rate}` : `not live (Redis is away: ${state.why})`);
   };
 
+  let source;
+  const close = () => {
+    source?.close();
+    source = undefined;
+  };
   const open = () => {
-    const source = new EventSource(table.dataset.live);
-    source.addEventListener("state", (event) => {
+    if (source || document.hidden) return;
+    const opened = new EventSource(table.dataset.live);
+    source = opened;
+    opened.addEventListener("state", (event) => {
       const state = JSON.parse(event.data);
       if (state.rows !== undefined) rows(state.rows);
-      banners(state.banners);
+      fill(document.getElementById("banners"), state.banners);
       for (const [id, html] of Object.entries(state.parts)) fill(document.getElementById(id), html);
       const figures = state.live && node ? state.nodes[node] : undefined;
       if (figures) {
@@ -78,15 +75,18 @@ const follow = () => {
       }
       tell(state);
     });
-    source.addEventListener("error", () => {
+    opened.addEventListener("error", () => {
       say(false, "not live (no node answers)");
       // A browser tries again by itself, but not after an answer that is an error.
-      if (source.readyState !== EventSource.CLOSED) return;
+      if (opened.readyState !== EventSource.CLOSED || source !== opened) return;
+      source = undefined;
       setTimeout(open, 3000);
     });
-    addEventListener("pagehide", () => source.close(), { once: true });
   };
-  addEventListener("pageshow", (event) => { if (event.persisted) open(); });
+  // A browser has six connections to a site for all its pages: one that nobody sees must not hold one.
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", open);
   open();
 };
 

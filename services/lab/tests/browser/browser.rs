@@ -120,7 +120,16 @@ impl Browser {
 
     /// Opens another window, which is the one that is driven from then on.
     pub(crate) async fn window(&mut self) -> WindowHandle {
-        let window = self.client.new_window(false).await.unwrap().handle;
+        self.another(false).await
+    }
+
+    /// The same with a tab: those behind it are not seen any more.
+    pub(crate) async fn tab(&mut self) -> WindowHandle {
+        self.another(true).await
+    }
+
+    async fn another(&mut self, as_tab: bool) -> WindowHandle {
+        let window = self.client.new_window(as_tab).await.unwrap().handle;
         self.turn_to(&window).await;
         self.be(self.kind).await;
         window

@@ -206,6 +206,26 @@ async fn a_message_is_seen_in_every_window_within_a_second_of_each_event() {
     browser.close().await;
 }
 
+/// A browser has six connections to an address for all its pages, and each live page that is seen holds one.
+#[tokio::test]
+async fn more_tabs_than_a_browser_has_connections_are_live_when_they_are_seen() {
+    let (stack, _turn) = lab_stack().await;
+    let mut browser = Browser::at(&stack.gateway, Kind::default()).await;
+    browser.go("/").await;
+    browser.find("#live.ok").await;
+    let first = browser.client.window().await.unwrap();
+    for page in ["/received", "/lab", "/"].repeat(3) {
+        browser.tab().await;
+        browser.go(page).await;
+        browser.find("#live.ok").await;
+    }
+    let text = unique("sent from another tab");
+    browser.send(&text).await;
+    browser.turn_to(&first).await;
+    browser.shows("table[data-live]", &text).await;
+    browser.close().await;
+}
+
 #[tokio::test]
 async fn a_killed_receiver_turns_dead_and_its_messages_come_back_and_another_takes_them() {
     let (stack, _turn) = lab_stack().await;

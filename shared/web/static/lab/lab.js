@@ -51,5 +51,9 @@ const live = new Live({
 });
 
 charts?.fetch();
-live.start();
+const seen = () => (document.hidden ? live.stop() : live.start());
+document.addEventListener("visibilitychange", seen);
+addEventListener("pagehide", () => live.stop());
+addEventListener("pageshow", seen);
+seen();
 setInterval(() => live.tick(), 1000);

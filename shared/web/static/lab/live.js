@@ -20,10 +20,18 @@ export class Live {
     this.heard = 0;
     this.pause = 1000;
     this.again = null;
+    this.stream = null;
   }
 
   start() {
-    this.open();
+    if (this.stream === null) this.open();
+  }
+
+  /** Until it is started again. A browser has six connections to a site for all its pages: nobody needs one unseen. */
+  stop() {
+    this.stream?.close();
+    this.stream = null;
+    this.again = null;
   }
 
   open() {
@@ -76,6 +84,7 @@ export class Live {
 
   /** Opens anew when it is time. */
   tick() {
+    if (this.stream === null) return;
     if (this.again !== null) {
       if (this.now() < this.again) return;
       this.again = null;

@@ -97,6 +97,22 @@ test("a connection without a word is said to be dead, and then opened anew", () 
   assert.deepEqual(made.statuses.at(-1), [true, null]);
 });
 
+test("a page that is not seen has no connection, and fetches the history when it is", () => {
+  const made = begun();
+  made.sources[0].dispatchEvent(new Event("open"));
+  made.live.start();
+  assert.equal(made.sources.length, 1);
+  made.live.stop();
+  assert.ok(made.sources[0].closed);
+  made.now = 10 * SILENCE;
+  made.live.tick();
+  assert.deepEqual([made.sources.length, made.statuses], [1, []]);
+  made.live.start();
+  made.sources[1].dispatchEvent(new Event("open"));
+  made.live.tick();
+  assert.deepEqual([made.sources.length, made.statuses, made.resumed], [2, [], 1]);
+});
+
 test("what cannot be read is left out, and the next is heard", () => {
   const made = begun();
   made.sources[0].say("frame", "{half");
