@@ -22,6 +22,8 @@ use crate::process::Work;
 
 /// The header with the secret.
 pub const TOKEN: &str = "x-redrive-token";
+/// What a refusal is called where nothing is selected that could be done.
+pub const NONE_FITS: &str = "none_fits";
 /// Messages a second, where nobody says.
 const PER_SECOND: i32 = 100;
 const PER_SECOND_MAX: i32 = 10_000;
@@ -199,21 +201,36 @@ async fn discard(
 }
 
 fn wrong(error: NotDone) -> Error {
-    let said = format!("{error}.");
+    let said = sentence(&error.to_string());
+    let conflict = |said: String, code| Error::new(StatusCode::CONFLICT, said).coded(code);
     match error {
         NotDone::Database(error) => error.into(),
-        NotDone::Unknown => Error::not_found(),
-        NotDone::Ended => Error::new(StatusCode::CONFLICT, said).coded("redrive_ended"),
-        NotDone::NotConfirmed(_) => Error::new(StatusCode::CONFLICT, said).coded("not_confirmed"),
+        NotDone::Unknown(_) => Error::new(StatusCode::NOT_FOUND, said).coded("no_such_redrive"),
+        NotDone::Ended => conflict(said, "redrive_ended"),
+        NotDone::NoneFits | NotDone::NotOurs { .. } => conflict(said, NONE_FITS),
+        NotDone::Settled(_) => conflict(said, "settled"),
+        NotDone::NotConfirmed { .. } => conflict(said, "not_confirmed"),
         NotDone::TooMany => Error::unprocessable(said).coded("too_many"),
         // not 503: the gateway would try the same on every other receiver
         NotDone::TooLong => Error::unprocessable(said).coded("too_long"),
     }
 }
 
+fn sentence(said: &str) -> String {
+    let mut letters = said.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_begins_and_ends_as_a_sentence() {
+        assert_eq!(sentence("no dead letter fits"), "No dead letter fits.");
+        assert_eq!(sentence("1 dead letter fits"), "1 dead letter fits.");
+    }
 
     #[test]
     fn only_the_whole_token_is_the_same() {

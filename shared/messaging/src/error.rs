@@ -15,7 +15,7 @@ pub enum Error {
         limit: Duration,
     },
     /// Published messages were outstanding and no confirm came.
-    #[error("{outstanding} published messages wait, and no confirm came for {} ms", limit.as_millis())]
+    #[error("{}, and no confirm came for {} ms", waiting(*outstanding), limit.as_millis())]
     Stalled {
         /// How many confirms were missing.
         outstanding: usize,
@@ -56,6 +56,14 @@ pub enum Error {
         /// What may not fit it.
         setting: Setting,
     },
+}
+
+fn waiting(outstanding: usize) -> String {
+    if outstanding == 1 {
+        "1 published message waits".to_owned()
+    } else {
+        format!("{outstanding} published messages wait")
+    }
 }
 
 /// What may have to be set otherwise, where an exchange or a queue is not as we declare it.
@@ -118,5 +126,22 @@ impl Error {
     /// True when a new session would meet the same error.
     pub fn is_final(&self) -> bool {
         self.setting().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_message_that_waits_is_not_several() {
+        let said = |outstanding| {
+            let limit = Duration::from_secs(4);
+            Error::Stalled { outstanding, limit }.to_string()
+        };
+        let one = "1 published message waits, and no confirm came for 4000 ms";
+        assert_eq!(said(1), one);
+        let two = "2 published messages wait, and no confirm came for 4000 ms";
+        assert_eq!(said(2), two);
     }
 }

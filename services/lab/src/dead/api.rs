@@ -12,7 +12,7 @@ use uuid::Uuid;
 use web::Error;
 use web::json::JsonBody;
 
-use super::fields::who;
+use super::fields::{Fields, who};
 use super::room::{PER_SECOND, Room};
 
 /// All that is posted here.
@@ -41,7 +41,8 @@ async fn list(
     State(room): State<Room>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<serde_json::Value>, Error> {
-    let seen = room.list(query.as_deref()).await?;
+    let asked = Fields::read(query.unwrap_or_default().as_bytes())?;
+    let seen = room.list(&asked).await?;
     let letters: Vec<_> = seen
         .letters
         .iter()
@@ -105,11 +106,11 @@ async fn order(
 }
 
 async fn start(State(room): State<Room>, Path(id): Path<Uuid>) -> Result<Response, Error> {
-    Ok(Json(room.dead.receivers.start(id).await?).into_response())
+    Ok(Json(room.start(id).await?).into_response())
 }
 
 async fn cancel(State(room): State<Room>, Path(id): Path<Uuid>) -> Result<Response, Error> {
-    Ok(Json(room.dead.receivers.cancel(id).await?).into_response())
+    Ok(Json(room.cancel(id).await?).into_response())
 }
 
 /// Begun, if it was not; the order tells how far it is.

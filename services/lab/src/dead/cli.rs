@@ -5,16 +5,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
-use messaging::receive::redrive::{Redrive, Selection, State};
+use messaging::receive::redrive::{Selection, State};
 use uuid::Uuid;
 
+use super::receivers::{Refused, Told};
+use super::words::{decided, one, stands};
 use super::{Dead, read};
 use crate::audit::anew::WAIT_SECS;
 use crate::audit::cli::AuditArgs;
 use crate::audit::{self, Verdict};
+use crate::passport::id;
 use crate::run::sight::Elsewhere;
+use crate::run::{RunDir, RunId};
 use crate::say::{self, Usage, grouped};
 use crate::stack::control::{self, Request};
 use crate::stack::dir::{self, Secrets};
@@ -25,6 +28,8 @@ use crate::status::Status;
 const EACH: Duration = Duration::from_millis(500);
 /// So many are listed.
 const REDRIVES: usize = 5;
+/// Where nobody can say what the clients of a run were told.
+const NO_RECORD: &str = "its load has no record here, so it cannot be audited";
 
 #[derive(Debug, Subcommand)]
 pub enum DeadCommand {
@@ -41,7 +46,7 @@ pub enum DeadCommand {
     /// Show every dead letter of a message, with what was decided; or how a redrive stands
     Show {
         /// The message, or the redrive
-        #[arg(value_name = "MESSAGE|REDRIVE")]
+        #[arg(value_name = "MESSAGE|REDRIVE", value_parser = id::either)]
         id: Uuid,
         #[command(flatten)]
         place: PlaceArgs,
@@ -67,7 +72,7 @@ pub enum DeadCommand {
         #[arg(long)]
         no_audit: bool,
         /// End this one instead
-        #[arg(long, value_name = "REDRIVE")]
+        #[arg(long, value_name = "REDRIVE", value_parser = id::redrive)]
         cancel: Option<Uuid>,
         #[command(flatten)]
         place: PlaceArgs,
@@ -88,7 +93,7 @@ pub enum DeadCommand {
 #[derive(Debug, Args)]
 pub struct Which {
     /// Of these messages
-    #[arg(value_name = "MESSAGE")]
+    #[arg(value_name = "MESSAGE", value_parser = id::message)]
     messages: Vec<Uuid>,
     /// Whatever is parked
     #[arg(long)]
@@ -204,12 +209,7 @@ pub async fn run(root: &Path, command: &DeadCommand) -> Result<ExitCode> {
             place,
             ..
         } => {
-            let dead = place.find(root).await?;
-            say::line(stands(&dead.receivers.cancel(*id).await?.redrive));
-            for run in read::runs(&dead.ledger, *id).await? {
-                let audit = dir::command(root, &format!("audit --run {run}"));
-                say::line(format!("what became of run {run}: `{audit}`"));
-            }
+            cancel(root, &place.find(root).await?, *id).await?;
         }
         DeadCommand::Redrive {
             which,
@@ -238,8 +238,8 @@ pub async fn run(root: &Path, command: &DeadCommand) -> Result<ExitCode> {
         } => {
             let (selection, dead) = (which.chosen()?, place.find(root).await?);
             let who = "the command line";
-            let done = dead.receivers.discard(&selection, confirm, who).await?;
-            say::line(format!("{done} discarded"));
+            let done = dead.receivers.discard(&selection, confirm, who).await;
+            say::line(format!("{} discarded", done.map_err(told)?));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -252,7 +252,7 @@ async fn list(dead: &Dead, selection: &Selection, most: i64) -> Result<()> {
     }
     for group in groups {
         let count = grouped(group.count.unsigned_abs());
-        say::line(format!("{count:>9}  {}", group.reason));
+        say::line(format!("{count:>9}  {}", say::plain(&group.reason)));
     }
     let letters = read::letters(&dead.ledger, selection, i64::MAX, most).await?;
     let letters = letters.iter().map(one);
@@ -266,17 +266,6 @@ async fn list(dead: &Dead, selection: &Selection, most: i64) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn one(letter: &read::Letter) -> String {
-    let id = letter.message_id.map_or_else(
-        || "not a message of ours".to_owned(),
-        |message| message.to_string(),
-    );
-    let at = letter.dead_at.to_rfc3339_opts(SecondsFormat::Secs, true);
-    let text: String = letter.text().chars().take(60).collect();
-    // control characters would reach the terminal
-    format!("{at}  {id}  {}  {text:?}", letter.reason.escape_debug())
 }
 
 async fn show(dead: &Dead, id: Uuid) -> Result<()> {
@@ -296,16 +285,7 @@ async fn show(dead: &Dead, id: Uuid) -> Result<()> {
     }
     for letter in letters {
         say::line(one(&letter));
-        let times = letter.redrive;
-        let at = letter.decided_at.map(|at| at.to_rfc3339());
-        let by = letter.redriven_by.map(|id| id.to_string());
-        let by = by.or(letter.discarded_by).unwrap_or_default();
-        say::line(format!(
-            "  sent back {times} times before; now: {} {} {}",
-            letter.state,
-            at.unwrap_or_default(),
-            by.escape_debug()
-        ));
+        say::line(decided(&letter));
     }
     Ok(())
 }
@@ -318,6 +298,15 @@ struct How {
     yes: bool,
 }
 
+/// What a person can mend is wrong usage.
+fn told(refused: Refused) -> anyhow::Error {
+    if refused.is_ours() {
+        Usage(refused.to_string()).into()
+    } else {
+        refused.into()
+    }
+}
+
 /// Plans, asks, starts, and waits until it is over: then it has a name.
 async fn redrive(
     root: &Path,
@@ -325,21 +314,19 @@ async fn redrive(
     selection: &Selection,
     how: How,
 ) -> Result<Option<Uuid>> {
-    let who = "the command line";
-    let id = Uuid::now_v7();
-    let planned = dead
-        .receivers
-        .plan(id, selection, how.rate, who, how.dry_run)
-        .await?;
+    let Some((id, planned)) = plan(dead, selection, &how).await? else {
+        return Ok(None);
+    };
     say::line(&planned.plan);
-    if how.dry_run || planned.redrive.selected == 0 {
+    if how.dry_run {
         return Ok(None);
     }
     if !how.yes && !say::confirm("Send them back?")? {
         dead.receivers.cancel(id).await?;
+        say::line("Nothing was sent back.");
         return Ok(None);
     }
-    let mut now = dead.receivers.start(id).await?.redrive;
+    let mut now = dead.receivers.start(id).await.map_err(told)?.redrive;
     let cancel = dir::command(root, &format!("dead redrive --cancel {id}"));
     say::line(format!("redrive {id}; to end it: `{cancel}`"));
     while now.state == State::Running {
@@ -355,6 +342,53 @@ async fn redrive(
     Ok(Some(id))
 }
 
+/// None, with a word about it: there is nothing to send back.
+async fn plan(dead: &Dead, selection: &Selection, how: &How) -> Result<Option<(Uuid, Told)>> {
+    let (id, who) = (Uuid::now_v7(), "the command line");
+    let plan = dead
+        .receivers
+        .plan(id, selection, how.rate, who, how.dry_run);
+    match plan.await {
+        Ok(planned) => Ok(Some((id, planned))),
+        Err(refused) if refused.none_fits() => {
+            say::line(refused);
+            Ok(None)
+        }
+        Err(refused) => Err(told(refused)),
+    }
+}
+
+/// Ends one, and says how to learn what became of its runs.
+async fn cancel(root: &Path, dead: &Dead, id: Uuid) -> Result<()> {
+    let order = match dead.receivers.cancel(id).await {
+        Err(Refused::Said { status: 404, .. }) => {
+            let list = dir::command(root, "dead list");
+            let why = format!("there is no redrive {id}; `{list}` shows the last ones");
+            return Err(Usage(why).into());
+        }
+        answer => answer.map_err(told)?.redrive,
+    };
+    say::line(stands(&order));
+    if order.started_at.is_none() {
+        return Ok(());
+    }
+    for run in read::runs(&dead.ledger, id).await? {
+        if on_record(root, &run) {
+            let audit = dir::command(root, &format!("audit --run {run}"));
+            say::line(format!("what became of run {run}: `{audit}`"));
+        } else {
+            say::line(format!("run {}: {NO_RECORD}", say::plain(&run)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the load's own record of a run is here. Others name theirs as they like.
+fn on_record(root: &Path, run: &str) -> bool {
+    let id: Option<RunId> = run.parse().ok();
+    id.is_some_and(|id| RunDir::open(root, &id).is_ok())
+}
+
 /// Audits the runs of a redrive that is over; gives the exit code of the gravest verdict. A run that cannot be audited here
 /// is inconclusive.
 async fn audit(root: &Path, dead: &Dead, id: Uuid, place: &PlaceArgs) -> Result<ExitCode> {
@@ -364,12 +398,17 @@ async fn audit(root: &Path, dead: &Dead, id: Uuid, place: &PlaceArgs) -> Result<
     }
     let mut verdicts = Vec::new();
     for run in runs {
-        say::line(format!("\nAudit of run {run}:"));
+        say::line(format!("\nAudit of run {}:", say::plain(&run)));
+        if !on_record(root, &run) {
+            say::line(format!("{}: {NO_RECORD}", Verdict::Inconclusive));
+            verdicts.push(Verdict::Inconclusive);
+            continue;
+        }
         match audit::cli::judge(root, &place.audit_of(&run)).await {
             Ok(verdict) => verdicts.push(verdict),
-            // such as a run of another machine: nobody knows
+            // such as one whose messages are in another ledger: nobody knows
             Err(error) if error.is::<Usage>() => {
-                say::line(format!("none: {error:#}"));
+                say::line(format!("{}: {error:#}", Verdict::Inconclusive));
                 verdicts.push(Verdict::Inconclusive);
             }
             Err(error) => return Err(error),
@@ -378,17 +417,4 @@ async fn audit(root: &Path, dead: &Dead, id: Uuid, place: &PlaceArgs) -> Result<
     let gravest = [Verdict::Fail, Verdict::Inconclusive];
     let gravest = gravest.into_iter().find(|one| verdicts.contains(one));
     Ok(ExitCode::from(gravest.map_or(0, Verdict::exit_code)))
-}
-
-/// How an order stands, in a line.
-fn stands(order: &Redrive) -> String {
-    format!(
-        "{}: {} of {} sent back, {} had their effect, {} decided by somebody else or not to be read, {} left",
-        order.state.word(),
-        order.redriven,
-        order.selected,
-        order.has_effect,
-        order.gone,
-        order.left()
-    )
 }

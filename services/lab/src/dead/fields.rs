@@ -26,9 +26,9 @@ impl Fields {
             .filter(|value| !value.is_empty())
     }
 
-    /// What is filtered by; of a form, whether it is that or what is ticked.
-    pub(super) fn selection(&self) -> Result<Selection, Error> {
-        let filter = Selection {
+    /// What the list is filtered by.
+    pub(super) fn filter(&self) -> Result<Selection, Error> {
+        Ok(Selection {
             reason: self.get("reason"),
             run: self.get("run"),
             node: self.get("node"),
@@ -36,26 +36,48 @@ impl Fields {
             from: self.time("from")?,
             to: self.time("to")?,
             ..Selection::default()
-        };
+        })
+    }
+
+    /// What a form is about: whatever fits its filter, or what is ticked.
+    pub(super) fn selection(&self) -> Result<Selection, Error> {
         match self.get("which").as_deref() {
-            Some("matching") => Ok(Selection {
-                all: filter.is_empty(),
-                ..filter
-            }),
-            Some(_) => {
-                let ids = self.0.iter().filter(|(name, _)| name == "id");
-                let ids: Result<Vec<i64>, _> = ids.map(|(_, id)| id.parse()).collect();
-                let ids = ids.map_err(|_| Error::bad_request("A number is none."))?;
-                if ids.is_empty() {
-                    return Err(Error::unprocessable("Nothing is ticked."));
-                }
+            Some("matching") => {
+                let filter = self.filter()?;
                 Ok(Selection {
-                    ids: Some(ids),
-                    ..Selection::default()
+                    all: filter.is_empty(),
+                    ..filter
                 })
             }
-            None => Ok(filter),
+            Some("ticked") => self.chosen(),
+            which => {
+                let which = which.unwrap_or_default();
+                let detail = format!("which is {which:?}. Right is \"ticked\" or \"matching\".");
+                Err(Error::unprocessable(detail))
+            }
         }
+    }
+
+    fn chosen(&self) -> Result<Selection, Error> {
+        let number = |id: &str| {
+            let wrong = format!("{id:?} is not the number of a dead letter.");
+            id.parse::<i64>().map_err(|_| Error::unprocessable(wrong))
+        };
+        let ids: Vec<i64> = self.ids().map(number).collect::<Result<_, _>>()?;
+        if ids.is_empty() {
+            let detail = "Nothing is ticked. Tick the dead letters that you mean, or choose all that match the filter.";
+            return Err(Error::unprocessable(detail));
+        }
+        Ok(Selection {
+            ids: Some(ids),
+            ..Selection::default()
+        })
+    }
+
+    /// The dead letters that are ticked.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        let ids = self.0.iter().filter(|(name, _)| name == "id");
+        ids.map(|(_, id)| &**id)
     }
 
     fn time(&self, name: &str) -> Result<Option<chrono::DateTime<chrono::Utc>>, Error> {
@@ -74,10 +96,9 @@ impl Fields {
     }
 }
 
-/// The address of the list with this filter.
-pub(super) fn address(filter: &Selection, below: Option<i64>) -> String {
+/// The address of the list with this filter, and what else it shows.
+pub(super) fn address(filter: &Selection, more: Option<(&'static str, i64)>) -> String {
     let time = |time: Option<chrono::DateTime<chrono::Utc>>| time.map(|time| time.to_rfc3339());
-    let below = below.map(|below| below.to_string());
     let all = [
         ("reason", filter.reason.clone()),
         ("run", filter.run.clone()),
@@ -85,10 +106,11 @@ pub(super) fn address(filter: &Selection, below: Option<i64>) -> String {
         ("text", filter.text.clone()),
         ("from", time(filter.from)),
         ("to", time(filter.to)),
-        ("below", below),
     ];
+    let more = more.map(|(name, number)| (name, Some(number.to_string())));
     let pairs = all
         .into_iter()
+        .chain(more)
         .filter_map(|(name, value)| Some((name, value?)));
     let url = reqwest::Url::parse_with_params("form:x", pairs);
     let query = url.ok().and_then(|url| url.query().map(str::to_owned));
@@ -109,6 +131,10 @@ mod tests {
         Fields::read(form.as_bytes()).unwrap().selection().unwrap()
     }
 
+    fn filter(query: &str) -> Selection {
+        Fields::read(query.as_bytes()).unwrap().filter().unwrap()
+    }
+
     #[test]
     fn a_form_says_what_is_ticked_or_all_that_matches() {
         let ticked = selection("csrf=x&which=ticked&id=3&id=4&reason=r");
@@ -118,17 +144,33 @@ mod tests {
         assert_eq!(matching.reason.as_deref(), Some("its work failed"));
         assert!(matching.ids.is_none() && !matching.all);
         assert!(selection("which=matching").all);
-        assert!(selection("text=").is_empty());
-        let none = Fields::read(b"which=ticked").unwrap();
-        assert!(none.selection().is_err());
+        assert!(filter("text=").is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_form_is_said_in_a_sentence() {
+        for (form, right) in [
+            ("which=ticked", "Nothing is ticked. "),
+            (
+                "which=ticked&id=abc",
+                "\"abc\" is not the number of a dead letter.",
+            ),
+            ("which=nonsense&id=3", "which is \"nonsense\". Right is "),
+            ("id=3", "which is \"\". Right is "),
+        ] {
+            let fields = Fields::read(form.as_bytes()).unwrap();
+            let error = fields.selection().unwrap_err();
+            assert!(error.detail().starts_with(right), "{}", error.detail());
+            assert_eq!(error.status(), 422);
+        }
     }
 
     #[test]
     fn a_filter_survives_its_own_address() {
-        let filter = selection("reason=a%26b%23&text=%C3%A9+x&from=2026-11-22T05:06");
-        let address = address(&filter, Some(7));
+        let asked = filter("reason=a%26b%23&text=%C3%A9+x&from=2026-11-22T05:06");
+        let address = address(&asked, Some(("below", 7)));
         let (_, query) = address.split_once('?').unwrap();
-        assert_eq!(selection(query), filter);
-        assert!(filter.from.is_some() && query.ends_with("below=7"));
+        assert_eq!(filter(query), asked);
+        assert!(asked.from.is_some() && query.ends_with("below=7"));
     }
 }

@@ -12,6 +12,7 @@ mod pages;
 pub(crate) mod read;
 pub(crate) mod receivers;
 pub mod room;
+mod words;
 
 use std::time::Duration;
 

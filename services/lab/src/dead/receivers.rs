@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use messaging::receive::redrive::{Redrive, Selection};
+use receiver::redrives::NONE_FITS;
 use reqwest::{Client, Method};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -31,7 +32,12 @@ pub(crate) enum Refused {
     NoToken,
     /// Their own word.
     #[error("{detail}")]
-    Said { status: u16, detail: String },
+    Said {
+        status: u16,
+        /// The name of the problem, where it has one.
+        code: Option<String>,
+        detail: String,
+    },
     #[error("the receivers cannot be asked: {0}")]
     Away(#[from] reqwest::Error),
 }
@@ -43,6 +49,20 @@ impl Refused {
             Self::NoToken => false,
             Self::Said { status, .. } => *status >= 500,
             Self::Away(_) => true,
+        }
+    }
+
+    /// Whether there would have been nothing to do.
+    pub(crate) fn none_fits(&self) -> bool {
+        matches!(self, Self::Said { code: Some(code), .. } if code == NONE_FITS)
+    }
+
+    /// Whether what was asked cannot be done as it was asked for.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::NoToken => true,
+            Self::Said { status, .. } => (400..500).contains(status),
+            Self::Away(_) => false,
         }
     }
 }
@@ -146,8 +166,11 @@ impl Receivers {
         }
         let problem: Value = answer.json().await.unwrap_or_default();
         let said = problem["detail"].as_str().map(str::to_owned);
+        let code = problem["type"].as_str();
+        let code = code.and_then(|code| code.strip_prefix("urn:unacked:problem:"));
         Err(Refused::Said {
             status: status.as_u16(),
+            code: code.map(str::to_owned),
             detail: said.unwrap_or_else(|| format!("the receivers said {status}")),
         })
     }

@@ -1,12 +1,14 @@
 //! Dead letters in the console: what pages and the API have in common.
 
 use axum::Router;
+use axum::http::StatusCode;
 use messaging::receive::redrive::{Redrive, Selection, State};
 use uuid::Uuid;
 use web::Error;
 
 use super::audits::{Audits, OfRun};
 use super::fields::Fields;
+use super::receivers::{Refused, Told};
 use super::{Dead, api, pages, read};
 use crate::service::api::conflict;
 
@@ -28,6 +30,8 @@ const RUNS: usize = 100;
 /// What the list shows.
 pub(super) struct Listed {
     pub(super) filter: Selection,
+    /// Only dead letters below this number.
+    pub(super) below: Option<i64>,
     pub(super) groups: Vec<read::Group>,
     pub(super) letters: Vec<read::Letter>,
     pub(super) orders: Vec<Redrive>,
@@ -67,11 +71,10 @@ impl Room {
         api::routes(self.clone())
     }
 
-    /// What fits the filter of a query.
-    pub(super) async fn list(&self, query: Option<&str>) -> Result<Listed, Error> {
-        let query = Fields::read(query.unwrap_or_default().as_bytes())?;
-        let filter = query.selection()?;
-        let below = query.get("below").and_then(|below| below.parse().ok());
+    /// What fits the filter of a query, or of a form.
+    pub(super) async fn list(&self, asked: &Fields) -> Result<Listed, Error> {
+        let filter = asked.filter()?;
+        let below = asked.get("below").and_then(|below| below.parse().ok());
         let (groups, letters, orders) = futures::try_join!(
             read::groups(&self.dead.ledger, &filter),
             read::letters(&self.dead.ledger, &filter, below.unwrap_or(i64::MAX), SHOWN),
@@ -79,6 +82,7 @@ impl Room {
         )?;
         Ok(Listed {
             filter,
+            below,
             groups,
             letters,
             orders,
@@ -92,7 +96,7 @@ impl Room {
             read::outcome(&self.dead.ledger, id),
             read::runs(&self.dead.ledger, id),
         )?;
-        let order = order.ok_or_else(Error::not_found)?;
+        let order = order.ok_or_else(|| unknown(id))?;
         let more_runs = runs.len().saturating_sub(RUNS);
         let runs = runs.into_iter().take(RUNS).collect();
         let runs = self.audits.of(runs, order.ended_at).await?;
@@ -102,6 +106,18 @@ impl Room {
             runs,
             more_runs,
         })
+    }
+
+    /// Has receivers begin an order.
+    pub(super) async fn start(&self, id: Uuid) -> Result<Told, Error> {
+        let told = self.dead.receivers.start(id).await;
+        told.map_err(|refused| not_done(id, refused))
+    }
+
+    /// Has receivers end it.
+    pub(super) async fn cancel(&self, id: Uuid) -> Result<Told, Error> {
+        let told = self.dead.receivers.cancel(id).await;
+        told.map_err(|refused| not_done(id, refused))
     }
 
     /// Has the runs of an order audited, which must be over; says which.
@@ -122,4 +138,23 @@ impl Room {
         }
         Ok(runs.iter().map(|run| run.run.clone()).collect())
     }
+}
+
+fn unknown(id: Uuid) -> Error {
+    let detail = format!("There is no redrive {id}.");
+    listed(Error::new(StatusCode::NOT_FOUND, detail).coded("no_such_redrive"))
+}
+
+fn not_done(id: Uuid, refused: Refused) -> Error {
+    match refused {
+        Refused::Said { status: 404, .. } => unknown(id),
+        Refused::Said { status: 409, .. } => listed(refused.into()),
+        refused => refused.into(),
+    }
+}
+
+/// With the way to what is parked and to the redrives that there are.
+fn listed(error: Error) -> Error {
+    let list = ("/lab/dead".to_owned(), "Dead letters and redrives");
+    error.advised(list, "GET /lab/api/dead lists the last ones.".to_owned())
 }

@@ -150,6 +150,9 @@ async fn the_lab_works_without_script() {
     browser.click("#dead-letters input[name=id]").await;
     browser.fill("[name=confirm]", "discard 1").await;
     browser.click("[formaction='/lab/dead/discard']").await;
+    browser
+        .shows("#notice", "1 dead letter was discarded")
+        .await;
     browser.go("/lab/dead?text=poison").await;
     assert!(!browser.rows_with(&letter).await.contains(&letter));
     browser.close().await;

@@ -127,7 +127,7 @@ async fn a_redrive_whose_command_is_killed_goes_on_and_loses_and_doubles_nothing
     assert_eq!(code, Some(0), "{text}");
     let right = [
         "400 selected: 100 already have an effect",
-        "done: 300 of 400 sent back, 100 had their effect, 0 decided by somebody else or not to be read, 0 left",
+        "done: 300 of 400 sent back, 100 had their effect, 0 left",
         "300 processed, 0 parked again, 0 on their way",
     ];
     assert!(right.iter().all(|line| text.contains(line)), "{text}");
@@ -194,4 +194,72 @@ async fn a_command_that_dies_at_its_question_leaves_a_plan_and_nothing_else() {
     counts(&world, EFFECTS, 50).await;
     counts(&world, WAITING, 0).await;
     assert_eq!(world.count(MESSAGES).await, 50);
+}
+
+#[tokio::test]
+async fn what_is_not_parked_or_not_there_is_said_and_nothing_is_done_nor_left() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    let dead = Dead::on(&world, &receiver);
+    let ids = parked(&world, 2, "x").await;
+    let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+    let (kept, gone) = (&*ids[0], &*ids[1]);
+    let (confirm, one) = ("--confirm", "discard 1");
+    let (code, text) = dead.says(&["discard", gone, confirm, one]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("1 discarded"), "{text}");
+
+    let unknown = "00000000-0000-7000-8000-000000000000";
+    let none = format!("There is no dead letter of message {unknown}");
+    let decided = format!("The dead letter of message {gone} was discarded already at ");
+    let (cancel, fits) = ("--cancel", "1 dead letter fits, and that is not");
+    let cases: [(&[&str], &str); 11] = [
+        (&["redrive", unknown, "--yes"], &none),
+        (&["redrive", kept, unknown, "--yes"], &none),
+        (&["redrive", gone, "--dry-run"], &decided),
+        (&["discard", unknown, confirm, "discard 0"], &none),
+        (&["discard", gone, confirm, one], &decided),
+        (&["discard", "--all", confirm, "discard 2"], fits),
+        (&["discard", "--run", "r", confirm, "discard 0"], "No dead"),
+        (&["redrive", cancel, unknown], "there is no redrive"),
+        (&["redrive", cancel, "abc"], "an id of a redrive is wanted"),
+        (&["list", "abc"], "an id of a message is wanted"),
+        (&["show", "abc"], "an id of a message or of a redrive"),
+    ];
+    for (arguments, right) in cases {
+        let (code, text) = dead.says(arguments).await;
+        assert_eq!(code, Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(right), "{arguments:?}: {text}");
+    }
+    // that a filter fits nothing is no mistake
+    let (code, text) = dead.says(&["redrive", "--run", "r", "--yes"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("No dead letter fits"), "{text}");
+    let orders = "select count(*) from receiver.redrive";
+    assert_eq!(world.count(orders).await, 0);
+    assert_eq!(world.count(PARKED).await, 1);
+
+    // nobody answers
+    let (code, text) = dead.says(&["redrive", "--all"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("Nothing was sent back."), "{text}");
+    let (_, text) = dead.says(&["list"]).await;
+    let right = "given up before it began: nothing of 1 was sent back";
+    assert!(text.contains(right), "{text}");
+    assert_eq!(world.count(PARKED).await, 1);
+}
+
+/// Whoever sends messages may name their run as no run of the lab is named.
+#[tokio::test]
+async fn a_run_of_others_has_no_record_to_be_audited_by() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    let dead = Dead::on(&world, &receiver);
+    parked(&world, 1, "x").await;
+    let named = sqlx::query("update receiver.dead_letter set run = 'runP'");
+    named.execute(&world.database.admin).await.unwrap();
+    let (code, text) = dead.says(&["redrive", "--run", "runP", "--yes"]).await;
+    assert_eq!(code, Some(3), "{text}");
+    let right = "Audit of run runP:\nINCONCLUSIVE: its load has no record here";
+    assert!(text.contains(right), "{text}");
 }

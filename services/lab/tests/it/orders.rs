@@ -168,7 +168,7 @@ async fn nothing_is_left_of_an_order_that_is_done_though_its_dead_letters_are_pr
 async fn a_list_of_orders_is_small_whatever_they_select() {
     let world = World::new().await;
     let receiver = receiver(&world, "receiver-1").await;
-    let ids: Vec<Uuid> = (0..20_000).map(|_| Uuid::now_v7()).collect();
+    let ids: Vec<Uuid> = parked(&world, 20_000, "x").await;
     let (id, _) = plan(&receiver, json!({"messages": ids}), 100).await;
     let list = client()
         .get(receiver.url() + API)
@@ -180,6 +180,49 @@ async fn a_list_of_orders_is_small_whatever_they_select() {
     // by itself it is told with what was asked for
     let one = get(&receiver, &id).await.unwrap();
     assert_eq!(one["selection"]["messages"], json!(ids));
+}
+
+#[tokio::test]
+async fn an_order_of_nothing_is_refused_and_is_none() {
+    let world = World::new().await;
+    let receiver = receiver(&world, "receiver-1").await;
+    let ids = parked(&world, 2, "x").await;
+    let (id, _) = plan(&receiver, json!({"messages": [ids[0]]}), 100).await;
+    start(&receiver, &id).await;
+    ended(&receiver, &id).await;
+    change(
+        &world,
+        "insert into receiver.dead_letter (fingerprint, redrive, body, reason, headers, node)
+         values ('foreign', 0, '', 'not a message of ours', '{}', 'foreign')",
+    )
+    .await;
+    let (unknown, by) = (Uuid::now_v7(), format!(", by redrive {id}"));
+    let foreign = "The one dead letter that fits is not a message of ours";
+    let numbers = "There is no dead letter 4711";
+    let message = format!("There is no dead letter of message {unknown}");
+    for (selection, code, right) in [
+        (json!({"text": "y"}), "none_fits", "No dead letter fits"),
+        (json!({"node": "foreign"}), "none_fits", foreign),
+        (json!({"messages": [unknown]}), "settled", &*message),
+        (json!({"messages": ids}), "settled", "was sent back already"),
+        (json!({"messages": ids}), "settled", &*by),
+        (json!({"ids": [4711]}), "settled", numbers),
+    ] {
+        for dry_run in [false, true] {
+            let order = json!({"selection": selection, "dry_run": dry_run});
+            let (status, answer) = post(&receiver, API, order).await;
+            assert_eq!(status, StatusCode::CONFLICT, "{answer}");
+            assert_eq!(answer["type"], format!("urn:unacked:problem:{code}"));
+            let said = answer["detail"].as_str().unwrap();
+            assert!(said.contains(right), "{right}: {said}");
+        }
+    }
+    let orders = "select count(*) from receiver.redrive";
+    assert_eq!(world.count(orders).await, 1);
+    let (status, answer) = post(&receiver, &format!("{API}/{unknown}/cancel"), json!({})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{answer}");
+    let right = format!("There is no redrive {unknown}.");
+    assert_eq!(answer["detail"], right);
 }
 
 #[tokio::test]

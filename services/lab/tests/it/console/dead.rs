@@ -49,6 +49,52 @@ async fn order_is(browser: &Browser, place: &str, what: &str, is: impl Fn(&Value
     .await;
 }
 
+/// A form that asks for what cannot be done comes back as it was, with why.
+async fn refused_forms(browser: &Browser, run: &str) {
+    let list = browser.json(&format!("/lab/api/dead?run={run}")).await;
+    let id = list["dead_letters"][0]["dead_letter_id"].to_string();
+    let form = ("/lab/dead/redrives", "/lab/dead/discard");
+    let csrf = ("csrf", &*browser.csrf);
+    let ticked = ("which", "ticked");
+    let (one, named) = (("id", &*id), [("run", run), csrf]);
+    let wrong = ("which", "none");
+    for (place, fields, status, right) in [
+        (form.0, vec![ticked], 422, "Nothing is ticked."),
+        (
+            form.0,
+            vec![ticked, ("id", "abc")],
+            422,
+            "is not the number",
+        ),
+        (form.0, vec![wrong, one], 422, "Right is"),
+        (form.1, vec![ticked, one], 422, "such as"),
+        (
+            form.1,
+            vec![ticked, one, ("confirm", "discard 2")],
+            409,
+            "1 dead letter fits, and that is not the number",
+        ),
+    ] {
+        let kept = fields.contains(&one);
+        let fields = [fields, named.to_vec()].concat();
+        let sent = browser.ask(reqwest::Method::POST, place).form(&fields);
+        let answer = sent.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{fields:?}");
+        let page = answer.text().await.unwrap();
+        assert!(page.contains("id=\"notice\"") && page.contains(right));
+        let filter = format!("name=\"run\" value=\"{run}\"");
+        assert!(page.contains(&filter), "{page}");
+        let tick = format!("name=\"id\" value=\"{id}\" checked");
+        assert_eq!(page.contains(&tick), kept, "{fields:?}: {page}");
+    }
+    let unknown = "/lab/dead/redrives/00000000-0000-7000-8000-000000000000";
+    let answer = browser.ask(reqwest::Method::GET, unknown).send().await;
+    let answer = answer.unwrap();
+    assert_eq!(answer.status(), 404);
+    let page = answer.text().await.unwrap();
+    assert!(page.contains("There is no redrive 00000000"), "{page}");
+}
+
 #[tokio::test]
 async fn a_redrive_is_audited_afterwards_and_its_verdict_is_shown() {
     let stack = up(1).await;
@@ -57,6 +103,7 @@ async fn a_redrive_is_audited_afterwards_and_its_verdict_is_shown() {
     let (code, text) = verdict(&stack, &run).await;
     assert_eq!(code, Some(1), "{text}");
 
+    refused_forms(&browser, &run).await;
     let form = [("which", "matching"), ("run", &*run), ("per_second", "50")];
     let place = browser.form("/lab/dead/redrives", &form).await;
     let audit = format!("{place}/audit");

@@ -2,6 +2,7 @@
 //!
 //! 1. [`Redrives::plan`] fixes which dead letters it is about: rows that are parked at that moment, by the database's clock.
 //!    What is parked later is not swept in. It says how many have an effect already, so that replaying them changes nothing.
+//!    An order of nothing is not made.
 //! 2. [`Redrives::start`] lets receivers at it. One holds it by a lease ([`Redriver`]), and takes a batch at a time, no faster
 //!    than was asked for. In one commit the dead letters are marked and have rows in the receiver's own outbox; those whose
 //!    message has its effect are marked only.
@@ -17,12 +18,15 @@
 //! twice the inbox knows.
 
 mod deed;
+mod not_done;
 mod outgoing;
 mod selection;
+mod settled;
 mod table;
 mod walk;
 
 pub use deed::Redriver;
+pub use not_done::NotDone;
 pub use outgoing::{Lent, Outgoing};
 pub use selection::Selection;
-pub use table::{NotDone, Order, Redrive, Redrives, State};
+pub use table::{Order, Redrive, Redrives, State};

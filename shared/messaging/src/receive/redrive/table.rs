@@ -10,7 +10,9 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
+    not_done::NotDone,
     selection::Selection,
+    settled,
     walk::{self, in_time},
 };
 use crate::receive::handler::Handler;
@@ -89,6 +91,14 @@ impl Redrive {
         "redrive_id, state, cut_off, per_second, who, created_at, started_at, ended_at, selected,
          had_effect, not_ours, redriven, has_effect, gone, 'null'::jsonb as selection";
 
+    /// How it stands, for people.
+    pub fn word(&self) -> &'static str {
+        if self.state == State::Cancelled && self.started_at.is_none() {
+            return "given up before it began";
+        }
+        self.state.word()
+    }
+
     /// In a sentence, what it would do.
     pub fn plan(&self) -> String {
         let new = self.selected - self.had_effect;
@@ -129,31 +139,6 @@ pub struct Order {
     pub who: String,
 }
 
-/// Why nothing was done.
-#[derive(Debug, thiserror::Error)]
-pub enum NotDone {
-    /// There is no such order.
-    #[error("there is no such redrive")]
-    Unknown,
-    /// It is over.
-    #[error("it has ended")]
-    Ended,
-    /// They are too many for one transaction.
-    #[error("more than {MOST} dead letters fit: select fewer, for instance by a time")]
-    TooMany,
-    /// Finding or writing them took too long, and would again.
-    #[error("that takes longer than a request may: select fewer, for instance by a time or a run")]
-    TooLong,
-    /// The count that was typed is not how many there are.
-    #[error(
-        "{0} dead letters fit, and that is not the number that was confirmed: nothing was done"
-    )]
-    NotConfirmed(i64),
-    /// The database.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-}
-
 /// All orders.
 pub struct Redrives<H> {
     pub(super) pool: PgPool,
@@ -184,7 +169,7 @@ impl<H: Handler> Redrives<H> {
     /// Fixes what an order is about, and stores it; a dry run stores nothing. Asked for a second time it is as it was.
     ///
     /// # Errors
-    /// See [`NotDone`]: nothing is stored then.
+    /// See [`NotDone`]: nothing is stored then. So it is with an order of nothing.
     pub async fn plan(&self, order: &Order, dry_run: bool) -> Result<Redrive, NotDone> {
         let mut tx = self.pool.begin().await?;
         let new = sqlx::query(
@@ -214,6 +199,7 @@ impl<H: Handler> Redrives<H> {
         tx: &mut Transaction<'_, Postgres>,
         order: &Order,
     ) -> Result<(), NotDone> {
+        settled::check(tx, &order.selection).await?;
         let fit = walk::ours(tx, order).await?;
         let ids = fit.ids.ok_or(NotDone::TooMany)?;
         let items = sqlx::query(
@@ -224,12 +210,24 @@ impl<H: Handler> Redrives<H> {
         .bind(&ids)
         .execute(&mut **tx)
         .await?;
-        let selected = i64::try_from(items.rows_affected()).unwrap_or(i64::MAX);
+        if items.rows_affected() == 0 {
+            return Err(settled::nothing(tx, &order.selection, fit.not_ours).await?);
+        }
+        self.count(tx, order.redrive_id, fit.not_ours).await
+    }
+
+    /// Notes how many an order is about, and how many of them have their effect.
+    async fn count(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        redrive_id: Uuid,
+        not_ours: i64,
+    ) -> Result<(), NotDone> {
         let ids: Vec<Uuid> = sqlx::query_scalar(
             "select d.message_id from redrive_item i join dead_letter d using (dead_letter_id)
               where i.redrive_id = $1",
         )
-        .bind(order.redrive_id)
+        .bind(redrive_id)
         .fetch_all(&mut **tx)
         .await?;
         let done = effects(&*self.handler, tx, &ids).await?;
@@ -237,10 +235,10 @@ impl<H: Handler> Redrives<H> {
         sqlx::query(
             "update redrive set selected = $2, had_effect = $3, not_ours = $4 where redrive_id = $1",
         )
-        .bind(order.redrive_id)
-        .bind(selected)
+        .bind(redrive_id)
+        .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX))
         .bind(i64::try_from(had_effect).unwrap_or(i64::MAX))
-        .bind(fit.not_ours)
+        .bind(not_ours)
         .execute(&mut **tx)
         .await?;
         Ok(())
@@ -249,7 +247,7 @@ impl<H: Handler> Redrives<H> {
     /// Lets receivers at it.
     ///
     /// # Errors
-    /// It is over, or was never planned.
+    /// It was cancelled, or never planned.
     pub async fn start(&self, redrive_id: Uuid) -> Result<Redrive, NotDone> {
         let started = self
             .turn(
@@ -312,7 +310,7 @@ impl<H: Handler> Redrives<H> {
     /// twice it finds none the second time, so it must not be repeated by who does not ask a person again.
     ///
     /// # Errors
-    /// There are more or fewer, or too many; nothing is done then.
+    /// There are more or fewer, none, or too many, or one that is named is not parked; nothing is done then.
     pub async fn discard(
         &self,
         selection: &Selection,
@@ -330,7 +328,7 @@ impl<H: Handler> Redrives<H> {
 async fn get(connection: &mut PgConnection, redrive_id: Uuid) -> Result<Redrive, NotDone> {
     let found = sqlx::query_as("select * from redrive where redrive_id = $1").bind(redrive_id);
     let found: Option<Redrive> = found.fetch_optional(connection).await?;
-    found.ok_or(NotDone::Unknown)
+    found.ok_or(NotDone::Unknown(redrive_id))
 }
 
 /// Which of these messages have their effect: by the inbox, and of those that it does not know by the effects themselves.
@@ -363,9 +361,9 @@ pub(super) async fn effects<H: Handler>(
 mod tests {
     use super::*;
 
-    fn plan(selected: i64, had_effect: i64, not_ours: i64) -> String {
+    fn order(selected: i64, had_effect: i64, not_ours: i64) -> Redrive {
         let at = DateTime::default();
-        let redrive = Redrive {
+        Redrive {
             redrive_id: Uuid::nil(),
             state: State::Planned,
             selection: Value::Null,
@@ -381,8 +379,21 @@ mod tests {
             redriven: 0,
             has_effect: 0,
             gone: 0,
-        };
-        redrive.plan()
+        }
+    }
+
+    fn plan(selected: i64, had_effect: i64, not_ours: i64) -> String {
+        order(selected, had_effect, not_ours).plan()
+    }
+
+    #[test]
+    fn a_cancelled_one_tells_whether_it_had_begun() {
+        let mut redrive = order(3, 0, 0);
+        assert_eq!(redrive.word(), "planned");
+        redrive.state = State::Cancelled;
+        assert_eq!(redrive.word(), "given up before it began");
+        redrive.started_at = Some(DateTime::default());
+        assert_eq!(redrive.word(), "cancelled");
     }
 
     #[test]

@@ -7,8 +7,10 @@ use sqlx::{FromRow, Postgres, Row, Transaction, error::DatabaseError};
 use tokio::time::timeout;
 
 use super::{
+    not_done::NotDone,
     selection::Selection,
-    table::{MOST, NotDone, Order},
+    settled,
+    table::{MOST, Order},
 };
 
 /// How long all of it may take. With the wait for a connection that is less than the gateway waits for a receiver; it would
@@ -68,19 +70,16 @@ pub(super) async fn discard(
     confirmed: i64,
     who: &str,
 ) -> Result<i64, NotDone> {
-    let sql = format!("select d.dead_letter_id from dead_letter d where {FITS} limit $9");
-    let found = selection.bind(sqlx::query(sqlx::AssertSqlSafe(sql)));
-    let found = found.bind(MOST + 1).fetch_all(&mut **tx).await?;
-    let ids: Vec<i64> = found
-        .iter()
-        .map(|row| row.try_get(0))
-        .collect::<Result<_, _>>()?;
+    let ids = fitting(tx, selection).await?;
     let fit = i64::try_from(ids.len()).unwrap_or(i64::MAX);
-    if fit > MOST {
-        return Err(NotDone::TooMany);
+    if fit == 0 {
+        let nothing = settled::nothing(tx, selection, 0).await?;
+        if confirmed == 0 || matches!(nothing, NotDone::Settled(_)) {
+            return Err(nothing);
+        }
     }
     if fit != confirmed {
-        return Err(NotDone::NotConfirmed(fit));
+        return Err(NotDone::NotConfirmed { fit });
     }
     let done = sqlx::query(
         "update dead_letter set state = 'discarded', decided_at = clock_timestamp(), discarded_by = $2
@@ -93,6 +92,26 @@ pub(super) async fn discard(
     // somebody else may have decided of some of them meanwhile
     match i64::try_from(done.rows_affected()).unwrap_or(i64::MAX) {
         discarded if discarded == confirmed => Ok(discarded),
-        fewer => Err(NotDone::NotConfirmed(fewer)),
+        fewer => Err(NotDone::NotConfirmed { fit: fewer }),
+    }
+}
+
+/// What a discard is about: all that fits, of no more than may be.
+async fn fitting(
+    tx: &mut Transaction<'_, Postgres>,
+    selection: &Selection,
+) -> Result<Vec<i64>, NotDone> {
+    settled::check(tx, selection).await?;
+    let sql = format!("select d.dead_letter_id from dead_letter d where {FITS} limit $9");
+    let found = selection.bind(sqlx::query(sqlx::AssertSqlSafe(sql)));
+    let found = found.bind(MOST + 1).fetch_all(&mut **tx).await?;
+    let ids: Vec<i64> = found
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?;
+    if i64::try_from(ids.len()).is_ok_and(|fit| fit <= MOST) {
+        Ok(ids)
+    } else {
+        Err(NotDone::TooMany)
     }
 }
