@@ -89,7 +89,13 @@ pub enum Deed {
     ///
     /// Waits until nothing of the run is on its way, then compares what each client was told with what was stored and
     /// processed, and names the messages that are not as they should be. Exit codes: 0 PASS, 1 FAIL, 3 INCONCLUSIVE.
-    Audit(Box<AuditArgs>),
+    Audit {
+        /// The run to judge, as with --run
+        #[arg(value_name = "ID", conflicts_with = "run")]
+        id: Option<String>,
+        #[command(flatten)]
+        args: Box<AuditArgs>,
+    },
     /// Tell all that is known of one message, in order, and what brought it back each time
     Message(Box<MessageArgs>),
     /// Look at dead letters, send them back, or throw them away
@@ -204,5 +210,21 @@ mod tests {
             panic!("another command");
         };
         assert_eq!(settings.all, ["--help", "--prefetch=3"]);
+    }
+
+    #[test]
+    fn the_run_of_an_audit_is_said_in_one_way() {
+        let named = |line: &[&str]| {
+            let cli = Cli::try_parse_from(line).ok()?;
+            let Command::Deed(Deed::Audit { id, args }) = cli.command else {
+                panic!("another command");
+            };
+            Some((id, args.run))
+        };
+        let r1 = || Some("r1".to_owned());
+        assert_eq!(named(&["lab", "audit", "r1"]), Some((r1(), None)));
+        assert_eq!(named(&["lab", "audit", "--run", "r1"]), Some((None, r1())));
+        assert_eq!(named(&["lab", "audit"]), Some((None, None)));
+        assert_eq!(named(&["lab", "audit", "r1", "--run", "r2"]), None);
     }
 }

@@ -109,7 +109,10 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
             Deed::Matrix(args) => return Box::pin(matrix::cli::run(&root, &args)).await,
             Deed::Bench(args) => return Box::pin(bench::cli::run(&root, &args)).await,
             Deed::Dead(command) => return Box::pin(dead::cli::run(&root, &command)).await,
-            Deed::Audit(args) => return audit::cli::run(&root, &args).await,
+            Deed::Audit { id, mut args } => {
+                args.run = args.run.take().or(id);
+                return audit::cli::run(&root, &args).await;
+            }
             Deed::Test { fast, stages } => return test::run(fast, &stages).await,
             Deed::Screenshots { folder } => return test::screenshots::run(folder).await,
             Deed::Message(args) => passport::cli::run(&root, &args).await,

@@ -18,6 +18,13 @@ pub fn complain(text: impl Display) {
     let _ = writeln!(stderr().lock(), "{text}");
 }
 
+/// A text of somebody else's in one line: without what a terminal obeys.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
 /// What cannot be done as it was asked for: one line, and exit code 2, before anything was begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage(pub String);
@@ -117,6 +124,11 @@ pub fn grouped(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_obeys_no_terminal_and_keeps_its_quotes() {
+        assert_eq!(plain("say \"x\"\n\u{1b}[2J"), "say \"x\"  [2J");
+    }
 
     #[test]
     fn large_numbers_can_be_read() {

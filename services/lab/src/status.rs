@@ -154,14 +154,24 @@ fn table(status: &Status) -> String {
         missing: status.gateway_missing.clone(),
     };
     row("gateway", &gateway, &status.gateway);
-    let mut text = align(&rows);
-    text += "\n\nPages          ";
-    text += &status.gateway;
-    if let Some(management) = &status.rabbitmq.management {
-        text += "/\nRabbitMQ's UI  http://";
-        text += &host(management);
+    format!("{}\n\n{}", align(&rows), pages(status))
+}
+
+/// What to open, and where the file with the token of the console is.
+fn pages(status: &Status) -> String {
+    let gateway = &status.gateway;
+    let mut lines = vec![format!("Pages          {gateway}/")];
+    if status.console.is_some() {
+        let secrets = status.dir.join("secrets.json");
+        lines.push(format!(
+            "The lab        {gateway}/lab  (to break something, sign in with the token `console` in {})",
+            secrets.display()
+        ));
     }
-    text + "/"
+    if let Some(management) = &status.rabbitmq.management {
+        lines.push(format!("RabbitMQ's UI  http://{}/", host(management)));
+    }
+    lines.join("\n")
 }
 
 fn word(state: Doing) -> String {
@@ -200,6 +210,8 @@ fn align(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
@@ -212,6 +224,42 @@ mod tests {
             host("amqp://lab:secret@127.0.0.1:5672/%2f"),
             "127.0.0.1:5672"
         );
+    }
+
+    #[test]
+    fn the_pages_are_named_with_the_file_of_the_token() {
+        let program = json!({"pid": 1, "state": "ready", "restarts": 0, "missing": null});
+        let with = |more: Value| {
+            let mut all = program.clone();
+            let more = more.as_object().unwrap().clone();
+            all.as_object_mut().unwrap().extend(more);
+            all
+        };
+        let status = json!({
+            "gateway": "http://127.0.0.1:8080",
+            "gateway_pid": 1,
+            "gateway_state": "ready",
+            "gateway_restarts": 0,
+            "gateway_missing": null,
+            "postgres": with(json!({"url": "postgres://u:secret@127.0.0.1:1/unacked"})),
+            "redis": with(json!({"url": "redis://:secret@127.0.0.1:2"})),
+            "rabbitmq": with(json!({"amqp": "amqp://u:secret@127.0.0.1:3", "management": "http://u:secret@127.0.0.1:4"})),
+            "console": with(json!({"url": "http://127.0.0.1:5"})),
+            "nodes": [],
+            "dir": "/there/.lab",
+            "pid": 1,
+        });
+        let mut status: Status = serde_json::from_value(status).unwrap();
+        let said = table(&status);
+        assert!(!said.contains("secret@"), "{said}");
+        assert!(said.contains("http://127.0.0.1:8080/lab  ("), "{said}");
+        assert!(said.contains("the token `console` in /there/.lab/secrets.json"));
+        assert!(
+            said.ends_with("RabbitMQ's UI  http://127.0.0.1:4/"),
+            "{said}"
+        );
+        status.console = None;
+        assert!(!table(&status).contains("The lab"));
     }
 
     #[test]

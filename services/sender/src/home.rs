@@ -247,12 +247,7 @@ pub(crate) async fn draw(
 
 fn say_depth(chrome: &mut Chrome, depth: &messaging::send::outbox::Depth) {
     if depth.waiting > 0 {
-        let count = messages(depth.waiting, "waits", "wait");
-        let meaning = format!(
-            "Messages are still accepted: {count} in the outbox and will go out by \
-             themselves when it is back."
-        );
-        chrome.explain("rabbitmq", meaning);
+        chrome.explain("rabbitmq", outbox(depth.waiting));
     }
     if depth.refused > 0 {
         let count = messages(depth.refused, "was", "were");
@@ -264,6 +259,17 @@ fn say_depth(chrome: &mut Chrome, depth: &messaging::send::outbox::Depth) {
         let meaning = format!("{count} back at the last try, and will be tried again.");
         chrome.warn("No queue takes the messages", meaning);
     }
+}
+
+/// While RabbitMQ is away, with so many in the outbox.
+fn outbox(waiting: i64) -> String {
+    let count = messages(waiting, "waits", "wait");
+    let goes = if waiting == 1 {
+        "goes out by itself"
+    } else {
+        "go out by themselves"
+    };
+    format!("Messages are still accepted: {count} in the outbox and {goes} when it is back.")
 }
 
 fn messages(count: i64, one: &str, many: &str) -> String {
@@ -355,5 +361,9 @@ mod tests {
     fn one_message_is_not_several() {
         assert_eq!(messages(1, "waits", "wait"), "1 message waits");
         assert_eq!(messages(1_400, "waits", "wait"), "1,400 messages wait");
+        let one = outbox(1);
+        assert!(one.contains("1 message waits in the outbox and goes out by itself"));
+        let many = outbox(2);
+        assert!(many.contains("2 messages wait in the outbox and go out by themselves"));
     }
 }

@@ -19,14 +19,35 @@ use crate::chrome::Chrome;
 /// Seconds after which a client may well try again, when a part is away.
 const RETRY_SECS: u32 = 2;
 
+/// What to do about it, where people do it in another way than programs.
+#[derive(Debug)]
+struct Advice {
+    /// Where the link on the page leads.
+    address: String,
+    /// Its words.
+    words: &'static str,
+    /// In problem details, after the detail.
+    programs: String,
+}
+
+/// The name of a status in RFC 9110; the library has older ones for two.
+fn name(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "Content Too Large",
+        StatusCode::UNPROCESSABLE_ENTITY => "Unprocessable Content",
+        status => status.canonical_reason().unwrap_or("Error"),
+    }
+}
+
 /// An answer that is not what was asked for. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Error {
     status: StatusCode,
     /// Names the kind of problem to programs, where the status alone does not.
     code: Option<&'static str>,
-    title: Cow<'static, str>,
+    title: &'static str,
     detail: Cow<'static, str>,
+    advice: Option<Arc<Advice>>,
     retry_after: Option<u32>,
     cause: Option<Arc<anyhow::Error>>,
 }
@@ -37,8 +58,9 @@ impl Error {
         Self {
             status,
             code: None,
-            title: status.canonical_reason().unwrap_or("Error").into(),
+            title: name(status),
             detail: detail.into(),
+            advice: None,
             retry_after: None,
             cause: None,
         }
@@ -82,7 +104,7 @@ impl Error {
 
     /// 422: understood, and not acceptable.
     pub fn unprocessable(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).titled("Unprocessable Content")
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     }
 
     /// 503: not now; it is worth trying again.
@@ -132,11 +154,16 @@ impl Error {
         }
     }
 
-    /// With a heading other than the status' own name.
+    /// With what to do about it: for people a link, by its address and its words; for programs a sentence.
     #[must_use]
-    pub fn titled(self, title: impl Into<Cow<'static, str>>) -> Self {
+    pub fn advised(self, (address, words): (String, &'static str), programs: String) -> Self {
+        let advice = Advice {
+            address,
+            words,
+            programs,
+        };
         Self {
-            title: title.into(),
+            advice: Some(Arc::new(advice)),
             ..self
         }
     }
@@ -198,11 +225,15 @@ impl Error {
             || "about:blank".to_owned(),
             |code| format!("urn:unacked:problem:{code}"),
         );
+        let detail = match &self.advice {
+            Some(advice) => format!("{} {}", self.detail, advice.programs),
+            None => self.detail.clone().into_owned(),
+        };
         let problem = json!({
             "type": kind,
             "title": self.title,
             "status": self.status.as_u16(),
-            "detail": self.detail,
+            "detail": detail,
         });
         let media = HeaderValue::from_static("application/problem+json");
         let mut response = (self.status, Json(problem)).into_response();
@@ -211,7 +242,7 @@ impl Error {
     }
 
     pub(crate) fn into_page(self, mut chrome: Chrome) -> Response {
-        chrome.title = self.title.clone().into_owned();
+        self.title.clone_into(&mut chrome.title);
         let page = ErrorPage {
             chrome,
             error: &self,
@@ -267,5 +298,35 @@ impl From<sqlx::Error> for Error {
 impl From<askama::Error> for Error {
     fn from(error: askama::Error) -> Self {
         Self::internal(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_has_one_name_however_the_error_is_made() {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        for error in [
+            Error::new(status, "x"),
+            Error::unprocessable("x"),
+            Error::of_status(status),
+        ] {
+            assert_eq!(error.title, "Unprocessable Content");
+        }
+        assert_eq!(Error::too_large().title, "Content Too Large");
+        assert_eq!(Error::not_found().title, "Not Found");
+    }
+
+    #[tokio::test]
+    async fn what_programs_are_told_to_do_is_in_problem_details_only() {
+        let link = ("/there".to_owned(), "There it is stopped");
+        let error = Error::unprocessable("It runs.").advised(link, "Stop it.".to_owned());
+        assert_eq!(error.detail(), "It runs.");
+        let body = error.into_problem().into_body();
+        let body = axum::body::to_bytes(body, 10_000).await.unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["detail"], "It runs. Stop it.");
     }
 }

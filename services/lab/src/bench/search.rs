@@ -39,7 +39,7 @@ const SEARCHES: [(&str, &str, Option<u64>); 6] = [
     // of the hexadecimal digits of message 0
     ("a text in 1 message", "text=cfcd208495d5", None),
     ("a text in none", "text=cfcd208495d6", Some(0)),
-    ("a state of none, without an index", "state=dead", Some(0)),
+    ("a state of none, without an index", "state=parked", Some(0)),
 ];
 
 /// A page as programs get it.

@@ -34,6 +34,10 @@ pub struct Action<'a> {
     pub why: Option<&'a str>,
 }
 
+/// In an answer that is a page of its own and no error: why it was not done.
+#[derive(Debug, Clone, Copy)]
+pub struct Why(pub &'static str);
+
 /// The log. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Actions {

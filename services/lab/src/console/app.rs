@@ -18,7 +18,8 @@ use super::hear::Heard;
 use super::history::History;
 use super::knobs::Knobs;
 use super::load::Loads;
-use super::picture::{FaultNow, Picture};
+use super::picture::{FaultNow, Healing, Picture};
+use crate::faults::active::Active;
 use crate::service::api::App as Experiments;
 use crate::service::shown::Shown;
 
@@ -39,6 +40,7 @@ pub struct Inner {
     pub heard: Heard,
     pub history: History,
     pub loads: Loads,
+    pub healing: Healing,
     pub balances: watch::Receiver<Balances>,
     pub picture: watch::Receiver<Arc<Picture>>,
     pub experiments: Experiments,
@@ -82,7 +84,11 @@ impl App {
     /// What is broken on purpose.
     pub fn faults(&self) -> Vec<FaultNow> {
         let noted = self.ground.notes().all().unwrap_or_default();
-        noted.into_iter().map(FaultNow::from).collect()
+        let with_end = |active: Active| FaultNow {
+            until: self.healing.of(&active.id),
+            ..FaultNow::from(active)
+        };
+        noted.into_iter().map(with_end).collect()
     }
 
     /// The run of an experiment that is going on.

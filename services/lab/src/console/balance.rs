@@ -37,6 +37,8 @@ pub struct Balance {
     pub accepted: i64,
     pub processed: i64,
     pub parked: i64,
+    /// Of those that are parked: a person has discarded them.
+    pub discarded: i64,
     pub waiting: i64,
     pub lost: i64,
     /// Effects beyond the first of a message: there should be none.
@@ -64,8 +66,9 @@ pub struct Balances {
 }
 
 /// Those that also have an effect count as processed, and what was sent back is on its way again. What is not of ours was
-/// never accepted.
-const PARKED: &str = "select m.run, count(distinct d.message_id), 0::bigint, 0::bigint
+/// never accepted. In the place of a count's `again`: those of them that are discarded.
+const PARKED: &str = "select m.run, count(distinct d.message_id),
+       count(distinct d.message_id) filter (where d.state = 'discarded'), 0::bigint
      from receiver.dead_letter d join sender.message m using (message_id)
      where d.state in ('parked', 'discarded')
        and not exists (select from receiver.processed p where p.message_id = d.message_id) group by m.run";
@@ -265,15 +268,16 @@ fn balances(
         let effects = count(effects);
         let accepted = count(accepted).rows;
         let processed = effects.rows - effects.again;
-        let parked = count(parked).rows;
-        let open = (accepted - processed - parked).max(0);
+        let parked = count(parked);
+        let open = (accepted - processed - parked.rows).max(0);
         // what came after all is not lost
         let lost = proven.stored.min(open);
         Balance {
             run: None,
             accepted: accepted + proven.never_stored,
             processed,
-            parked,
+            parked: parked.rows,
+            discarded: parked.again,
             waiting: open - lost,
             lost: lost + proven.never_stored,
             again: effects.again,
@@ -281,14 +285,14 @@ fn balances(
         }
     };
     let sum = |counts: &Counts| counts.values().fold(Count::default(), Count::plus);
-    let (effects_of_all, parked_of_all) = (sum(effects), sum(parked).rows);
+    let (effects_of_all, parked_of_all) = (sum(effects), sum(parked));
     let mut told = Balances::default();
     let all = &mut told.all;
     all.as_of = Some(as_of);
     all.accepted = sum(accepted).rows;
     all.processed = effects_of_all.rows - effects_of_all.again;
     all.again = effects_of_all.again;
-    all.parked = parked_of_all;
+    (all.parked, all.discarded) = (parked_of_all.rows, parked_of_all.again);
     for whose in accepted.keys() {
         let mut one = of(whose);
         told.all.lost += one.lost;
@@ -383,7 +387,7 @@ mod tests {
     fn every_accepted_message_is_somewhere_and_lost_is_only_what_was_proven() {
         let accepted = counts(&[(Of::Nobody, 5, 0), (r1(), 10, 0), (Of::Others, 3, 0)]);
         let effects = counts(&[(Of::Nobody, 5, 0), (r1(), 7, 1), (Of::Others, 2, 0)]);
-        let parked = counts(&[(r1(), 1, 0)]);
+        let parked = counts(&[(r1(), 1, 1)]);
         let told = |stored, never_stored| {
             let proven = Proven {
                 stored,
@@ -394,7 +398,8 @@ mod tests {
         };
         let now = told(0, 0);
         assert_eq!(parts(&now.runs["r1"]), [10, 6, 1, 3, 0]);
-        assert_eq!(now.runs["r1"].again, 1);
+        assert_eq!((now.runs["r1"].again, now.runs["r1"].discarded), (1, 1));
+        assert_eq!(now.all.discarded, 1);
         assert_eq!(parts(&now.others.unwrap()), [3, 2, 0, 1, 0]);
         assert_eq!(parts(&now.all), [18, 13, 1, 4, 0]);
         assert_eq!(parts(&told(2, 0).runs["r1"]), [10, 6, 1, 1, 2]);

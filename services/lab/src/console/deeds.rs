@@ -4,25 +4,26 @@
 //! programs, which get JSON. Who may do it was decided before ([`super::guard`]). A deed that was begun is brought to its
 //! end also when its client leaves.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::extract::{FromRequest, Path, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodRouter, post};
-use axum::{Form, Json, Router};
+use axum::{Json, Router};
+use daemon::clock;
 use reqwest::Client;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
 use web::Error;
 
 use super::app::App;
+use super::fields::{ARGS, Fields, Kind};
 use super::knobs::{self, ALL};
 use crate::faults::over_socket::Ask;
-use crate::faults::{Order, Which, find};
+use crate::faults::{NO_TIME, Order, Which, find};
+use crate::load::plan::SIZE_MAX;
 use crate::load::{Plan, length};
 use crate::say::Usage;
 
@@ -69,76 +70,6 @@ pub fn api(app: App) -> Router {
     all().into_iter().fold(Router::new(), add).with_state(app)
 }
 
-/// What was sent: fields of a form, or of a JSON object; `{"args": {"x": 1}}` is the field `args.x`.
-struct Fields(BTreeMap<String, String>);
-
-impl FromRequest<App> for Fields {
-    type Rejection = Error;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
-        let media = request.headers().get(CONTENT_TYPE).cloned();
-        let is = |wanted: &str| {
-            let media = media.as_ref().and_then(|media| media.to_str().ok());
-            media.is_some_and(|media| media.starts_with(wanted))
-        };
-        let mut fields = BTreeMap::new();
-        if is("application/json") {
-            let body = Json::<Map<String, Value>>::from_request(request, app).await;
-            let Json(object) = body.map_err(|error| Error::bad_request(error.body_text()))?;
-            flatten(&mut fields, "", object);
-        } else if is("application/x-www-form-urlencoded") {
-            let body = Form::<Vec<(String, String)>>::from_request(request, app).await;
-            let Form(pairs) = body.map_err(|error| Error::bad_request(error.body_text()))?;
-            for (name, value) in pairs {
-                if fields.insert(name, value.trim().to_owned()).is_some() {
-                    return Err(Error::bad_request("A field is there more than once."));
-                }
-            }
-        } else {
-            return Err(Error::unsupported("A form or JSON is needed."));
-        }
-        Ok(Self(fields))
-    }
-}
-
-fn flatten(fields: &mut BTreeMap<String, String>, before: &str, object: Map<String, Value>) {
-    for (name, value) in object {
-        let name = format!("{before}{name}");
-        match value {
-            Value::Null => {}
-            Value::Object(inner) => flatten(fields, &format!("{name}."), inner),
-            Value::String(text) => drop(fields.insert(name, text)),
-            other => drop(fields.insert(name, other.to_string())),
-        }
-    }
-}
-
-impl Fields {
-    /// A field that says something.
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
-            .map(String::as_str)
-            .filter(|text| !text.is_empty())
-    }
-
-    fn number<N: std::str::FromStr>(&self, name: &str, usual: N) -> Result<N, Error> {
-        let Some(text) = self.get(name) else {
-            return Ok(usual);
-        };
-        let wrong = |_| {
-            Error::unprocessable(format!(
-                "{name} is {text:?}, no number that can be used here."
-            ))
-        };
-        text.parse().map_err(wrong)
-    }
-
-    fn is(&self, name: &str) -> bool {
-        matches!(self.get(name), Some("true" | "on" | "1" | "yes"))
-    }
-}
-
 fn done(uri: &Uri, value: Value, back: &str) -> Response {
     if uri.path().starts_with("/lab/api/") {
         Json(value).into_response()
@@ -163,17 +94,24 @@ fn usage(Usage(why): Usage) -> Error {
 }
 
 async fn turn(State(app): State<App>, uri: Uri, fields: Fields) -> Result<Response, Error> {
-    let target = fields.get("target").unwrap_or(ALL).to_owned();
+    let numbers = knobs::NUMBERS.map(|(name, ..)| name);
+    let others = ["target", "clear", "failure_action"];
+    fields.only(&[&others[..], &numbers].concat())?;
+    for name in numbers {
+        fields.sent_as(name, Kind::Number)?;
+    }
+    fields.text("failure_action")?;
+    let target = fields.text("target")?.unwrap_or(ALL).to_owned();
     let node = |name: &str| app.picture().nodes.iter().any(|node| node.name == name);
     if target != ALL && !node(&target) {
         return Err(Error::unprocessable(format!(
             "There is no node {target:?}."
         )));
     }
-    let done_so = if fields.is("clear") {
+    let done_so = if fields.flag("clear")? {
         app.knobs.clear(&target).await
     } else {
-        let change = knobs::change(&fields.0).map_err(usage)?;
+        let change = knobs::change(&fields.texts()).map_err(usage)?;
         app.knobs.set(&target, change).await
     };
     done_so.map_err(|error| match error.downcast::<Usage>() {
@@ -185,7 +123,8 @@ async fn turn(State(app): State<App>, uri: Uri, fields: Fields) -> Result<Respon
 }
 
 async fn inject(State(app): State<App>, uri: Uri, fields: Fields) -> Result<Response, Error> {
-    let fault = fields.get("fault").unwrap_or_default();
+    fields.only(&["fault", "on", "for", "seed", ARGS])?;
+    let fault = fields.text("fault")?.unwrap_or_default();
     let entry = find(fault).map_err(usage)?;
     let faults = app.ground.faults().await;
     let why = faults
@@ -195,22 +134,18 @@ async fn inject(State(app): State<App>, uri: Uri, fields: Fields) -> Result<Resp
     if let Some(why) = why {
         return Err(Error::unprocessable(format!("{fault}: {why}.")));
     }
-    let mut order =
-        Order::new(fault).on(Which::from(fields.get("on").unwrap_or_default().to_owned()));
-    order.seed = fields.number("seed", rand::random())?;
-    for (name, value) in &fields.0 {
-        if let Some(name) = name.strip_prefix("args.")
-            && !value.is_empty()
-        {
-            order = order.with(name, value);
-        }
+    let on = fields.text("on")?.unwrap_or_default();
+    let mut order = Order::new(fault).on(Which::from(on.to_owned()));
+    order.seed = fields.number("seed")?.unwrap_or_else(rand::random);
+    for (name, value) in fields.args()? {
+        order = order.with(name, value);
     }
     let order = entry.check(&order).map_err(usage)?;
-    let time = fields
-        .get("for")
-        .map(length::parse)
-        .transpose()
-        .map_err(usage)?;
+    let time = fields.text("for")?.map(length::parse);
+    let time = time.transpose().map_err(usage)?;
+    if time.is_some_and(|time| time.is_zero()) {
+        return Err(Error::unprocessable(format!("for is 0s: {NO_TIME}.")));
+    }
     if time.is_some_and(|time| time > LENGTH_MAX) {
         return Err(Error::unprocessable(
             "for is an hour at most; a fault without it stays until it is healed.",
@@ -232,16 +167,23 @@ impl App {
     /// Heals it after a time. A console that dies before that leaves it to be healed by hand: it is on every page.
     fn heal_in(&self, time: Duration, id: String) {
         let app = self.clone();
+        let after = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let at = clock::now().timestamp_millis().saturating_add(after);
+        self.healing.plan(id.clone(), at);
         self.life.spawn_once("heal in time", async move {
             let stopping = app.stopping.clone();
             if stopping.run_until_cancelled(sleep(time)).await.is_some() {
                 let active = app.ground.notes().all().unwrap_or_default();
-                if active.iter().any(|one| one.id == id)
-                    && let Err(error) = app.ground.fault(Ask::Heal { id: Some(id) }).await
-                {
-                    tracing::error!("a fault was not healed in time: {error:#}");
+                if active.iter().any(|one| one.id == id) {
+                    let ask = Ask::Heal {
+                        id: Some(id.clone()),
+                    };
+                    if let Err(error) = app.ground.fault(ask).await {
+                        tracing::error!("a fault was not healed in time: {error:#}");
+                    }
                 }
             }
+            app.healing.forget(&id);
             Ok(())
         });
     }
@@ -265,27 +207,54 @@ async fn heal_all(State(app): State<App>, uri: Uri) -> Result<Response, Error> {
     Ok(done(&uri, healed, "/lab#faults"))
 }
 
-async fn load(State(app): State<App>, uri: Uri, fields: Fields) -> Result<Response, Error> {
-    let rate: f64 = fields.number("rate", 20.0)?;
+/// The load that is asked for. Its rate must be said; the rest has what is usual here.
+fn wanted(fields: &Fields) -> Result<Plan, Error> {
+    fields.only(&["rate", "for", "size", "poison", "seed"])?;
+    let refuse = |name, why: String| {
+        let name = fields.called(name);
+        Err(Error::unprocessable(format!("{name} {why}.")))
+    };
+    let Some(rate) = fields.number::<f64>("rate")? else {
+        return refuse(
+            "rate",
+            "is needed: how many a second, such as 20".to_owned(),
+        );
+    };
     if !(rate > 0.0 && rate <= RATE_MAX) {
-        return Err(Error::unprocessable(format!(
-            "rate is above 0 and at most {RATE_MAX} a second."
-        )));
+        let why = format!("is above 0 and at most {RATE_MAX} a second");
+        return refuse("rate", why);
     }
-    let time = fields.get("for").unwrap_or("60s");
+    let time = fields.text("for")?.unwrap_or("60s");
     let time = length::parse(time).map_err(usage)?;
-    if time > LENGTH_MAX {
-        return Err(Error::unprocessable("for is an hour at most."));
+    if time.is_zero() {
+        return refuse("for", "is 0s: a load takes some time".to_owned());
     }
+    if time > LENGTH_MAX {
+        return refuse("for", "is an hour at most".to_owned());
+    }
+    let size: usize = fields.number("size")?.unwrap_or(100);
+    if !(1..=SIZE_MAX).contains(&size) {
+        return refuse("size", format!("is {size}; right is 1 to {SIZE_MAX}"));
+    }
+    let seed = fields.number("seed")?;
     let plan = Plan {
         rate: rate.to_string().parse().map_err(usage)?,
         length: Some(time),
-        size: fields.number("size", 100)?,
-        poison: fields.number("poison", 0)?,
-        seed: fields.number("seed", rand::random_range(1..1_000_000))?,
+        size,
+        seed: seed.unwrap_or_else(|| rand::random_range(1..1_000_000)),
         ..Plan::default()
     };
-    plan.schedule().map_err(usage)?;
+    let count = plan.schedule().map_err(usage)?.count();
+    let poison: u64 = fields.number("poison")?.unwrap_or(0);
+    if poison > count {
+        let why = format!("is {poison}, and there are {count} messages only");
+        return refuse("poison", why);
+    }
+    Ok(Plan { poison, ..plan })
+}
+
+async fn load(State(app): State<App>, uri: Uri, fields: Fields) -> Result<Response, Error> {
+    let plan = wanted(&fields)?;
     let load = app
         .loads
         .start(&app.ground, &app.root, plan)
@@ -301,12 +270,13 @@ async fn stop_load(State(app): State<App>, uri: Uri) -> Result<Response, Error> 
 
 /// One message, or a burst of 100; of poison, if wanted.
 async fn send(State(app): State<App>, uri: Uri, fields: Fields) -> Result<Response, Error> {
-    let count: u64 = fields.number("count", 1)?;
+    fields.only(&["count", "poison", "text"])?;
+    let count: u64 = fields.number("count")?.unwrap_or(1);
     if count != 1 && count != BURST {
         return Err(Error::unprocessable(format!("count is 1 or {BURST}.")));
     }
-    let mark = if fields.is("poison") { POISON } else { "" };
-    let said = fields.get("text").unwrap_or("from the console");
+    let mark = if fields.flag("poison")? { POISON } else { "" };
+    let said = fields.text("text")?.unwrap_or("from the console");
     let text = |n: u64| {
         let place = if count == 1 {
             String::new()
@@ -356,27 +326,27 @@ async fn offer(url: &str, body: &Value) -> Result<Value, Error> {
 mod tests {
     use super::*;
 
+    fn refused(form: &[(&str, &str)]) -> String {
+        wanted(&Fields::form(form)).unwrap_err().detail().to_owned()
+    }
+
     #[test]
-    fn fields_of_json_are_those_of_a_form() {
-        let mut fields = BTreeMap::new();
-        let object =
-            json!({"fault": "x", "args": {"latency": "1s", "n": 3}, "twin": true, "for": null});
-        let Value::Object(object) = object else {
-            panic!("no object");
-        };
-        flatten(&mut fields, "", object);
-        let pairs: Vec<(&str, &str)> = fields.iter().map(|(a, b)| (&**a, &**b)).collect();
-        assert_eq!(
-            pairs,
-            [
-                ("args.latency", "1s"),
-                ("args.n", "3"),
-                ("fault", "x"),
-                ("twin", "true")
-            ]
-        );
-        let fields = Fields(fields);
-        assert!(fields.is("twin") && !fields.is("fault"));
-        assert!(fields.number::<u64>("fault", 1).is_err());
+    fn a_load_that_cannot_be_offered_is_refused_by_the_words_of_its_form() {
+        let plan = wanted(&Fields::form(&[("rate", "5"), ("poison", "300")])).unwrap();
+        assert_eq!((plan.size, plan.poison), (100, 300));
+        assert_eq!(plan.schedule().unwrap().count(), 300);
+        for (wrong, why) in [
+            (&[("rate", "0")][..], "\"per second\" is above 0"),
+            (&[], "\"per second\" is needed"),
+            (&[("rate", "many")], "\"per second\" is \"many\""),
+            (&[("rate", "5"), ("for", "0s")], "\"for\" is 0s"),
+            (&[("rate", "5"), ("for", "2h")], "\"for\" is an hour"),
+            (&[("rate", "5"), ("size", "0")], "\"bytes each\" is 0;"),
+            (&[("rate", "5"), ("poison", "301")], "\"of them poison\" is"),
+            (&[("rates", "5")], "no field \"rates\""),
+        ] {
+            let said = refused(wrong);
+            assert!(said.contains(why) && !said.contains("--"), "{said}");
+        }
     }
 }

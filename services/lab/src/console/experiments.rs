@@ -16,6 +16,7 @@ use web::{Error, Site};
 use super::access::Visitor;
 use super::app::App;
 use crate::audit::Verdict;
+use crate::say::grouped;
 use crate::service::api;
 use crate::service::offers::Offer;
 use crate::service::shown::Shown;
@@ -86,7 +87,27 @@ async fn all(State(app): State<App>, site: Site, visitor: Visitor) -> Result<Htm
 struct Followed {
     chrome: Chrome,
     visitor: Visitor,
+    /// What was done, and how long that took, where it took time.
+    steps: Vec<(String, Option<String>)>,
     run: Shown,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "templates pass references"
+)]
+fn count(count: &u64) -> String {
+    grouped(*count)
+}
+
+/// A step as it was told, which may begin with how long it took: `27.6 s  servers started`.
+fn timed(step: &str) -> (String, Option<String>) {
+    match step.split_once(" s  ") {
+        Some((seconds, what)) if seconds.parse::<f64>().is_ok() => {
+            (what.to_owned(), Some(format!("{seconds} s")))
+        }
+        _ => (step.to_owned(), None),
+    }
 }
 
 async fn one(
@@ -99,6 +120,7 @@ async fn one(
     web::page(&Followed {
         chrome: Chrome::new(&site, Tab::Experiments, format!("Run {id}")),
         visitor,
+        steps: run.steps.iter().map(|step| timed(step)).collect(),
         run,
     })
 }
@@ -126,4 +148,21 @@ async fn stop(State(app): State<App>, Path(id): Path<String>) -> Result<Redirect
     let id = api::id(&id)?;
     app.experiments.tell_to_stop(&id).await?;
     Ok(Redirect::to(&format!("/lab/runs/{id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_step_took_is_told_apart_from_what_it_was() {
+        let (what, took) = timed("27.6 s  servers and gateway started");
+        assert_eq!(
+            (&*what, took.as_deref()),
+            ("servers and gateway started", Some("27.6 s"))
+        );
+        for note in ["seen: it is gone", "after 3 s  it came back"] {
+            assert_eq!(timed(note), (note.to_owned(), None));
+        }
+    }
 }

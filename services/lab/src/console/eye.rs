@@ -43,8 +43,9 @@ pub struct Eye {
     last: HashMap<String, Told>,
     conditions: Conditions,
     newest: Option<i64>,
-    /// The last that was told.
-    second: Option<i64>,
+    /// The last look that was told, and when it was made.
+    second: Option<Second>,
+    looked: Option<Instant>,
 }
 
 impl Eye {
@@ -61,6 +62,7 @@ impl Eye {
             conditions: Conditions::default(),
             newest: None,
             second: None,
+            looked: None,
         }
     }
 
@@ -68,7 +70,8 @@ impl Eye {
     pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
         let looking = async {
             let mut ticks = interval(TICK);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // a look that took long moves none of those after it: they stay a second apart
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
             let mut count = 0_u32;
             loop {
                 ticks.tick().await;
@@ -97,6 +100,12 @@ impl Eye {
         let conditions = self.conditions.last().unwrap_or_default().iter();
         let frozen = conditions.filter(|one| one.frozen);
         let frozen: Vec<String> = frozen.map(|one| one.name.clone()).collect();
+        // nodes count as of now, however long a broker that stands still keeps the others
+        let (at, now) = (clock::now().timestamp_millis(), Instant::now());
+        let lasted = self.looked.replace(now).map_or(1, |before| {
+            let since = now.duration_since(before);
+            (since + Duration::from_millis(500)).as_secs()
+        });
         let (told, queues, latency, knobs) = tokio::join!(
             self.figures.look(&self.client, &nodes, &frozen),
             queues(&self.client, &sight),
@@ -117,8 +126,15 @@ impl Eye {
             picture.knobs = self.told.borrow().knobs.clone();
             picture.knobs.why_not = Some(away.to_owned());
         }
-        let mut second = Second {
-            t: history::second(self.second, picture.at),
+        self.tell(&picture, at, lasted, times);
+        self.show(picture);
+    }
+
+    /// What came since the last look, which was made so many seconds before.
+    fn tell(&mut self, picture: &Picture, at: i64, lasted: u64, times: Option<(f64, f64)>) {
+        let last = self.second.as_ref();
+        let mut look = Second {
+            t: history::second(last.map(|last| last.t), at),
             ready: picture.queue.ready,
             unacked: picture.queue.unacked,
             p50: times.map(|(p50, _)| p50),
@@ -132,19 +148,20 @@ impl Eye {
         };
         for told in self.last.values() {
             let [accepted, published, processed, failed, redelivered, dead] = told.counts;
-            second.accepted += accepted;
-            second.published += published;
-            second.processed += processed;
-            second.failed += failed;
-            second.redelivered += redelivered;
-            second.dead += dead;
+            look.accepted += accepted;
+            look.published += published;
+            look.processed += processed;
+            look.failed += failed;
+            look.redelivered += redelivered;
+            look.dead += dead;
         }
-        if let Ok(text) = serde_json::to_string(&second) {
-            self.app.feed.tell("second", text);
+        for second in history::spread(last, lasted, &look) {
+            if let Ok(text) = serde_json::to_string(&second) {
+                self.app.feed.tell("second", text);
+            }
+            self.app.history.add(second);
         }
-        self.second = Some(second.t);
-        self.app.history.add(second);
-        self.show(picture);
+        self.second = Some(look);
     }
 
     /// Between two seconds: only whether somebody died or came back, and what was broken or healed.

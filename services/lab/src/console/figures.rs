@@ -144,7 +144,7 @@ async fn ask(client: &Client, node: &NodeSight, path: &str) -> Option<Value> {
     asked.send().await.ok()?.json().await.ok()
 }
 
-/// What the broker says of its queues; from their own counters, which are up to two seconds old.
+/// What the broker says of its queues; from their own counters, which are up to five seconds old.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Queues {
     pub kind: String,

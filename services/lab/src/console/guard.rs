@@ -16,7 +16,7 @@ use web::Error;
 use web::origin::{Origin, equal, origin};
 
 use super::access::{Door, Visitor};
-use super::actions::Actions;
+use super::actions::{Actions, Why};
 use crate::service::guard::is_loopback;
 
 /// Where one signs in: the only deed without a session.
@@ -85,8 +85,9 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
         }
         Err(error) => error.into_response(),
     };
-    let why = response.extensions().get::<Error>();
-    let why = why.map(|error| error.detail().to_owned());
+    let said = response.extensions();
+    let why = said.get::<Error>().map(|error| error.detail().to_owned());
+    let why = why.or_else(|| said.get::<Why>().map(|why| why.0.to_owned()));
     let outcome = (response.status().as_u16(), why.as_deref());
     let who = (&*address, !visitor.signed_in);
     guard.actions.write(who, &deed, &parameters, outcome);

@@ -13,10 +13,13 @@ use web::{Error, Site};
 
 use super::access::Visitor;
 use super::app::App;
-use super::knobs::NUMBERS;
+use super::knobs::{NUMBERS, Turned};
 use super::picture::Picture;
 use crate::faults::Entry;
 use crate::faults::catalogue::Strikes;
+
+/// What is said where no knob is turned.
+const NOTHING: &str = "none";
 
 /// The page.
 pub fn pages(app: App) -> Router {
@@ -117,6 +120,21 @@ fn utc(at: &i64) -> String {
     at.format("%H:%M:%S UTC").to_string()
 }
 
+/// What is turned for all nodes, in words, and of how many single nodes something is.
+fn turned_anywhere(knobs: &Turned) -> String {
+    let single = knobs.nodes.values().map(turned);
+    let single = single.filter(|words| words != NOTHING).count();
+    let of = match single {
+        0 => return turned(&knobs.all),
+        1 => "some of 1 node".to_owned(),
+        _ => format!("some of {single} nodes"),
+    };
+    match turned(&knobs.all) {
+        all if all == NOTHING => of,
+        all => format!("{all}; {of}"),
+    }
+}
+
 /// What is turned, in words.
 fn turned(change: &Value) -> String {
     let knobs = change.as_object().into_iter().flatten();
@@ -125,7 +143,7 @@ fn turned(change: &Value) -> String {
         .map(|(name, value)| format!("{} {}", name.replace('_', " "), plain(value)));
     let all: Vec<String> = each.collect();
     if all.is_empty() {
-        "none".to_owned()
+        NOTHING.to_owned()
     } else {
         all.join(", ")
     }
@@ -156,5 +174,27 @@ mod tests {
         assert_eq!(knob(&change, "prefetch"), "12");
         assert_eq!(knob(&change, "fail_one_in"), "as set");
         assert_eq!(turned(&Value::Null), "none");
+    }
+
+    #[test]
+    fn knobs_of_single_nodes_are_turned_too() {
+        let said = |all: Value, nodes: &[(&str, Value)]| {
+            let nodes = nodes.iter().cloned();
+            turned_anywhere(&Turned {
+                all,
+                nodes: nodes.map(|(name, told)| (name.to_owned(), told)).collect(),
+                ..Turned::default()
+            })
+        };
+        let one = ("receiver-1", json!({"fail_one_in": 3}));
+        let back = ("receiver-2", json!({"fail_one_in": null}));
+        let other = ("receiver-3", json!({"prefetch": 4}));
+        assert_eq!(said(json!({}), &[]), "none");
+        assert_eq!(said(json!({}), std::slice::from_ref(&back)), "none");
+        assert_eq!(said(json!({}), &[one.clone(), back]), "some of 1 node");
+        assert_eq!(
+            said(json!({"prefetch": 12}), &[one, other]),
+            "prefetch 12; some of 2 nodes"
+        );
     }
 }

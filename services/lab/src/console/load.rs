@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ground::Ground;
 use crate::audit::ledger::Ledger;
-use crate::load::{self, Counts, Plan, Progress};
+use crate::load::{self, Counts, Plan, Progress, length};
 use crate::run::{Meta, RunDir, RunId};
 
 /// How long the end of a load may take: what is on its way has some seconds to be answered.
@@ -23,6 +23,13 @@ const END_LIMIT: Duration = Duration::from_secs(20);
 pub struct LoadNow {
     pub run: RunId,
     pub rate: String,
+    /// How long it was to take, as people write it.
+    #[serde(rename = "for")]
+    pub length: String,
+    /// Of each text, in bytes.
+    pub size: usize,
+    /// How many requests are poison.
+    pub poison: u64,
     /// When it ends by itself, in milliseconds since 1970.
     pub until: i64,
     pub offered: u64,
@@ -82,11 +89,15 @@ impl Loads {
         meta.stack = sight.facts().await;
         meta.ledger = Ledger::identity_at(&sight.auditor_url).await;
         let run = RunDir::create(root, id.clone(), &meta)?;
-        let length = i64::try_from(plan.schedule()?.length().as_millis())?;
+        let lasts = plan.schedule()?.length();
+        let until = clock::now().timestamp_millis() + i64::try_from(lasts.as_millis())?;
         let now = LoadNow {
             run: id.clone(),
             rate: plan.rate.to_string(),
-            until: clock::now().timestamp_millis() + length,
+            length: length::show(plan.length.unwrap_or(lasts)),
+            size: plan.size,
+            poison: plan.poison,
+            until,
             offered: 0,
             accepted: 0,
             stopping: false,

@@ -23,6 +23,7 @@ pub mod deeds;
 pub mod experiments;
 pub mod eye;
 pub mod feed;
+mod fields;
 pub mod figures;
 pub mod ground;
 pub mod guard;

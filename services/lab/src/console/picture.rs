@@ -1,6 +1,7 @@
 //! How everything is now, as `/lab/live` and the page show it.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -60,7 +61,7 @@ pub struct NodeNow {
     pub blocked: bool,
 }
 
-/// The queue; figures are up to two seconds old. None: the broker does not say.
+/// The queue; figures are up to five seconds old. None: the broker does not say.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct QueueNow {
     pub name: &'static str,
@@ -81,6 +82,8 @@ pub struct FaultNow {
     pub kind: String,
     pub target: String,
     pub since: i64,
+    /// When it heals by itself; none: somebody must heal it, as far as this console knows.
+    pub until: Option<i64>,
     /// What was seen of it; none: not seen yet.
     pub evidence: Option<String>,
     pub healable: bool,
@@ -91,11 +94,37 @@ impl From<Active> for FaultNow {
         Self {
             target: active.struck.join(", "),
             since: active.at.timestamp_millis(),
+            until: None,
             id: active.id,
             kind: active.order.fault,
             evidence: active.seen,
             healable: true,
         }
+    }
+}
+
+/// When faults heal by themselves, in milliseconds since 1970, by their ids. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Healing(Arc<Mutex<HashMap<String, i64>>>);
+
+impl Healing {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This fault heals then.
+    pub fn plan(&self, id: String, at: i64) {
+        self.all().insert(id, at);
+    }
+
+    /// It is over, or will not heal by itself any more.
+    pub fn forget(&self, id: &str) {
+        self.all().remove(id);
+    }
+
+    /// When it heals; none: not by itself.
+    pub fn of(&self, id: &str) -> Option<i64> {
+        self.all().get(id).copied()
     }
 }
 
@@ -187,6 +216,16 @@ mod tests {
         assert!(conditions.last().is_none());
         conditions.hear(Some(Vec::new()), after(32));
         assert_eq!(conditions.last().map(<[_]>::len), Some(0), "all are gone");
+    }
+
+    #[test]
+    fn a_fault_heals_by_itself_only_while_that_is_planned() {
+        let healing = Healing::default();
+        assert_eq!(healing.of("a"), None);
+        healing.clone().plan("a".to_owned(), 7);
+        assert_eq!((healing.of("a"), healing.of("b")), (Some(7), None));
+        healing.forget("a");
+        assert_eq!(healing.of("a"), None);
     }
 
     #[test]

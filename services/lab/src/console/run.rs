@@ -32,7 +32,7 @@ use super::hear::Heard;
 use super::history::History;
 use super::knobs::Knobs;
 use super::load::Loads;
-use super::picture::Picture;
+use super::picture::{Healing, Picture};
 use super::rooms::Rooms;
 use super::{deeds, experiments, lab, live, sign_in};
 use crate::service::api::{App as Experiments, PATIENCE};
@@ -125,6 +125,7 @@ async fn serve(root: &Path, args: &ConsoleArgs) -> Result<ExitCode> {
         heard: Heard::new(Listener::start(&args.redis, &life)),
         history: History::default(),
         loads: Loads::new(life.clone()),
+        healing: Healing::default(),
         balances,
         picture,
         experiments,

@@ -12,6 +12,7 @@ use web::form::FormBody;
 use web::{Error, Site};
 
 use super::access::{Door, Shown, Visitor};
+use super::actions::Why;
 use super::guard::address;
 
 /// What is posted here.
@@ -74,13 +75,15 @@ async fn sign_in(
                 &door,
                 Some("This is not the token of this stack."),
             )?;
-            Ok((StatusCode::FORBIDDEN, page).into_response())
+            let why = Extension(Why("wrong token"));
+            Ok((StatusCode::FORBIDDEN, why, page).into_response())
         }
         Shown::TooMany(seconds) => {
             let said = "Too many tokens were wrong. Wait a minute and try again.";
             let page = page(&site, visitor, &door, Some(said))?;
             let head = [(RETRY_AFTER, seconds.to_string())];
-            Ok((StatusCode::TOO_MANY_REQUESTS, head, page).into_response())
+            let why = Extension(Why("too many wrong tokens"));
+            Ok((StatusCode::TOO_MANY_REQUESTS, head, why, page).into_response())
         }
         Shown::NoToken => Err(Error::forbidden(
             "This console was started without a token: it only shows. Give it one with UNACKED_CONSOLE_TOKEN.",

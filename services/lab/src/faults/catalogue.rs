@@ -87,6 +87,11 @@ pub fn catalogue() -> &'static [Entry] {
 
 /// The one of this name.
 pub fn find(name: &str) -> Result<&'static Entry, Usage> {
+    if name.is_empty() {
+        return Err(Usage(
+            "no fault was named; `cargo lab fault list` names all".to_owned(),
+        ));
+    }
     let found = catalogue().iter().find(|entry| entry.name == name);
     found.ok_or_else(|| {
         Usage(format!(
@@ -289,6 +294,8 @@ mod tests {
             unknown.starts_with("there is no fault receiver-kil;"),
             "{unknown}"
         );
+        let unnamed = find("").err().unwrap().to_string();
+        assert!(unnamed.starts_with("no fault was named;"), "{unnamed}");
         for (order, why) in [
             (
                 Order::new("redis-kill").with("x", "1"),

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::over_socket::{self, Ask};
-use super::{Entry, Ground, Injector, Order, Which, beside, catalogue, find, left};
+use super::{Ground, Injector, NO_TIME, Order, Which, beside, find, left, list};
 use crate::load::length;
 use crate::run::sight::Elsewhere;
 use crate::say::{self, Steps, Usage};
@@ -20,7 +20,7 @@ use crate::stack::dir;
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
 pub enum FaultCommand {
-    /// Name all faults, with their arguments and where they work
+    /// Name all faults: what each does, its arguments, and which this stack cannot have
     List {
         /// For scripts
         #[arg(long)]
@@ -60,7 +60,7 @@ pub struct Inject {
     #[arg(long, value_name = "NODE")]
     pub on: Option<String>,
     /// Mend it after this time, such as 10s; without it, it stays until `heal`
-    #[arg(long = "for", value_name = "TIME", value_parser = length::parse)]
+    #[arg(long = "for", value_name = "TIME", value_parser = some_time)]
     pub time: Option<Duration>,
     /// An argument of the fault; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
@@ -96,7 +96,7 @@ impl Inject {
 /// Does it.
 pub async fn run(root: &Path, command: &FaultCommand) -> Result<()> {
     match command {
-        FaultCommand::List { json, elsewhere } => list(root, *json, elsewhere).await,
+        FaultCommand::List { json, elsewhere } => show_all(root, *json, elsewhere).await,
         FaultCommand::Inject(inject) => {
             let (order, time) = (inject.order()?, inject.time);
             let ask = Ask::Inject { order, time };
@@ -192,93 +192,44 @@ fn table(active: &Value) -> String {
     }
 }
 
-async fn list(root: &Path, json: bool, elsewhere: &Elsewhere) -> Result<()> {
+async fn show_all(root: &Path, json: bool, elsewhere: &Elsewhere) -> Result<()> {
     let native = elsewhere.compose.is_none() && elsewhere.gateway.is_none();
     let links = match control::connect(root).await {
         Some(_) if native => ask(root, Ask::Links, &say::tell).await?["links"].as_bool(),
         _ => None,
     };
     if json {
-        let all: Vec<Value> = catalogue()
-            .iter()
-            .map(|entry| described(entry, links))
-            .collect();
+        let all = list::described(links);
         say::line(serde_json::to_string_pretty(&all).context("cannot write JSON")?);
         return Ok(());
     }
-    let width = catalogue()
-        .iter()
-        .map(|entry| entry.name.len())
-        .max()
-        .unwrap_or(0);
-    for entry in catalogue() {
-        let native = match no_native(entry, links) {
-            None => "native".to_owned(),
-            Some(why) => format!("not native: {why}"),
-        };
-        let from = |ground, name: &str| match entry.not_from(ground) {
-            None => name.to_owned(),
-            Some(why) => format!("not {name}: {why}"),
-        };
-        let compose = from(Ground::Compose, "compose");
-        let inside = from(Ground::Inside, "inside");
-        let rest = if entry.needs_links() {
-            compose
-        } else {
-            format!("{compose}; {inside}")
-        };
-        say::line(format!(
-            "{:width$}  {}  [{native}; {rest}]",
-            entry.name, entry.what
-        ));
-        for arg in entry.args {
-            let usual = if arg.usual.is_empty() {
-                "\"\""
-            } else {
-                arg.usual
-            };
-            say::line(format!(
-                "{:width$}    {}={usual}  {}",
-                "", arg.name, arg.what
-            ));
-        }
-    }
-    say::line(
-        "native: `lab up`. compose: Docker Compose, from the host with --compose or by the service lab-docker. \
-         inside: by the service lab, which only sees ports.",
-    );
+    let ground = match (&elsewhere.compose, &elsewhere.gateway) {
+        (Some(_), _) => Ground::Compose,
+        (None, Some(_)) => Ground::Inside,
+        (None, None) => Ground::Native,
+    };
+    say::line(list::text(ground, links));
     Ok(())
 }
 
-/// Why the native stack cannot have it now; where none runs, why it may not.
-fn no_native(entry: &Entry, links: Option<bool>) -> Option<&'static str> {
-    if !entry.needs_links() {
-        return None;
+/// A length of time that is one.
+fn some_time(text: &str) -> Result<Duration, Usage> {
+    let time = length::parse(text)?;
+    if time.is_zero() {
+        return Err(Usage(NO_TIME.to_owned()));
     }
-    match links {
-        Some(true) => None,
-        Some(false) => Some("this stack has no proxies; `lab up --faults` puts them in"),
-        None => Some("only with `lab up --faults`"),
-    }
+    Ok(time)
 }
 
-fn described(entry: &Entry, links: Option<bool>) -> Value {
-    let args = entry
-        .args
-        .iter()
-        .map(|arg| json!({"name": arg.name, "usual": arg.usual, "what": arg.what}));
-    let from = |ground| {
-        let why = entry.not_from(ground);
-        json!({"works": why.is_none(), "why": why})
-    };
-    json!({
-        "name": entry.name,
-        "what": entry.what,
-        "on": entry.usual,
-        "instant": entry.instant,
-        "args": args.collect::<Vec<Value>>(),
-        "native": {"works": no_native(entry, links).is_none(), "why": no_native(entry, links)},
-        "compose": from(Ground::Compose),
-        "inside": from(Ground::Inside),
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_takes_some_time() {
+        assert_eq!(some_time("10s").unwrap(), Duration::from_secs(10));
+        for none in ["0s", "0ms", "0.0s"] {
+            assert_eq!(some_time(none).unwrap_err().to_string(), NO_TIME);
+        }
+    }
 }

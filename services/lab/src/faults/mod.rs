@@ -25,6 +25,7 @@ pub mod inside;
 pub mod last_words;
 pub mod left;
 pub mod link;
+mod list;
 pub mod memory_alarm;
 pub mod native;
 pub mod offered;
@@ -51,6 +52,9 @@ pub use order::{Order, Which};
 pub use site::{Harm, Look, Site};
 
 use crate::say::Usage;
+
+/// Why a fault is not for no time at all: it would be healed as soon as it is seen.
+pub const NO_TIME: &str = "a fault for no time is none: right is 10s or 500ms; without a time it stays until it is healed";
 
 /// What an order means on the stack as it is now.
 #[derive(Debug, Clone)]

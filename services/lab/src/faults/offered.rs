@@ -197,20 +197,20 @@ fn servers() -> Vec<Entry> {
         [
             Entry::new(
                 names[0],
-                "it is killed and stays dead",
+                "the server is killed and stays dead",
                 strikes,
                 program(Deed::End(End::Kill)),
             ),
             Entry::new(
                 names[1],
-                "it is stopped softly and started again",
+                "the server is stopped softly and started again",
                 strikes,
                 program(Deed::Restart),
             )
             .instant(),
             Entry::new(
                 names[2],
-                "it stands still, its sockets open",
+                "the server stands still, its sockets open",
                 strikes,
                 program(Deed::Pause),
             ),
@@ -242,28 +242,28 @@ fn links() -> Vec<Entry> {
         [
             Entry::new(
                 names[0],
-                "a node's link to it is slow",
+                "a node's link to the server is slow",
                 strikes,
                 link(How::Slow),
             )
             .with(LATENCY),
             Entry::new(
                 names[1],
-                "a node's connections to it are reset",
+                "a node's connections to the server are reset",
                 strikes,
                 link(How::Cut),
             )
             .instant(),
             Entry::new(
                 names[2],
-                "a node's link to it is half-open: nothing passes",
+                "a node's link to the server is half-open: nothing passes",
                 strikes,
                 link(How::Silent),
             )
             .with(DIRECTION),
             Entry::new(
                 names[3],
-                "a node's connections to it are reset, new ones too",
+                "a node's connections to the server are reset, new ones too",
                 strikes,
                 link(How::Refuse),
             ),
@@ -361,23 +361,23 @@ fn work() -> Vec<Entry> {
         one("work-fail", "the work fails", Work::Fail(None), FAILURE),
         one(
             "work-reject",
-            "it fails, and basic.reject sends it back",
+            "the work fails, and basic.reject sends the message back",
             fail("reject"),
             &[ONE_IN],
         ),
         one(
             "work-drop",
-            "it fails, and the connection is dropped",
+            "the work fails, and the connection is dropped",
             fail("drop"),
             &[ONE_IN],
         ),
         one(
             "work-crash",
-            "it fails, and the process dies",
+            "the work fails, and the process dies",
             fail("crash"),
             &[ONE_IN],
         ),
-        one("work-hang", "it never ends", fail("hang"), &[ONE_IN]),
+        one("work-hang", "the work never ends", fail("hang"), &[ONE_IN]),
         one(
             "work-poison",
             "every message fails at every attempt",

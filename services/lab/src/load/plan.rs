@@ -10,7 +10,8 @@ use crate::say::Usage;
 
 const TOTAL_MAX: u64 = 100_000_000;
 const CONNECTIONS_MAX: usize = 1_000;
-const SIZE_MAX: usize = 10_000;
+/// Of each text, in bytes.
+pub const SIZE_MAX: usize = 10_000;
 const BATCH_MAX: u32 = 1_000;
 /// The gateway's limit of a request.
 const BODY_MAX: usize = 1024 * 1024;

@@ -83,7 +83,7 @@ impl Sure {
 pub struct Cause {
     pub what: What,
     pub sure: Sure,
-    /// The record, or the conclusion.
+    /// The record, or the conclusion. Empty where it is what the delivery itself says.
     pub from: String,
 }
 
@@ -104,6 +104,16 @@ impl Cause {
         let sure = Sure::Unknown;
         let from = from.into();
         Self { what, sure, from }
+    }
+
+    /// Without what the delivery says already: it is told once.
+    pub(super) fn without(mut self, said: &str) -> Self {
+        if !said.is_empty()
+            && let Some(rest) = self.from.strip_suffix(said)
+        {
+            self.from = rest.trim_end_matches(": ").to_owned();
+        }
+        self
     }
 }
 

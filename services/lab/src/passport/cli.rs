@@ -15,7 +15,7 @@ use crate::say::{self, Usage};
 #[derive(Debug, Args)]
 pub struct MessageArgs {
     /// Its id
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = super::id::message)]
     pub id: Uuid,
     /// As JSON, for scripts
     #[arg(long)]
@@ -48,12 +48,9 @@ pub async fn run(root: &Path, args: &MessageArgs) -> Result<()> {
     Ok(())
 }
 
-/// A message's text may be long, and may hold what a terminal obeys.
+/// A message's text may be long.
 fn plain(text: &str) -> String {
-    let shown = text.chars().take(200);
-    shown
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    say::plain(&text.chars().take(200).collect::<String>())
 }
 
 fn lines(passport: &Passport) -> Vec<String> {
@@ -86,7 +83,11 @@ fn lines(passport: &Passport) -> Vec<String> {
         }
         if let Some(cause) = &step.then {
             let (what, sure) = (cause.what.words(), cause.sure.word());
-            lines.push(format!("    then: {what} [{sure}: {}]", plain(&cause.from)));
+            let from = match &*plain(&cause.from) {
+                "" => String::new(),
+                from => format!(": {from}"),
+            };
+            lines.push(format!("    then: {what} [{sure}{from}]"));
         }
     }
     lines

@@ -6,6 +6,7 @@
 pub mod cause;
 pub mod cli;
 pub mod deliveries;
+pub mod id;
 pub mod records;
 pub mod story;
 

@@ -9,6 +9,8 @@ use super::cause::{self, Around, Cause, Sure, What};
 use super::deliveries::Delivery;
 use super::records::{DeadLetter, Effect, Publication, Records};
 
+const SENT_BACK: &str = "Sent back from the dead letters";
+
 /// Everything known of one message.
 #[derive(Debug, Clone, Serialize)]
 pub struct Passport {
@@ -31,7 +33,8 @@ pub enum State {
     /// The same, and its work has failed at least once.
     FailedAndBack,
     Processed,
-    Dead,
+    /// Its dead letter is stored, and not sent back.
+    Parked,
 }
 
 impl State {
@@ -40,7 +43,7 @@ impl State {
         Self::UnderWay,
         Self::FailedAndBack,
         Self::Processed,
-        Self::Dead,
+        Self::Parked,
     ];
 
     /// In addresses.
@@ -50,7 +53,7 @@ impl State {
             Self::UnderWay => "under-way",
             Self::FailedAndBack => "failed-and-back",
             Self::Processed => "processed",
-            Self::Dead => "dead",
+            Self::Parked => "parked",
         }
     }
 
@@ -61,7 +64,7 @@ impl State {
             Self::UnderWay => "in the queue or in hand",
             Self::FailedAndBack => "failed, and back in the queue",
             Self::Processed => "processed",
-            Self::Dead => "dead letter",
+            Self::Parked => "parked as a dead letter",
         }
     }
 }
@@ -189,6 +192,7 @@ pub fn tell(id: Uuid, records: &Records) -> Option<Passport> {
         }
         _ => step.at,
     });
+    after_what_brought_it_back(&mut steps);
     if let Some(row) = records.outbox.first() {
         let now = steps.last().map_or(DateTime::UNIX_EPOCH, |step| step.at);
         let what = if row.leased {
@@ -227,7 +231,7 @@ fn state(records: &Records) -> State {
     if !records.effects.is_empty() {
         State::Processed
     } else if records.dead_letters.iter().any(parked) {
-        State::Dead
+        State::Parked
     } else if !records.outbox.is_empty() {
         State::Waiting
     } else if !records.failures.is_empty() {
@@ -278,16 +282,34 @@ fn delivered(records: &Records) -> Vec<Step> {
         before = this.attempt;
         let next = records.deliveries.get(index + 1);
         let mut step = one(this);
+        let why = step.why.clone().unwrap_or_default();
         let skipped = next.map_or(0, |next| next.attempt - this.attempt - 1);
-        step.then = if skipped > 0 && step.kind == "delivered" && this.outcome.is_none() {
+        let cause = if skipped > 0 && step.kind == "delivered" && this.outcome.is_none() {
             // What came right after it is not on record, so neither is what brought that.
             next.and_then(|next| cause::of(this, Some(next), &around))
         } else {
             cause::of(this, next, &around)
         };
+        step.then = cause.map(|cause| cause.without(&why));
         steps.push(step);
     }
     steps
+}
+
+/// What was sent back on purpose came back by that, and not by the delivery before it was parked: its cause stands there.
+fn after_what_brought_it_back(steps: &mut [Step]) {
+    for index in 0..steps.len() {
+        let later = &steps[index + 1..];
+        let until = later.iter().position(|step| step.kind == "delivered");
+        let until = index + 1 + until.unwrap_or(later.len());
+        let is_replay = |cause: &mut Cause| cause.what == What::Replay;
+        let Some(cause) = steps[index].then.take_if(is_replay) else {
+            continue;
+        };
+        let between = index + 1..until;
+        let sent_back = between.rev().find(|place| steps[*place].what == SENT_BACK);
+        steps[sent_back.unwrap_or(index)].then = Some(cause);
+    }
 }
 
 fn gap(missing: i32, next: &Delivery) -> Step {
@@ -365,7 +387,7 @@ fn dead(row: &DeadLetter) -> Vec<Step> {
     };
     let said = |name: &str| row.row[name].as_str().map(str::to_owned);
     let decision = match said("state").as_deref() {
-        Some("redriven") => Step::new("replayed", at, "Sent back from the dead letters"),
+        Some("redriven") => Step::new("replayed", at, SENT_BACK),
         Some("has-effect") => Step::new("replayed", at, "Not sent back: it has its effect already"),
         Some("discarded") => Step::new("discarded", at, "Discarded by a person"),
         _ => return vec![parked],
@@ -377,3 +399,7 @@ fn dead(row: &DeadLetter) -> Vec<Step> {
     };
     vec![parked, decision]
 }
+
+#[cfg(test)]
+#[path = "story_tests.rs"]
+mod tests;

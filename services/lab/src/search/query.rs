@@ -227,6 +227,10 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_said() {
         asked(|asked| asked.state = "gone".to_owned()).unwrap_err();
+        let said = asked(|asked| asked.state = "dead".to_owned()).unwrap_err();
+        assert!(said.ends_with("processed, parked."), "{said}");
+        let parked = asked(|asked| asked.state = "parked".to_owned()).unwrap().0;
+        assert_eq!(parked.state, Some(State::Parked));
         asked(|asked| asked.attempts = "0".to_owned()).unwrap_err();
         asked(|asked| asked.from = "yesterday".to_owned()).unwrap_err();
         asked(|asked| asked.text = "\0".to_owned()).unwrap_err();

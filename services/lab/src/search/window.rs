@@ -165,7 +165,7 @@ const FACTS: &str = "
      order by p.processed_id limit 1
   ) as effect on true
   cross join lateral (
-    select case when effect.node is not null then 'processed' when known.dead then 'dead'
+    select case when effect.node is not null then 'processed' when known.dead then 'parked'
                 when known.waits then 'waiting' when known.failures > 0 then 'failed-and-back'
                 else 'under-way' end as state,
            greatest(effect.attempt, known.failures, known.gave_up_after, 0) as attempts,
@@ -192,7 +192,7 @@ const LATER: &str = "with source as materialized ({source}),
 /// Each a must of its state, and far cheaper than to find out which state it is.
 const MUST: &str = "and ($7::text is distinct from 'processed'
                     or exists (select from receiver.processed p where p.message_id = m.message_id))
-               and ($7::text is distinct from 'dead'
+               and ($7::text is distinct from 'parked'
                     or exists (select from receiver.dead_letter d where d.fingerprint = m.message_id::text))
                and ($7::text is distinct from 'waiting'
                     or exists (select from sender.outbox o where o.message_id = m.message_id))

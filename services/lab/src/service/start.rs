@@ -111,10 +111,13 @@ fn refuse(id: &RunId, refused: Refused) -> Error {
         Refused::Closed => Error::away("The lab is stopping."),
         Refused::Busy(other) => {
             let (run, experiment, state) = (&other.run, &other.experiment, other.state.word());
-            let detail = format!(
-                "One runs at a time, and {run} ({experiment}) is {state}. Wait for its verdict, or stop it: DELETE /lab/api/runs/{run}"
-            );
-            conflict(detail).coded("busy").retry_in(RETRY_SECS)
+            let detail = format!("One runs at a time, and {run} ({experiment}) is {state}.");
+            let page = (format!("/lab/runs/{run}"), "To its page, to stop it there");
+            let programs = format!("Wait for its verdict, or stop it: DELETE /lab/api/runs/{run}");
+            conflict(detail)
+                .coded("busy")
+                .retry_in(RETRY_SECS)
+                .advised(page, programs)
         }
     }
 }

@@ -112,7 +112,7 @@ async fn a_search_finds_what_a_filter_over_everything_finds_with_and_without_the
             for state in [
                 "",
                 "processed",
-                "dead",
+                "parked",
                 "waiting",
                 "failed-and-back",
                 "under-way",

@@ -44,7 +44,8 @@ async fn an_experiment_is_started_watched_and_judged_by_requests() {
         (status, &busy["type"]),
         (409, &json!("urn:unacked:problem:busy"))
     );
-    assert!(busy["detail"].as_str().unwrap().contains(id), "{busy}");
+    let stop = format!("DELETE /lab/api/runs/{id}");
+    assert!(busy["detail"].as_str().unwrap().contains(&stop), "{busy}");
     let verdict = format!("{place}/verdict");
     let early = lab.ask(Method::GET, &verdict).send().await.unwrap();
     assert_eq!(early.status(), 409);

@@ -24,6 +24,8 @@ export function showBalance(root, state) {
   if (!balance) return;
   if (figures) figures.dataset.run = balance.run ?? "";
   for (const place of figures?.querySelectorAll("[data-is=run]") ?? []) say(place, balance.run ? ` in ${balance.run}` : "");
+  const discarded = balance.discarded > 0 ? `, ${count(balance.discarded)} discarded` : "";
+  for (const place of figures?.querySelectorAll("[data-is=discarded]") ?? []) say(place, discarded);
   for (const name of ["accepted", ...PARTS]) {
     for (const place of figures?.querySelectorAll(`[data-is="${name}"]`) ?? []) say(place, count(balance[name] ?? 0));
   }

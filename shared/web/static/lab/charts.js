@@ -1,20 +1,38 @@
 // Four charts of the last 15 minutes, drawn by uPlot (its script sets the global `uPlot`). Faults are shaded and named.
 
 import { colours } from "./flow.js";
-import { Series } from "./series.js";
+import { height, lonely, Series, timeMarks, timeName, WHOLE } from "./series.js";
 import { count, rate, took } from "./words.js";
 
 const CHARTS = {
   flow: { lines: [["accepted", "accepted", "accent"], ["processed", "processed", "ok"]], say: rate },
   failures: { lines: [["failed", "failed", "bad"], ["redelivered", "redelivered", "wait"]], say: rate },
   queue: { lines: [["ready", "ready", "wait"], ["unacked", "unacked", "accent"]], say: count },
-  latency: { lines: [["p50", "p50", "accent"], ["p99", "p99", "wait"]], say: took },
+  latency: { lines: [["p50", "p50", "accent"], ["p99", "p99", "wait"]], say: took, times: true },
 };
 const HEIGHT = 172;
 /** Above the lines, for the names of faults: so many rows. */
 const NAMES = 2;
 const NAME_ROW = 13;
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+/** How wide an axis must be for what stands at it. */
+function wide(values) {
+  const longest = Math.max(0, ...(values ?? []).map((text) => text?.length ?? 0));
+  return Math.max(54, 16 + 6.5 * longest);
+}
+
+/** The marks of a chart's axis, and their names. */
+function marks({ times, say }) {
+  if (times) return { splits: (_, __, ___, top) => timeMarks(top), values: (_, all) => all.map(timeName) };
+  return { space: 34, incrs: WHOLE, values: (_, all) => all.map((value) => say(value).replace("/s", "")) };
+}
+
+/** A line, with points where it would not be seen. */
+function line(label, colour) {
+  const points = { show: false, size: 4, width: 0, fill: colour, filter: (plot, index) => lonely(plot.data[index]) };
+  return { label, stroke: colour, width: 1.6, spanGaps: false, points };
+}
 
 export class Charts {
   constructor(root, history) {
@@ -67,7 +85,8 @@ export class Charts {
   }
 
   columns(about) {
-    return this.series.columns(about.lines.map(([column]) => column));
+    const [times, ...lines] = this.series.columns(about.lines.map(([column]) => column));
+    return [times, ...(about.times ? lines.map((line) => line.map((ms) => height(ms ?? NaN))) : lines)];
   }
 
   options(about, place, shades) {
@@ -78,15 +97,12 @@ export class Charts {
       padding: [NAMES * NAME_ROW + 4, 16, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "lab" }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
-      scales: { x: { range: () => this.series.window() }, y: { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.12] } },
+      scales: { x: { range: () => this.series.window() }, y: { range: (_, __, most) => [0, Math.max(most ?? 0, about.times ? 2 : 1) * 1.12] } },
       axes: [
         { ...axis, grid: { show: false }, size: 24, space: 70, values: (_, times) => times.map((t) => clock.format(t * 1000).slice(0, 5)) },
-        { ...axis, size: 54, space: 34, values: (_, values) => values.map((value) => about.say(value).replace("/s", "")) },
+        { ...axis, size: (_, values) => wide(values), ...marks(about) },
       ],
-      series: [
-        {},
-        ...about.lines.map(([, label, colour]) => ({ label, stroke: shades[colour], width: 1.6, spanGaps: false, points: { show: false } })),
-      ],
+      series: [{}, ...about.lines.map(([, label, colour]) => line(label, shades[colour]))],
       hooks: {
         drawClear: [(plot) => this.shade(plot, shades)],
         setCursor: [(plot) => this.read(plot, about)],
@@ -124,10 +140,11 @@ export class Charts {
     ctx.restore();
   }
 
+  /** What is said is of the newest second also where nobody sees the lines: it is read, too, and searched. */
   draw() {
-    if (!this.visible || document.hidden) return;
+    if (document.hidden) return;
     for (const { plot, about } of this.plots) {
-      plot.setData(this.columns(about));
+      if (this.visible) plot.setData(this.columns(about));
       this.read(plot, about);
     }
   }
@@ -147,7 +164,8 @@ export class Charts {
     const when = made.figure.querySelector(".chart-when");
     const struck = pointed?.faults?.length > 0 ? ` · ${pointed.faults.join(", ")}` : "";
     const [from, to] = this.series.window();
-    const text = pointed ? `${clock.format(pointed.t * 1000)}${struck}` : `last ${Math.ceil((to - from) / 60)} min`;
+    const whole = `last ${Math.ceil((to - from) / 60)} min`;
+    const text = second ? `${pointed ? "" : `${whole} · `}${clock.format(second.t * 1000)}${struck}` : whole;
     if (when && when.textContent !== text) when.textContent = text;
   }
 

@@ -6,15 +6,17 @@ import { swap } from "./swap.js";
 import { count } from "./words.js";
 
 /** What the server draws anew: each with its controls. */
-const SECTIONS = "#experiment, #faults, #load, #knobs";
+const SECTIONS = "#banners, #experiment, #faults, #load, #knobs";
 /** Sections are asked for at most this often. */
 const OFTEN = 1500;
 /** So long what somebody has written into a section is left there, though it was not sent. */
 export const PATIENCE = 60000;
+/** So long it stands there that something was done; why it was not done stays. */
+const DONE = 8000;
 
 /** What of a state is drawn by the server: when it changes, the sections are stale. */
 export function drawnByServer(state) {
-  const faults = (state.faults ?? []).map((fault) => [fault.id, fault.evidence, fault.healable]);
+  const faults = (state.faults ?? []).map((fault) => [fault.id, fault.evidence, fault.healable, fault.until ?? null]);
   const { load, experiment } = state;
   return JSON.stringify([
     faults,
@@ -31,6 +33,15 @@ export function isBusy(section, { activeElement }, now) {
   const writes = /^(INPUT|SELECT|TEXTAREA)$/.test(activeElement?.tagName ?? "");
   if (writes && section.contains(activeElement)) return true;
   return now - Number(section.dataset.edited ?? -Infinity) < PATIENCE;
+}
+
+/** What a button says that it has done, `data-done`; `{target}` in it is what the form's field of that name showed. */
+export function doneWords(form, submitter) {
+  const words = submitter?.getAttribute("data-done") ?? "";
+  return words.replace(/\{(\w+)\}/g, (_, name) => {
+    const field = form.elements[name];
+    return field?.selectedOptions?.[0]?.textContent ?? field?.value ?? "";
+  });
 }
 
 /** How far the load is: figures, and words that are there or not (`stopping`). */
@@ -87,6 +98,8 @@ export class Controls {
     event.preventDefault();
     const fields = new URLSearchParams(new FormData(form, event.submitter));
     const action = event.submitter?.getAttribute("formaction") ?? form.getAttribute("action");
+    // Now: the form is another one when the section was drawn anew.
+    const words = doneWords(form, event.submitter);
     // Pressed twice it is done once. Not by disabling the button, which would lose the focus.
     if (form.hasAttribute("aria-busy")) return;
     form.setAttribute("aria-busy", "true");
@@ -97,7 +110,7 @@ export class Controls {
         headers: { "X-CSRF-Token": fields.get("csrf") ?? "", Accept: "text/html" },
       });
       section.removeAttribute("data-edited");
-      this.take(await answer.text(), section, answer.ok);
+      this.take(await answer.text(), section, answer.ok, words);
     } catch {
       this.say("The console did not answer: nobody knows yet whether it was done.", true);
       this.wanted = true;
@@ -122,8 +135,8 @@ export class Controls {
     }
   }
 
-  /** Puts the sections of a page in the place of those that are shown, and says what that page says. */
-  take(html, done, well) {
+  /** Puts the sections of a page in the place of those that are shown, and says what was done, or why it was not. */
+  take(html, done, well, words = "") {
     const page = new DOMParser().parseFromString(html, "text/html");
     if (well) {
       this.passed = false;
@@ -140,7 +153,7 @@ export class Controls {
     if (done === null) return;
     const said = well ? null : page.querySelector(".error-page p");
     if (said) this.say(said.textContent.trim(), !well);
-    else this.say(well ? "" : "The console refused it.", !well);
+    else this.say(well ? words : "The console refused it.", !well);
   }
 
   say(text, bad) {
@@ -149,5 +162,8 @@ export class Controls {
     place.textContent = text;
     place.hidden = text === "";
     place.classList.toggle("notice-bad", bad);
+    place.classList.toggle("notice-ok", !bad);
+    clearTimeout(this.silence);
+    if (text !== "" && !bad) this.silence = setTimeout(() => this.say("", false), DONE);
   }
 }

@@ -4,8 +4,8 @@ import { inHand } from "./model.js";
 import { count, rate, some } from "./words.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
-/** As many slots as fit are drawn one by one; above it they become a bar. */
-const SLOTS = 12;
+/** So many slots can be told apart, also in the narrowest box; more are a bar, with the figure beside it. */
+const SLOTS = 20;
 
 function make(tag, attributes, parent) {
   const element = document.createElementNS(SPACE, tag);
@@ -85,9 +85,10 @@ export class Drawing {
     const title = make("title", {}, group);
     const name = this.text(group, 12, roomy ? 22 : 20, "flow-name");
     const speed = this.text(group, box.w - 12, roomy ? 22 : 20, "flow-rate", true);
-    const made = { group, title, name, speed, box, slots: [] };
+    const made = { group, title, name, speed, box, slots: [], drawn: "" };
     if (roomy) {
       made.note = this.text(group, 12, 43, "flow-note");
+      made.figure = this.text(group, box.w - 12, 44, "flow-note", true);
       made.slotGroup = make("g", { transform: "translate(12 34)" }, group);
     }
     return made;
@@ -164,18 +165,15 @@ export class Drawing {
 
   /** What a receiver has in hand, of what it may. */
   showSlots(made, node) {
-    const prefetch = node?.prefetch ?? 0;
-    const number = Math.min(prefetch, SLOTS);
-    if (made.slots.length !== number) {
+    const bars = node ? handSlots(node.inHand, node.prefetch, made.box.w - 24) : { rects: [], figure: "" };
+    const drawn = JSON.stringify(bars.rects.map(({ x, width }) => [x, width]));
+    if (made.drawn !== drawn) {
+      made.drawn = drawn;
       made.slotGroup.replaceChildren();
-      const step = Math.min(16, (made.box.w - 24) / Math.max(1, number));
-      made.slots = Array.from({ length: number }, (_, index) =>
-        make("rect", { x: index * step, y: 0, width: step - 4, height: 12, rx: 3, class: "flow-slot" }, made.slotGroup),
-      );
+      made.slots = bars.rects.map(({ x, width }) => make("rect", { x, y: 0, width, height: 12, rx: Math.min(3, width / 2) }, made.slotGroup));
     }
-    if (!node) return;
-    const full = prefetch <= SLOTS ? node.inHand : Math.ceil((node.inHand / prefetch) * SLOTS);
-    made.slots.forEach((slot, index) => set(slot, "class", index < full ? "flow-slot is-full" : "flow-slot"));
+    made.slots.forEach((slot, index) => set(slot, "class", bars.rects[index].full ? "flow-slot is-full" : "flow-slot"));
+    say(made.figure, bars.figure);
   }
 
   showMiddle(view) {
@@ -212,6 +210,25 @@ export class Drawing {
     const word = gone ? " is-gone" : cut ? " is-cut" : used ? " is-used" : "";
     set(path, "class", `flow-line flow-line-${kind}${word}`);
   }
+}
+
+/**
+ * What a receiver has in hand, within a width: a slot for each message that it may have, or where these are too many a bar
+ * for them, one upon it for those that it has, and the figure.
+ */
+export function handSlots(inHand, prefetch, width) {
+  if (prefetch <= SLOTS) {
+    const step = Math.min(16, width / prefetch);
+    const wide = step - Math.min(4, step * 0.3);
+    const rects = Array.from({ length: prefetch }, (_, index) => ({ x: index * step, width: wide, full: index < inHand }));
+    return { rects, figure: "" };
+  }
+  const figure = `${count(inHand)} of ${count(prefetch)}`;
+  const room = Math.max(24, width - figure.length * 6.4 - 8);
+  const part = Math.min(1, inHand / prefetch) * room;
+  const rects = [{ x: 0, width: room, full: false }];
+  if (inHand > 0) rects.push({ x: 0, width: Math.max(3, part), full: true });
+  return { rects, figure };
 }
 
 /** What is to say of a node beside its rate. */

@@ -5,6 +5,44 @@ export const KEPT = 900;
 /** Fewer are never shown, though less is known: a line of a few seconds tells nothing. */
 export const LEAST = 180;
 
+/** Steps of an axis of counts: whole numbers, so that none stands there twice. */
+export const WHOLE = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
+
+/** Where an axis of times has its marks, in ms, and what they are called. */
+const TIMES = [
+  [1, "1 ms"],
+  [10, "10 ms"],
+  [100, "100 ms"],
+  [1000, "1 s"],
+  [10000, "10 s"],
+  [60000, "1 min"],
+  [600000, "10 min"],
+  [3600000, "1 h"],
+  [36000000, "10 h"],
+];
+
+/** The height of a time (ms): each step up is ten times as long, so that one of minutes hides none of milliseconds. */
+export function height(ms) {
+  return Number.isFinite(ms) ? Math.log10(Math.max(1, ms)) : null;
+}
+
+/** The marks up to this height: how high each stands. */
+export function timeMarks(top) {
+  return TIMES.map(([ms]) => height(ms)).filter((mark) => mark <= top);
+}
+
+/** What the mark at this height is called. */
+export function timeName(mark) {
+  return TIMES.find(([ms]) => Math.abs(height(ms) - mark) < 1e-6)?.[1] ?? "";
+}
+
+/** Places of a column where a line alone would not be seen: what is there has nothing beside it. None: null. */
+export function lonely(column) {
+  const missing = (index) => index >= 0 && index < column.length && (column[index] ?? null) === null;
+  const found = [...column.keys()].filter((index) => !missing(index) && (missing(index - 1) || missing(index + 1)));
+  return found.length > 0 ? found : null;
+}
+
 export class Series {
   constructor(kept = KEPT) {
     this.kept = kept;

@@ -5,8 +5,8 @@ import test from "node:test";
 
 import { shares, showBalance, showRuns } from "../../static/lab/balance.js";
 import { look } from "../../static/lab/moves.js";
-import { Controls, drawnByServer, isBusy, PATIENCE, showLoad } from "../../static/lab/controls.js";
-import { nodeNote } from "../../static/lab/nodes.js";
+import { Controls, doneWords, drawnByServer, isBusy, PATIENCE, showLoad } from "../../static/lab/controls.js";
+import { handSlots, nodeNote } from "../../static/lab/nodes.js";
 import { count, rate, took } from "../../static/lab/words.js";
 
 test("figures are said as people say them", () => {
@@ -30,6 +30,7 @@ test("sections are stale when a fault or a knob changed, not with each rate", ()
   assert.equal(drawnByServer(state), drawnByServer(same));
   for (const changed of [
     { faults: [{ id: "f", evidence: "seen", healable: true }] },
+    { faults: [{ id: "f", evidence: "seen", healable: true, until: 9 }] },
     { knobs: { all: { prefetch: 3 } } },
     { guarantees_off: ["inbox"] },
     { load: null },
@@ -62,13 +63,57 @@ test("a dead node says what went back", () => {
   assert.equal(nodeNote({ ...node, service: "sender", state: "up", waiting: 1204 }), "1,204 wait in all");
 });
 
+test("what is drawn of a receiver's hand agrees with what is said", () => {
+  const drawn = handSlots(8, 16, 108);
+  assert.deepEqual([drawn.rects.length, drawn.rects.filter((slot) => slot.full).length, drawn.figure], [16, 8, ""]);
+  for (const prefetch of [1, 8, 16, 20]) {
+    const { rects } = handSlots(prefetch, prefetch, 108);
+    rects.forEach(({ x, width, full }, index) => {
+      assert.ok(full && width >= 3 && x + width <= 108, `${index} of ${prefetch}`);
+      assert.ok(index === 0 || x >= rects[index - 1].x + rects[index - 1].width + 1, `${index} of ${prefetch}`);
+    });
+  }
+  const [whole, part] = handSlots(50, 200, 166).rects;
+  assert.equal(part.width, whole.width / 4);
+  assert.equal(handSlots(50, 200, 166).figure, "50 of 200");
+  assert.equal(handSlots(0, 200, 166).rects.length, 1);
+});
+
+test("a button says what it has done, and for whom", () => {
+  const button = (words) => ({ getAttribute: () => words });
+  const target = { value: "all", selectedOptions: [{ textContent: "all nodes" }] };
+  const form = { elements: { target, n: { value: "5" } } };
+  assert.equal(doneWords(form, button("Turned for {target}.")), "Turned for all nodes.");
+  assert.equal(doneWords(form, button("{n} of {none}")), "5 of ");
+  assert.equal(doneWords(form, button(null)), "");
+  assert.equal(doneWords(form, null), "");
+});
+
+test("what was done is said for a moment, why it was not stays", (t) => {
+  let later = null;
+  t.mock.method(globalThis, "setInterval", () => {});
+  t.mock.method(globalThis, "setTimeout", (deed) => (later = deed));
+  t.mock.method(globalThis, "clearTimeout", () => (later = null));
+  const classes = {};
+  const place = { hidden: true, textContent: "", classList: { toggle: (name, on) => (classes[name] = on) } };
+  const document = { addEventListener() {}, querySelectorAll: () => [{}], getElementById: () => place };
+  const controls = new Controls({ page: "/lab", document });
+  controls.say("1 message was sent.", false);
+  assert.deepEqual([place.hidden, place.textContent, classes["notice-ok"]], [false, "1 message was sent.", true]);
+  later();
+  assert.equal(place.hidden, true);
+  controls.say("1 message was sent.", false);
+  controls.say("Redis is away.", true);
+  assert.deepEqual([later, place.hidden, place.textContent, classes["notice-ok"]], [null, false, "Redis is away.", false]);
+});
+
 function figurePlace() {
   return { textContent: "", style: {}, classList: { toggle() {} }, dataset: {} };
 }
 
 /** As much of a page as the balance needs: places by what they are. */
 function balancePage() {
-  const places = Object.fromEntries(["run", "accepted", "processed", "parked", "waiting", "lost"].map((is) => [is, figurePlace()]));
+  const places = Object.fromEntries(["run", "accepted", "processed", "parked", "discarded", "waiting", "lost"].map((is) => [is, figurePlace()]));
   const named = (query) => places[query.match(/data-is="?(\w+)/)?.[1]];
   const figures = { dataset: {}, querySelectorAll: (query) => [named(query)], querySelector: named };
   const root = { getElementById: (id) => (id === "balance" ? figures : null), querySelectorAll: () => [] };
@@ -86,6 +131,9 @@ test("the balance says whose it is when a load begins and ends under an open pag
   assert.deepEqual(shown(all), ["", "", "5,000"]);
   assert.deepEqual(shown(run), [" in r1122-0915-abcd", "r1122-0915-abcd", "12"]);
   assert.deepEqual(shown({ ...all, as_of: 3 }), ["", "", "5,000"]);
+  assert.equal(places.discarded.textContent, "");
+  shown({ ...all, parked: 4, discarded: 1 });
+  assert.deepEqual([places.parked.textContent, places.discarded.textContent], ["4", ", 1 discarded"]);
 });
 
 /** A cell of a table as a page has it. */

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { LEAST, Series } from "../../static/lab/series.js";
+import { height, LEAST, lonely, Series, timeMarks, timeName, WHOLE } from "../../static/lab/series.js";
 
 const second = (t, changes = {}) => ({ t, accepted: t % 10, faults: [], ...changes });
 
@@ -59,4 +59,25 @@ test("what is shown begins with what is known, and is never too short nor too lo
   assert.deepEqual(series.window(), [991 - LEAST, 1000]);
   for (let t = 0; t <= 1000; t += 1) series.add(second(t));
   assert.deepEqual(series.window(), [1001 - 2 * LEAST, 1000]);
+});
+
+test("minutes hide no milliseconds: times have marks ten times apart, with short names", () => {
+  const names = (ms) => timeMarks(height(ms)).map(timeName);
+  assert.deepEqual(names(300_000), ["1 ms", "10 ms", "100 ms", "1 s", "10 s", "1 min"]);
+  assert.deepEqual(names(70), ["1 ms", "10 ms"]);
+  assert.ok(height(100) - height(10) > 0.9);
+  assert.deepEqual([height(0.2), height(0), height(NaN)], [0, 0, null]);
+});
+
+test("an axis of counts has whole numbers, each once", () => {
+  assert.ok(WHOLE.every(Number.isInteger));
+  assert.deepEqual(WHOLE.slice(0, 5), [1, 2, 5, 10, 20]);
+  assert.equal(new Set(WHOLE).size, WHOLE.length);
+});
+
+test("what has a gap beside it is drawn as a point", () => {
+  assert.deepEqual(lonely([null, 3, null, 4, 5, 6, null]), [1, 3, 5]);
+  assert.equal(lonely([1, 2, 3]), null, "a line is seen, also at its ends");
+  assert.deepEqual(lonely([null, undefined, 7]), [2]);
+  assert.equal(lonely([null, null]), null);
 });

@@ -50,10 +50,14 @@ async fn an_experiment_is_started_by_a_form_and_followed_to_its_verdict_and_its_
         })
         .await;
     assert_eq!(going["experiment"]["experiment"], "failed-work");
-    // one at a time
+    // one at a time: people are led to where it is stopped
     let busy = somebody.ask(Method::POST, FORM);
     let busy = busy.form(&[("csrf", &*somebody.csrf)]).send().await;
-    assert_eq!(busy.unwrap().status(), 409);
+    let busy = busy.unwrap();
+    assert_eq!(busy.status(), 409);
+    let page = busy.text().await.unwrap();
+    assert!(page.contains(&format!("href=\"{place}\"")), "{page}");
+    assert!(!page.contains("DELETE"), "{page}");
 
     let done = run_is(&nobody, &place, "done").await;
     assert_eq!(done["verdict"], "PASS", "{done}");

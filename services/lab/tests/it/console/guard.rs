@@ -108,5 +108,12 @@ async fn no_deed_works_without_a_token_or_from_a_foreign_page_and_each_is_on_rec
     let closed = nobody.show(&token(&stack)).await;
     assert_eq!(closed.status(), 429);
     assert!(closed.headers().contains_key(RETRY_AFTER));
+    let log = actions(&stack);
+    let refused = log
+        .iter()
+        .filter(|line| line["deed"] == "POST /lab/sign-in" && line["outcome"] == "refused");
+    let whys: Vec<&Value> = refused.map(|line| &line["why"]).collect();
+    let (wrong, closed) = ("wrong token", "too many wrong tokens");
+    assert_eq!(whys, [wrong, wrong, wrong, wrong, wrong, closed, closed]);
     down(stack).await;
 }

@@ -106,6 +106,16 @@ async fn the_console_shows_what_is_and_does_what_it_is_told_and_may_die() {
     for place in ["accepted", "offered", "stopping"] {
         assert!(page.contains(&format!("data-load=\"{place}\"")), "{place}");
     }
+    // the form says what the load was started with
+    for (name, value) in [
+        ("rate", "40"),
+        ("for", "4s"),
+        ("size", "100"),
+        ("poison", "3"),
+    ] {
+        let field = format!("name=\"{name}\" value=\"{value}\"");
+        assert!(page.contains(&field), "{field}");
+    }
     // whoever was away meanwhile gets what it missed
     let again = browser
         .ask(Method::GET, "/lab/live")
@@ -245,6 +255,24 @@ async fn the_console_shows_what_is_and_does_what_it_is_told_and_may_die() {
         .unwrap();
     assert_eq!(link.status(), 422);
     assert!(link.text().await.unwrap().contains("--faults"));
+    // what is misspelt, or of another type, is not taken for what is usual
+    for (path, body) in [
+        ("/lab/api/load", json!({})),
+        ("/lab/api/load", json!({"rate": 20, "fro": "1s"})),
+        ("/lab/api/messages", json!({"poison": "maybe"})),
+        ("/lab/api/knobs", json!({"prefetch": "5"})),
+        ("/lab/api/faults", json!({})),
+        (
+            "/lab/api/faults",
+            json!({"fault": "receiver-kill", "for": "0s"}),
+        ),
+    ] {
+        let deed = browser
+            .ask(Method::POST, path)
+            .header("x-csrf-token", &browser.csrf);
+        let refused = deed.json(&body).send().await.unwrap();
+        assert_eq!(refused.status(), 422, "{path} {body}");
+    }
 
     // it dies, is started again, and nothing else changes
     let before = stack.status().await.unwrap();

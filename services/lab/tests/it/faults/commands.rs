@@ -105,7 +105,7 @@ async fn faults_are_healed_whoever_dies_meanwhile_and_what_cannot_be_done_is_one
     );
     assert_eq!(notes(&root), 0);
     let list = said(&up.fault(&["list"]).await);
-    assert!(!list.contains("not native"), "{list}");
+    assert!(!list.contains("[needs"), "{list}");
     let injected = said(
         &up.fault(&["inject", "redis-link-silent", "--for", "1s", "--on", "all"])
             .await,

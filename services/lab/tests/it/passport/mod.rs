@@ -288,7 +288,7 @@ async fn a_dead_letter_that_was_sent_back_is_told_with_its_parking_and_its_repla
     let mut first = first.start().await;
     wait_until("the message to be parked", LIMIT, async || {
         let passport = story.passport().await;
-        if passport.state == State::Dead {
+        if passport.state == State::Parked {
             Ok(())
         } else {
             Err(passport)
