@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::extract::{Query as Parameters, State};
+use axum::http::StatusCode;
 use axum::response::Html;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -76,6 +77,8 @@ struct Shown {
     chrome: Chrome,
     visitor: Visitor,
     asked: Asked,
+    /// Why nothing was looked for.
+    wrong: Option<String>,
     rows: Vec<Row>,
     older: Option<String>,
     newer: Option<String>,
@@ -97,8 +100,15 @@ async fn show(
     Parameters(asked): Parameters<Asked>,
     site: Site,
     visitor: Visitor,
-) -> Result<Html<String>, Error> {
-    let page = found(&ledgers, &asked).await?;
+) -> Result<(StatusCode, Html<String>), Error> {
+    // what was typed stays in the form
+    let (wrong, page) = match asked.parse() {
+        Err(why) => (Some(why), Page::default()),
+        Ok(_) => (None, found(&ledgers, &asked).await?),
+    };
+    let status = wrong
+        .as_ref()
+        .map_or(StatusCode::OK, |_| StatusCode::BAD_REQUEST);
     let chrome = Chrome::new(&site, Tab::Messages, "Messages");
     let rows = page.messages.into_iter().map(|found| Row {
         number: number(found.number),
@@ -109,8 +119,9 @@ async fn show(
         found,
     });
     let address = |cursor: Option<String>| cursor.map(|cursor| address(&asked, &cursor));
-    web::page(&Shown {
+    let html = web::page(&Shown {
         visitor,
+        wrong,
         rows: rows.collect(),
         older: address(page.older),
         newer: address(page.newer),
@@ -118,7 +129,8 @@ async fn show(
         behind: (page.behind > 0).then(|| number(page.behind)),
         asked: asked.clone(),
         chrome,
-    })
+    })?;
+    Ok((status, html))
 }
 
 /// The same search from there on.

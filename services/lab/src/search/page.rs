@@ -38,7 +38,7 @@ impl TryFrom<String> for State {
 }
 
 /// What was found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Page {
     /// The newest first.
     pub messages: Vec<Found>,

@@ -1,5 +1,7 @@
 //! What can be asked for, and where a page begins.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -26,6 +28,9 @@ pub struct Asked {
     pub from: String,
     pub to: String,
     pub page: String,
+    /// What nothing can be found by: left out without a word, it would be believed to fit.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, String>,
 }
 
 /// What to find. All of it must fit.
@@ -83,6 +88,11 @@ impl Asked {
     /// # Errors
     /// What is wrong with it, for people.
     pub fn parse(&self) -> Result<(Query, Cursor), String> {
+        if let Some(name) = self.others.keys().next() {
+            return Err(format!(
+                "Nothing is found by {name:?}: there are text, id, node, state, run, attempts, from and to."
+            ));
+        }
         let some = |text: &str| {
             let text = text.trim();
             (!text.is_empty()).then(|| text.to_owned())
@@ -108,7 +118,7 @@ impl Asked {
         });
         let attempts = some(&self.attempts).map(|text| {
             let number = text.parse().ok().filter(|number| *number >= 1);
-            number.ok_or("Attempts are a number from 1.")
+            number.ok_or_else(|| format!("Attempts are a number from 1 to {}.", i32::MAX))
         });
         let query = Query {
             ids: some(&self.id).map(|id| ids(&id)).transpose()?,
@@ -120,6 +130,11 @@ impl Asked {
             from: some(&self.from).map(|text| moment(&text)).transpose()?,
             to: some(&self.to).map(|text| moment(&text)).transpose()?,
         };
+        if let (Some(from), Some(to)) = (query.from, query.to)
+            && from > to
+        {
+            return Err("It would end before it begins: `from` is later than `to`.".to_owned());
+        }
         let cursor = Cursor::parse(&self.page).ok_or("There is no such page.")?;
         Ok((query, cursor))
     }
@@ -231,7 +246,18 @@ mod tests {
         assert!(said.ends_with("processed, parked."), "{said}");
         let parked = asked(|asked| asked.state = "parked".to_owned()).unwrap().0;
         assert_eq!(parked.state, Some(State::Parked));
-        asked(|asked| asked.attempts = "0".to_owned()).unwrap_err();
+        for attempts in ["0", "99999999999", "two"] {
+            asked(|asked| asked.attempts = attempts.to_owned()).unwrap_err();
+        }
+        asked(|asked| {
+            asked.from = "2026-11-21T18:30".to_owned();
+            asked.to = "2026-11-21T18:29".to_owned();
+        })
+        .unwrap_err();
+        let said = asked(|asked| {
+            asked.others.insert("bogus".to_owned(), "1".to_owned());
+        });
+        assert!(said.unwrap_err().contains("\"bogus\""));
         asked(|asked| asked.from = "yesterday".to_owned()).unwrap_err();
         asked(|asked| asked.text = "\0".to_owned()).unwrap_err();
         let at = asked(|asked| asked.to = "2026-11-21T18:30".to_owned())

@@ -137,6 +137,10 @@ async fn the_lab_works_without_script() {
     })
     .await;
 
+    browser.go("/lab/messages?text=kept&attempts=0").await;
+    browser.shows("#wrong", "a number from 1").await;
+    let kept = "return document.getElementById('s-text').value";
+    assert_eq!(browser.script(kept).await, "kept");
     browser.go("/lab/messages").await;
     browser.fill("#s-text", "from the console").await;
     browser.click(".search .btn-send").await;
