@@ -18,10 +18,14 @@ pub fn complain(text: impl Display) {
     let _ = writeln!(stderr().lock(), "{text}");
 }
 
-/// A text of somebody else's in one line: without what a terminal obeys.
+/// A text of somebody else's in one line: without what a terminal obeys, or what makes one line look like another.
 pub fn plain(text: &str) -> String {
+    let hides = |c: char| {
+        let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        c.is_control() || turns || matches!(c, '\u{200b}'..='\u{200f}')
+    };
     text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if hides(c) { ' ' } else { c })
         .collect()
 }
 
@@ -128,6 +132,7 @@ mod tests {
     #[test]
     fn a_text_obeys_no_terminal_and_keeps_its_quotes() {
         assert_eq!(plain("say \"x\"\n\u{1b}[2J"), "say \"x\"  [2J");
+        assert_eq!(plain("a\u{202e}b\u{200b}c"), "a b c");
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::process::Work;
 pub const TOKEN: &str = "x-redrive-token";
 /// What a refusal is called where nothing is selected that could be done.
 pub const NONE_FITS: &str = "none_fits";
+/// What it is called where there is no redrive of that id.
+pub const UNKNOWN: &str = "no_such_redrive";
 /// Messages a second, where nobody says.
 const PER_SECOND: i32 = 100;
 const PER_SECOND_MAX: i32 = 10_000;
@@ -205,7 +207,7 @@ fn wrong(error: NotDone) -> Error {
     let conflict = |said: String, code| Error::new(StatusCode::CONFLICT, said).coded(code);
     match error {
         NotDone::Database(error) => error.into(),
-        NotDone::Unknown(_) => Error::new(StatusCode::NOT_FOUND, said).coded("no_such_redrive"),
+        NotDone::Unknown(_) => Error::new(StatusCode::NOT_FOUND, said).coded(UNKNOWN),
         NotDone::Ended => conflict(said, "redrive_ended"),
         NotDone::NoneFits | NotDone::NotOurs { .. } => conflict(said, NONE_FITS),
         NotDone::Settled(_) => conflict(said, "settled"),

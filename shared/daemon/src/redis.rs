@@ -131,16 +131,24 @@ pub fn subscriber(args: &RedisArgs) -> Result<Client, WrongSetting> {
     ))
 }
 
-/// Why a command failed, for people: of a broken connection the client tells only what a programmer wants.
+/// What the client says of a connection, in its debug form, and the same for people.
+const CONNECTIONS: [(&str, &str); 5] = [
+    ("ConnectionRefused", "the connection was refused"),
+    ("ConnectionReset", "the connection broke"),
+    ("ConnectionAborted", "the connection broke"),
+    ("BrokenPipe", "the connection broke"),
+    ("UnexpectedEof", "the connection broke"),
+];
+
+/// Why a command failed, for people.
 pub fn why(error: &Error) -> String {
-    match error.kind() {
-        ErrorKind::IO if error.details().contains("ConnectionRefused") => {
-            "the connection was refused".to_owned()
-        }
-        ErrorKind::IO => "the connection broke".to_owned(),
-        ErrorKind::Timeout => "no answer in time".to_owned(),
-        _ => error.details().to_owned(),
+    let said = error.details();
+    if *error.kind() == ErrorKind::Timeout {
+        return "no answer in time".to_owned();
     }
+    let known = CONNECTIONS.iter().find(|(kind, _)| said.contains(kind));
+    let words = known.filter(|_| *error.kind() == ErrorKind::IO);
+    words.map_or(said, |(_, words)| words).to_owned()
 }
 
 #[cfg(test)]
@@ -153,8 +161,13 @@ mod tests {
         assert_eq!(why(&reset.into()), "the connection broke");
         let refused = std::io::Error::from_raw_os_error(111);
         assert_eq!(why(&refused.into()), "the connection was refused");
-        let wrong = Error::new(ErrorKind::Auth, "WRONGPASS");
-        assert_eq!(why(&wrong), "WRONGPASS");
+        // what says more than that is kept
+        for (kind, said) in [
+            (ErrorKind::Auth, "WRONGPASS"),
+            (ErrorKind::IO, "failed to lookup address information"),
+        ] {
+            assert_eq!(why(&Error::new(kind, said)), said);
+        }
     }
 
     fn args(url: &str) -> RedisArgs {

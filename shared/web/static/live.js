@@ -56,8 +56,10 @@ const follow = () => {
 
   let source;
   const close = () => {
-    source?.close();
+    if (!source) return;
+    source.close();
     source = undefined;
+    say(false, "not live (connecting)");
   };
   const open = () => {
     if (source || document.hidden) return;

@@ -107,9 +107,9 @@ impl Gatherer {
             self.figures.twice_redelivered += u64::from(found.redelivered);
             self.figures.twice_unmarked += u64::from(!found.redelivered);
         }
-        self.figures.discarded += u64::from(found.discarded);
         // only what was accepted is waited for
         let Some(message) = found.message else { return };
+        self.figures.discarded += u64::from(found.discarded && found.effects == 0);
         self.timeline.add(message.accepted_us, Event::Accepted);
         let settled = [found.first_effect_us, found.parked_us]
             .into_iter()

@@ -5,6 +5,7 @@
 //! large it is put aside, and one older one is kept. A disk that is full keeps nobody from healing a fault: that a line is missing is told in the log of
 //! the process.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -35,8 +36,8 @@ pub struct Action<'a> {
 }
 
 /// In an answer that is a page of its own and no error: why it was not done.
-#[derive(Debug, Clone, Copy)]
-pub struct Why(pub &'static str);
+#[derive(Debug, Clone)]
+pub struct Why(pub Cow<'static, str>);
 
 /// The log. Clones share it.
 #[derive(Debug, Clone)]

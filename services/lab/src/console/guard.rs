@@ -87,7 +87,7 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     };
     let said = response.extensions();
     let why = said.get::<Error>().map(|error| error.detail().to_owned());
-    let why = why.or_else(|| said.get::<Why>().map(|why| why.0.to_owned()));
+    let why = why.or_else(|| said.get::<Why>().map(|why| why.0.clone().into_owned()));
     let outcome = (response.status().as_u16(), why.as_deref());
     let who = (&*address, !visitor.signed_in);
     guard.actions.write(who, &deed, &parameters, outcome);

@@ -75,14 +75,14 @@ async fn sign_in(
                 &door,
                 Some("This is not the token of this stack."),
             )?;
-            let why = Extension(Why("wrong token"));
+            let why = Extension(Why("wrong token".into()));
             Ok((StatusCode::FORBIDDEN, why, page).into_response())
         }
         Shown::TooMany(seconds) => {
             let said = "Too many tokens were wrong. Wait a minute and try again.";
             let page = page(&site, visitor, &door, Some(said))?;
             let head = [(RETRY_AFTER, seconds.to_string())];
-            let why = Extension(Why("too many wrong tokens"));
+            let why = Extension(Why("too many wrong tokens".into()));
             Ok((StatusCode::TOO_MANY_REQUESTS, head, why, page).into_response())
         }
         Shown::NoToken => Err(Error::forbidden(

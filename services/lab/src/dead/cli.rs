@@ -361,7 +361,7 @@ async fn plan(dead: &Dead, selection: &Selection, how: &How) -> Result<Option<(U
 /// Ends one, and says how to learn what became of its runs.
 async fn cancel(root: &Path, dead: &Dead, id: Uuid) -> Result<()> {
     let order = match dead.receivers.cancel(id).await {
-        Err(Refused::Said { status: 404, .. }) => {
+        Err(refused) if refused.is_unknown() => {
             let list = dir::command(root, "dead list");
             let why = format!("there is no redrive {id}; `{list}` shows the last ones");
             return Err(Usage(why).into());

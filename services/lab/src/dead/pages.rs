@@ -147,9 +147,7 @@ async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Html<String>, Error> {
     let asked = Fields::read(query.unwrap_or_default().as_bytes())?;
-    let discarded = asked.get("discarded");
-    let discarded = discarded.and_then(|count| count.parse::<i64>().ok());
-    let done = discarded.filter(|count| *count > 0).map(|count| Notice {
+    let done = room.noted(&visitor).map(|count| Notice {
         bad: false,
         text: match count {
             1 => "1 dead letter was discarded.".to_owned(),
@@ -282,12 +280,10 @@ async fn refused(room: &Room, sent: Sent, form: &Fields, error: Error) -> Result
     if !status.is_client_error() || wants_json(&uri, &headers) {
         return Err(error);
     }
-    let notice = Notice {
-        bad: true,
-        text: error.detail().to_owned(),
-    };
+    let text = error.detail().to_owned();
+    let why = Extension(Why(text.clone().into()));
+    let notice = Notice { bad: true, text };
     let page = show(room, &site, visitor, form, Some(notice)).await?;
-    let why = Extension(Why("the form, or what it is about, is not as it should be"));
     Ok((status, why, page).into_response())
 }
 
@@ -342,20 +338,27 @@ async fn discard(
 ) -> Result<Response, Error> {
     let form = Fields::read(&form)?;
     match discarded(&room, &form, &sent.3).await {
-        Ok(count) => {
-            let list = address(&form.filter()?, Some(("discarded", count)));
+        Ok((list, count)) => {
+            room.note(&sent.1, count);
             Ok(Redirect::to(&list).into_response())
         }
         Err(error) => refused(&room, sent, &form, error).await,
     }
 }
 
-async fn discarded(room: &Room, form: &Fields, headers: &HeaderMap) -> Result<i64, Error> {
+/// The list to go back to, and how many were discarded.
+async fn discarded(
+    room: &Room,
+    form: &Fields,
+    headers: &HeaderMap,
+) -> Result<(String, i64), Error> {
     let confirm = form.get("confirm").unwrap_or_default();
+    // before anything is done
+    let list = address(&form.filter()?, None);
     let discarded = room
         .dead
         .receivers
         .discard(&form.selection()?, &confirm, &who(headers))
         .await?;
-    Ok(discarded)
+    Ok((list, discarded))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use messaging::receive::redrive::{Redrive, Selection};
-use receiver::redrives::NONE_FITS;
+use receiver::redrives::{NONE_FITS, UNKNOWN};
 use reqwest::{Client, Method};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -52,9 +52,18 @@ impl Refused {
         }
     }
 
+    fn is_called(&self, name: &str) -> bool {
+        matches!(self, Self::Said { code: Some(code), .. } if code == name)
+    }
+
     /// Whether there would have been nothing to do.
     pub(crate) fn none_fits(&self) -> bool {
-        matches!(self, Self::Said { code: Some(code), .. } if code == NONE_FITS)
+        self.is_called(NONE_FITS)
+    }
+
+    /// Whether they know of no such redrive. A 404 alone may be that of a gateway.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.is_called(UNKNOWN)
     }
 
     /// Whether what was asked cannot be done as it was asked for.

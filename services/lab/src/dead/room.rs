@@ -1,5 +1,8 @@
 //! Dead letters in the console: what pages and the API have in common.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use axum::Router;
 use axum::http::StatusCode;
 use messaging::receive::redrive::{Redrive, Selection, State};
@@ -10,6 +13,7 @@ use super::audits::{Audits, OfRun};
 use super::fields::Fields;
 use super::receivers::{Refused, Told};
 use super::{Dead, api, pages, read};
+use crate::console::access::Visitor;
 use crate::service::api::conflict;
 
 /// Dead letters on one page.
@@ -22,8 +26,12 @@ pub(super) const PER_SECOND: u32 = 100;
 pub struct Room {
     pub(super) dead: Dead,
     audits: Audits,
+    /// How many somebody has discarded and was not told of yet, by the word of their session.
+    discarded: Arc<Mutex<HashMap<String, i64>>>,
 }
 
+/// Notes that wait for their visitors; who never looks again is forgotten.
+const NOTES: usize = 1_000;
 /// Runs of an order that its page and its JSON tell of.
 const RUNS: usize = 100;
 
@@ -58,7 +66,31 @@ impl Ordered {
 impl Room {
     /// Who looks and is asked, and who audits.
     pub fn new(dead: Dead, audits: Audits) -> Self {
-        Self { dead, audits }
+        Self {
+            dead,
+            audits,
+            discarded: Arc::default(),
+        }
+    }
+
+    fn to_be_told(&self) -> MutexGuard<'_, HashMap<String, i64>> {
+        self.discarded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many were discarded by this visitor, whose next look at the list says so.
+    pub(super) fn note(&self, visitor: &Visitor, discarded: i64) {
+        let mut all = self.to_be_told();
+        if all.len() >= NOTES {
+            all.clear();
+        }
+        all.insert(visitor.csrf.clone(), discarded);
+    }
+
+    /// What was noted for this visitor, once.
+    pub(super) fn noted(&self, visitor: &Visitor) -> Option<i64> {
+        self.to_be_told().remove(&visitor.csrf)
     }
 
     /// For people.
@@ -147,7 +179,7 @@ fn unknown(id: Uuid) -> Error {
 
 fn not_done(id: Uuid, refused: Refused) -> Error {
     match refused {
-        Refused::Said { status: 404, .. } => unknown(id),
+        refused if refused.is_unknown() => unknown(id),
         Refused::Said { status: 409, .. } => listed(refused.into()),
         refused => refused.into(),
     }

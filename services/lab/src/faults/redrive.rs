@@ -40,7 +40,8 @@ pub(super) async fn begin(
 /// Has them end it; what they do not know has not begun.
 pub(super) async fn cancel(receivers: &Receivers, id: Uuid) -> Result<()> {
     match receivers.cancel(id).await {
-        Ok(_) | Err(Refused::Said { status: 404, .. }) => Ok(()),
+        Ok(_) => Ok(()),
+        Err(refused) if refused.is_unknown() => Ok(()),
         Err(refused) => Err(told(refused)),
     }
 }

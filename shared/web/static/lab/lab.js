@@ -51,9 +51,14 @@ const live = new Live({
 });
 
 charts?.fetch();
-const seen = () => (document.hidden ? live.stop() : live.start());
-document.addEventListener("visibilitychange", seen);
-addEventListener("pagehide", () => live.stop());
-addEventListener("pageshow", seen);
-seen();
+const unseen = () => {
+  live.stop();
+  // What they had in hand then says nothing of what they have when they are seen again.
+  model.nodes.clear();
+};
+const look = () => (document.hidden ? unseen() : live.start());
+document.addEventListener("visibilitychange", look);
+addEventListener("pagehide", unseen);
+addEventListener("pageshow", look);
+look();
 setInterval(() => live.tick(), 1000);

@@ -2,6 +2,7 @@
 //
 // EventSource comes back by itself and says what it heard last; the console then sends some seconds again, so events may
 // come twice: who takes them in knows them by what they are (model.js: node, boot and number; series.js: the second).
+// A page that was not seen begins anew, and says nothing of what it heard.
 // After any break the history is fetched: what happened meanwhile is never guessed.
 
 const KINDS = ["state", "frame", "second"];
@@ -32,6 +33,8 @@ export class Live {
     this.stream?.close();
     this.stream = null;
     this.again = null;
+    // What happens until it is seen is missed, also before it is seen for the first time.
+    this.opened = Math.max(this.opened, 1);
   }
 
   open() {

@@ -113,6 +113,14 @@ test("a page that is not seen has no connection, and fetches the history when it
   assert.deepEqual([made.sources.length, made.statuses, made.resumed], [2, [], 1]);
 });
 
+test("a page that is first seen later fetches what was before", () => {
+  const made = begun();
+  made.live.stop();
+  made.live.start();
+  made.sources[1].dispatchEvent(new Event("open"));
+  assert.equal(made.resumed, 1);
+});
+
 test("what cannot be read is left out, and the next is heard", () => {
   const made = begun();
   made.sources[0].say("frame", "{half");

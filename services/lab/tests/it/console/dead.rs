@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testkit::wait_until;
 
-use super::{Browser, down, turn, up};
+use super::{Browser, actions, down, turn, up};
 use crate::up::{LIMIT, Stack, said};
 
 /// A load of which some messages are given up on though nothing is wrong with them; gives its run, when all is accounted for.
@@ -50,7 +50,7 @@ async fn order_is(browser: &Browser, place: &str, what: &str, is: impl Fn(&Value
 }
 
 /// A form that asks for what cannot be done comes back as it was, with why.
-async fn refused_forms(browser: &Browser, run: &str) {
+async fn refused_forms(stack: &Stack, browser: &Browser, run: &str) {
     let list = browser.json(&format!("/lab/api/dead?run={run}")).await;
     let id = list["dead_letters"][0]["dead_letter_id"].to_string();
     let form = ("/lab/dead/redrives", "/lab/dead/discard");
@@ -86,6 +86,8 @@ async fn refused_forms(browser: &Browser, run: &str) {
         assert!(page.contains(&filter), "{page}");
         let tick = format!("name=\"id\" value=\"{id}\" checked");
         assert_eq!(page.contains(&tick), kept, "{fields:?}: {page}");
+        let why = |line: &Value| line["why"].as_str().is_some_and(|why| why.contains(right));
+        assert!(actions(stack).iter().any(why), "{right}");
     }
     let unknown = "/lab/dead/redrives/00000000-0000-7000-8000-000000000000";
     let answer = browser.ask(reqwest::Method::GET, unknown).send().await;
@@ -103,7 +105,7 @@ async fn a_redrive_is_audited_afterwards_and_its_verdict_is_shown() {
     let (code, text) = verdict(&stack, &run).await;
     assert_eq!(code, Some(1), "{text}");
 
-    refused_forms(&browser, &run).await;
+    refused_forms(&stack, &browser, &run).await;
     let form = [("which", "matching"), ("run", &*run), ("per_second", "50")];
     let place = browser.form("/lab/dead/redrives", &form).await;
     let audit = format!("{place}/audit");

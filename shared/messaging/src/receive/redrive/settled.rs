@@ -1,5 +1,5 @@
-//! What became of dead letters that were named and are not parked. Who names one means that one: that it is gone is said, and
-//! nothing is done.
+//! What became of dead letters that were named and are not parked. Who names a message means that one: that it is gone is said,
+//! and nothing is done. Who ticks dead letters in a list, which was true a while ago, means those that are left, if any are.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::{FromRow, Postgres, Transaction};
@@ -57,15 +57,16 @@ pub(super) async fn check(
     let Some(messages) = &selection.messages else {
         return Ok(());
     };
+    // + 0: by the index of messages, not backwards through all dead letters
     let settled: Vec<Settled> = sqlx::query_as(
         "select 'dead letter of message ' || asked.id::text as name, d.state, d.decided_at, d.redriven_by, d.discarded_by,
                 count(*) over () as count
            from (select distinct unnest($1::uuid[]) as id) as asked
            left join lateral (
-                select * from dead_letter l where l.message_id = asked.id order by l.dead_letter_id desc limit 1
+                select * from dead_letter l where l.message_id = asked.id order by l.dead_letter_id + 0 desc limit 1
            ) as d on true
           where not exists (select from dead_letter p where p.message_id = asked.id and p.state = 'parked')
-          limit $2",
+          order by asked.id limit $2",
     )
     .bind(messages)
     .bind(TOLD)
@@ -92,7 +93,7 @@ pub(super) async fn nothing(
            from (select distinct unnest($1::bigint[]) as id) as asked
            left join dead_letter d on d.dead_letter_id = asked.id
           where d.state is distinct from 'parked'
-          limit $2",
+          order by asked.id limit $2",
     )
     .bind(numbers)
     .bind(TOLD)
