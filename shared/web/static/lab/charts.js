@@ -86,7 +86,7 @@ export class Charts {
 
   columns(about) {
     const [times, ...lines] = this.series.columns(about.lines.map(([column]) => column));
-    return [times, ...(about.times ? lines.map((line) => line.map((ms) => height(ms ?? NaN))) : lines)];
+    return [times, ...(about.times ? lines.map((values) => values.map((ms) => height(ms ?? NaN))) : lines)];
   }
 
   options(about, place, shades) {

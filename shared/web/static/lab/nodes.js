@@ -216,18 +216,18 @@ export class Drawing {
  * What a receiver has in hand, within a width: a slot for each message that it may have, or where these are too many a bar
  * for them, one upon it for those that it has, and the figure.
  */
-export function handSlots(inHand, prefetch, width) {
+export function handSlots(held, prefetch, width) {
   if (prefetch <= SLOTS) {
     const step = Math.min(16, width / prefetch);
     const wide = step - Math.min(4, step * 0.3);
-    const rects = Array.from({ length: prefetch }, (_, index) => ({ x: index * step, width: wide, full: index < inHand }));
+    const rects = Array.from({ length: prefetch }, (_, index) => ({ x: index * step, width: wide, full: index < held }));
     return { rects, figure: "" };
   }
-  const figure = `${count(inHand)} of ${count(prefetch)}`;
+  const figure = `${count(held)} of ${count(prefetch)}`;
   const room = Math.max(24, width - figure.length * 6.4 - 8);
-  const part = Math.min(1, inHand / prefetch) * room;
+  const part = Math.min(1, held / prefetch) * room;
   const rects = [{ x: 0, width: room, full: false }];
-  if (inHand > 0) rects.push({ x: 0, width: Math.max(3, part), full: true });
+  if (held > 0) rects.push({ x: 0, width: Math.max(3, part), full: true });
   return { rects, figure };
 }
 

@@ -79,8 +79,11 @@ test("what is drawn of a receiver's hand agrees with what is said", () => {
   assert.equal(handSlots(0, 200, 166).rects.length, 1);
 });
 
+function button(words) {
+  return { getAttribute: () => words };
+}
+
 test("a button says what it has done, and for whom", () => {
-  const button = (words) => ({ getAttribute: () => words });
   const target = { value: "all", selectedOptions: [{ textContent: "all nodes" }] };
   const form = { elements: { target, n: { value: "5" } } };
   assert.equal(doneWords(form, button("Turned for {target}.")), "Turned for all nodes.");

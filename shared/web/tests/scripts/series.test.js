@@ -61,8 +61,11 @@ test("what is shown begins with what is known, and is never too short nor too lo
   assert.deepEqual(series.window(), [1001 - 2 * LEAST, 1000]);
 });
 
+function names(ms) {
+  return timeMarks(height(ms)).map(timeName);
+}
+
 test("minutes hide no milliseconds: times have marks ten times apart, with short names", () => {
-  const names = (ms) => timeMarks(height(ms)).map(timeName);
   assert.deepEqual(names(300_000), ["1 ms", "10 ms", "100 ms", "1 s", "10 s", "1 min"]);
   assert.deepEqual(names(70), ["1 ms", "10 ms"]);
   assert.ok(height(100) - height(10) > 0.9);
