@@ -79,16 +79,16 @@ test("what is drawn of a receiver's hand agrees with what is said", () => {
   assert.equal(handSlots(0, 200, 166).rects.length, 1);
 });
 
-function button(words) {
+function saying(words) {
   return { getAttribute: () => words };
 }
 
 test("a button says what it has done, and for whom", () => {
   const target = { value: "all", selectedOptions: [{ textContent: "all nodes" }] };
   const form = { elements: { target, n: { value: "5" } } };
-  assert.equal(doneWords(form, button("Turned for {target}.")), "Turned for all nodes.");
-  assert.equal(doneWords(form, button("{n} of {none}")), "5 of ");
-  assert.equal(doneWords(form, button(null)), "");
+  assert.equal(doneWords(form, saying("Turned for {target}.")), "Turned for all nodes.");
+  assert.equal(doneWords(form, saying("{n} of {none}")), "5 of ");
+  assert.equal(doneWords(form, saying(null)), "");
   assert.equal(doneWords(form, null), "");
 });
 

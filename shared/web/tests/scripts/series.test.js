@@ -61,13 +61,13 @@ test("what is shown begins with what is known, and is never too short nor too lo
   assert.deepEqual(series.window(), [1001 - 2 * LEAST, 1000]);
 });
 
-function names(ms) {
+function marks(ms) {
   return timeMarks(height(ms)).map(timeName);
 }
 
 test("minutes hide no milliseconds: times have marks ten times apart, with short names", () => {
-  assert.deepEqual(names(300_000), ["1 ms", "10 ms", "100 ms", "1 s", "10 s", "1 min"]);
-  assert.deepEqual(names(70), ["1 ms", "10 ms"]);
+  assert.deepEqual(marks(300_000), ["1 ms", "10 ms", "100 ms", "1 s", "10 s", "1 min"]);
+  assert.deepEqual(marks(70), ["1 ms", "10 ms"]);
   assert.ok(height(100) - height(10) > 0.9);
   assert.deepEqual([height(0.2), height(0), height(NaN)], [0, 0, null]);
 });
