@@ -245,8 +245,6 @@ impl Own {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     /// Stands for `lab servers`: one line of addresses, then an answer per order.
@@ -259,8 +257,12 @@ done
 
     async fn stand_in() -> Servers {
         let path = std::env::temp_dir().join(format!("lab-{}", crate::name()));
-        std::fs::write(&path, STAND_IN).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        // Written by another process: a child that another test of this one begins meanwhile would hold it open for
+        // writing for a moment, and a file that is being written cannot be executed ("Text file busy").
+        let write = r#"printf %s "$2" > "$1" && chmod 700 "$1""#;
+        let mut writer = Command::new("sh");
+        writer.args(["-c", write, "sh"]).arg(&path).arg(STAND_IN);
+        assert!(writer.status().await.unwrap().success());
         let servers = Servers::start(&path).await;
         std::fs::remove_file(&path).unwrap();
         servers
