@@ -2,13 +2,17 @@
 
 use uuid::Uuid;
 
+fn read(text: &str, wanted: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| wanted.to_owned())
+}
+
 /// That of a message.
 ///
 /// # Errors
 /// It is none: says what is wanted, and where it is found.
 pub fn message(text: &str) -> Result<Uuid, String> {
     let wanted = "an id of a message is wanted, a UUID such as 019a2c4e-7b1d-7c3a-9f02-5d6e8b4a1c20: `lab dead list` and the search at /lab/messages show them";
-    text.parse().map_err(|_| wanted.to_owned())
+    read(text, wanted)
 }
 
 /// That of a redrive.
@@ -17,7 +21,7 @@ pub fn message(text: &str) -> Result<Uuid, String> {
 /// The same.
 pub fn redrive(text: &str) -> Result<Uuid, String> {
     let wanted = "an id of a redrive is wanted, a UUID as `lab dead list` shows it";
-    text.parse().map_err(|_| wanted.to_owned())
+    read(text, wanted)
 }
 
 /// That of a message or of a redrive.
@@ -26,7 +30,7 @@ pub fn redrive(text: &str) -> Result<Uuid, String> {
 /// The same.
 pub fn either(text: &str) -> Result<Uuid, String> {
     let wanted = "an id of a message or of a redrive is wanted, a UUID as `lab dead list` shows it";
-    text.parse().map_err(|_| wanted.to_owned())
+    read(text, wanted)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::console::access::Visitor;
 use crate::passport::{Ledgers, story};
 pub use index::{Indexer, prepare};
 use page::{Found, Page};
-use query::Asked;
+use query::{Asked, Cursor, Query};
 
 /// Above what a page and a statement may take.
 const LIMIT: Duration = Duration::from_secs(12);
@@ -47,10 +47,9 @@ pub fn api(ledgers: Ledgers) -> Router {
         .with_state(ledgers)
 }
 
-async fn found(ledgers: &Ledgers, asked: &Asked) -> Result<Page, Error> {
-    let (query, cursor) = asked.parse().map_err(Error::bad_request)?;
+async fn found(ledgers: &Ledgers, query: &Query, cursor: Cursor) -> Result<Page, Error> {
     // the server's own limit does not hold where it hangs, or the link is silent
-    within(LIMIT, engine::find(&ledgers.lab, &query, cursor))
+    within(LIMIT, engine::find(&ledgers.lab, query, cursor))
         .await
         .map_err(|error| {
             let too_long = error
@@ -68,7 +67,8 @@ async fn list(
     State(ledgers): State<Ledgers>,
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Json<Page>, Error> {
-    found(&ledgers, &asked).await.map(Json)
+    let (query, cursor) = asked.parse().map_err(Error::bad_request)?;
+    found(&ledgers, &query, cursor).await.map(Json)
 }
 
 #[derive(Template)]
@@ -104,7 +104,7 @@ async fn show(
     // what was typed stays in the form
     let (wrong, page) = match asked.parse() {
         Err(why) => (Some(why), Page::default()),
-        Ok(_) => (None, found(&ledgers, &asked).await?),
+        Ok((query, cursor)) => (None, found(&ledgers, &query, cursor).await?),
     };
     let status = wrong
         .as_ref()
