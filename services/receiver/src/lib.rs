@@ -38,7 +38,7 @@ use messaging::{
         retry::{Retry, RetryBy},
         window::Pruner,
     },
-    topology,
+    topology::Road,
 };
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -67,7 +67,7 @@ pub fn run(
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
     let process = config.process.begin("receiver")?;
-    messaging::numbers::register_receiver();
+    messaging::numbers::register_receiver(Road::MESSAGES);
     web::numbers::register();
     let Process {
         node,
@@ -121,7 +121,7 @@ pub fn run(
     let (consumer, link) = Consumer::new(
         broker.clone(),
         "consumer",
-        topology::MESSAGES,
+        Road::MESSAGES.messages,
         Manner::new(config.prefetch, without),
         fail_points.clone(),
         Arc::new(processor),
@@ -143,7 +143,7 @@ pub fn run(
     let (dead_letters, parking_link) = Consumer::new(
         broker,
         "dead letters",
-        topology::DEAD,
+        Road::MESSAGES.dead,
         Manner::safe(dead_letter::PREFETCH),
         fail_points.clone(),
         Arc::new(parking),

@@ -6,7 +6,7 @@ use crate::{
     connection::QueueType,
     error::Setting,
     guarantee::{Guarantee, Without},
-    topology::{DEAD, MESSAGES, Rung},
+    topology::{Road, Rung},
 };
 
 /// The broker's own net under the receiver's counts: it gives up on the 1,001st return. Far above
@@ -19,6 +19,7 @@ const DEAD_DELIVERY_LIMIT: i64 = 1_000_000;
 /// What is declared, as the settings have it.
 #[derive(Debug, Clone)]
 pub struct Topology {
+    pub(crate) road: Road,
     queue_type: QueueType,
     given_up: GivenUp,
     handing_on: HandingOn,
@@ -48,10 +49,11 @@ enum WhenFull {
 }
 
 impl Topology {
-    /// Without a ladder.
+    /// Of the road of `messages`, without a ladder.
     pub fn new(queue_type: QueueType, without: &Without) -> Self {
         let off = |guarantee| without.has(guarantee);
         Self {
+            road: Road::MESSAGES,
             queue_type,
             given_up: if off(Guarantee::DeadLettering) {
                 GivenUp::Dropped
@@ -72,6 +74,13 @@ impl Topology {
         }
     }
 
+    /// Of this road.
+    #[must_use]
+    pub fn of(mut self, road: Road) -> Self {
+        self.road = road;
+        self
+    }
+
     /// With these rungs.
     #[must_use]
     pub fn with_ladder(mut self, rungs: &[Rung]) -> Self {
@@ -83,8 +92,8 @@ impl Topology {
     /// differ it names one, with the value that the queue has.
     pub(crate) fn blamed(&self, queue: &str, said: &str) -> Setting {
         let arguments = match queue {
-            MESSAGES => messages_arguments,
-            DEAD => dead_arguments,
+            queue if queue == self.road.messages => messages_arguments,
+            queue if queue == self.road.dead => dead_arguments,
             _ => return Setting::Ladder,
         };
         let (property, there) = difference(said);
@@ -148,11 +157,11 @@ fn shown(value: &AMQPValue) -> String {
     }
 }
 
-/// Arguments of the queue `messages`, each with its reason.
+/// Arguments of the road's queue, each with its reason.
 pub(crate) fn messages_arguments(topology: &Topology) -> Vec<(&'static str, AMQPValue)> {
     let mut arguments = match topology.given_up {
         // what the receiver rejects goes to the dead letters instead of nowhere
-        GivenUp::ToTheDeadLetters => hand_on_to(DEAD, topology.queue_type, topology),
+        GivenUp::ToTheDeadLetters => hand_on_to(topology.road.dead, topology.queue_type, topology),
         GivenUp::Dropped => Vec::new(),
     };
     arguments.extend([queue_type(topology.queue_type), overflow(topology)]);
@@ -163,11 +172,11 @@ pub(crate) fn messages_arguments(topology: &Topology) -> Vec<(&'static str, AMQP
 }
 
 /// Arguments of a queue of the ladder. Nobody consumes it: its messages only wait for their time, all
-/// the same, so that none waits behind one that has longer to go. Replicated whatever `messages` is,
-/// since only a quorum queue keeps them until `messages` has confirmed that it took them back.
+/// the same, so that none waits behind one that has longer to go. Replicated whatever that queue is,
+/// since only a quorum queue keeps them until their target has confirmed that it took them back.
 pub(crate) fn rung_arguments(topology: &Topology, rung: Rung) -> Vec<(&'static str, AMQPValue)> {
     let millis = i64::try_from(rung.0.as_millis()).unwrap_or(i64::MAX);
-    let mut arguments = hand_on_to(MESSAGES, QueueType::Quorum, topology);
+    let mut arguments = hand_on_to(topology.road.messages, QueueType::Quorum, topology);
     arguments.extend([
         queue_type(QueueType::Quorum),
         overflow(topology),
@@ -213,7 +222,7 @@ fn overflow(topology: &Topology) -> (&'static str, AMQPValue) {
     ("x-overflow", text(overflow))
 }
 
-/// Arguments of the queue `messages.dead`: replicated whatever `messages` is, and without a
+/// Arguments of the queue of dead letters: replicated whatever the road's other queue is, and without a
 /// dead-letter exchange of its own.
 pub(crate) fn dead_arguments(topology: &Topology) -> Vec<(&'static str, AMQPValue)> {
     vec![
@@ -234,6 +243,9 @@ fn text(value: &str) -> AMQPValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MESSAGES: &str = Road::MESSAGES.messages;
+    const DEAD: &str = Road::MESSAGES.dead;
 
     #[test]
     fn blamed_is_what_would_make_it_fit() {

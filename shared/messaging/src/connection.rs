@@ -24,7 +24,7 @@ use crate::{
     Error, Topology,
     guarantee::{Guarantee, Without},
     numbers,
-    topology::Rung,
+    topology::{Road, Rung},
 };
 
 /// Deadline of one exchange with the broker that answers at once when all is well.
@@ -43,7 +43,7 @@ pub struct BrokerArgs {
     /// Where RabbitMQ is: amqp://user:password@host:port/vhost (%2f is the default vhost)
     #[arg(long, env = "AMQP_URL", hide_env_values = true)]
     pub amqp_url: String,
-    /// Type of the queue "messages"
+    /// Type of the queue of messages on their way
     #[arg(long, env = "QUEUE_TYPE", value_enum, default_value = "quorum")]
     pub queue_type: QueueType,
     /// Seconds between heartbeats; a link silent for twice as long is dead
@@ -94,6 +94,13 @@ impl Broker {
             topology: Topology::new(args.queue_type, &args.without),
             without: args.without.clone(),
         })
+    }
+
+    /// Goes this road instead of that of `messages`.
+    #[must_use]
+    pub fn on(mut self, road: Road) -> Self {
+        self.topology = self.topology.of(road);
+        self
     }
 
     /// Declares these queues too.

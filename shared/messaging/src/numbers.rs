@@ -5,7 +5,7 @@
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
-use crate::{guarantee::Guarantee, topology};
+use crate::{guarantee::Guarantee, topology::Road};
 
 pub(crate) const CONFIRMED: &str = "unacked_messages_confirmed_total";
 pub(crate) const UNROUTABLE: &str = "unacked_messages_unroutable_returned_total";
@@ -33,8 +33,8 @@ pub fn register_sender() {
     both(&["publisher"]);
 }
 
-/// Registers what a receiver counts. It publishes too, on the ladder.
-pub fn register_receiver() {
+/// Registers what a receiver counts of its road. It publishes too, on the ladder.
+pub fn register_receiver(road: Road) {
     publishing();
     for (name, what) in [
         (PROCESSED, "Messages whose effect was committed here"),
@@ -58,7 +58,7 @@ pub fn register_receiver() {
         "Deliveries that the broker marked as redelivered"
     );
     describe_gauge!(IN_HAND, "Deliveries that are not settled yet");
-    for queue in [topology::MESSAGES, topology::DEAD] {
+    for queue in [road.messages, road.dead] {
         let _ = counter!(REDELIVERED, "queue" => queue);
         let _ = gauge!(IN_HAND, "queue" => queue);
     }

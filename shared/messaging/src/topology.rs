@@ -4,6 +4,8 @@
 //! Declared at the start of every session: a broker that lost its data gets it back, and a queue
 //! that somebody declared differently is noticed before anything is published to it.
 //!
+//! This is the road of `messages`; another [`Road`] has other names in the same places.
+//!
 //! ```text
 //! exchange messages ──▶ queue messages ──(given up on)──▶ exchange messages.dead ──▶ queue messages.dead
 //!        ▲
@@ -25,13 +27,36 @@ use crate::{
     error::Setting,
 };
 
-/// Exchange, queue and routing key of messages on their way.
-pub const MESSAGES: &str = "messages";
-/// Exchange, queue and routing key of messages given up on.
-pub const DEAD: &str = "messages.dead";
+/// The names of one road. Each is that of an exchange, of a queue and of a routing key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Road {
+    /// Of messages on their way. The queues of its ladder and the lock are named after it.
+    pub messages: &'static str,
+    /// Of those given up on.
+    pub dead: &'static str,
+}
 
-/// Held while something is created: an exclusive queue belongs to one connection and goes with it.
-const LOCK: &str = "messages.topology-lock";
+impl Road {
+    /// From the senders to the receivers.
+    pub const MESSAGES: Self = Self {
+        messages: "messages",
+        dead: "messages.dead",
+    };
+
+    /// Where its messages are published to.
+    pub(crate) fn route(self) -> Route {
+        Route {
+            exchange: self.messages.into(),
+            key: self.messages.into(),
+        }
+    }
+
+    /// Held while something is created: an exclusive queue belongs to one connection and goes with it.
+    fn lock(self) -> String {
+        format!("{}.topology-lock", self.messages)
+    }
+}
+
 /// How old a new queue must be before anything is published to it. RabbitMQ writes down twice a second
 /// which quorum queues it has; killed before that (seen on 3.10), it comes back with a queue that has
 /// no leader for ever, and what it had confirmed is out of reach.
@@ -46,17 +71,7 @@ pub struct Route {
     pub(crate) key: ShortString,
 }
 
-impl Route {
-    /// To the queue `messages`.
-    pub fn messages() -> Self {
-        Self {
-            exchange: MESSAGES.into(),
-            key: MESSAGES.into(),
-        }
-    }
-}
-
-/// One queue of the ladder: what is published to it comes back to `messages` after its time.
+/// One queue of the ladder: what is published to it comes back to the road's queue after its time.
 ///
 /// Its name says its time, since a queue's time cannot be changed: another setting is another queue,
 /// and what waits in the old one still comes back.
@@ -65,15 +80,15 @@ pub struct Rung(pub Duration);
 
 impl Rung {
     /// Of the queue.
-    pub fn name(self) -> String {
-        format!("{MESSAGES}.retry.{}", self.0.as_millis())
+    pub fn name(self, road: Road) -> String {
+        format!("{}.retry.{}", road.messages, self.0.as_millis())
     }
 
     /// Straight to the queue: every queue is bound to the exchange without a name.
-    pub fn route(self) -> Route {
+    pub fn route(self, road: Road) -> Route {
         Route {
             exchange: "".into(),
-            key: self.name().into(),
+            key: self.name(road).into(),
         }
     }
 }
@@ -86,36 +101,37 @@ impl Rung {
 /// # Errors
 /// [`Error::Incompatible`] when something has other properties on the broker; else the link's.
 pub async fn declare(connection: &Connection, topology: &Topology) -> Result<(), Error> {
-    let lock = if exists(connection, &topology.ladder).await? {
+    let road = topology.road;
+    let lock = if exists(connection, topology).await? {
         None
     } else {
-        Some(lock(connection).await?)
+        Some(lock(connection, road).await?)
     };
     // Whoever held the lock before may have created it all.
-    let creates = lock.is_some() && !exists(connection, &topology.ladder).await?;
+    let creates = lock.is_some() && !exists(connection, topology).await?;
     let channel = within("open a channel", connection.create_channel()).await?;
     // Where dead letters go comes first: a queue whose dead-letter target is absent drops them.
-    exchange(&channel, DEAD).await?;
+    exchange(&channel, road.dead).await?;
     let arguments = dead_arguments(topology);
-    queue(&channel, DEAD, &arguments, topology).await?;
-    bind(&channel, DEAD).await?;
+    queue(&channel, road.dead, &arguments, topology).await?;
+    bind(&channel, road.dead).await?;
     let arguments = messages_arguments(topology);
-    queue(&channel, MESSAGES, &arguments, topology).await?;
+    queue(&channel, road.messages, &arguments, topology).await?;
     for rung in &topology.ladder {
         let arguments = rung_arguments(topology, *rung);
-        queue(&channel, &rung.name(), &arguments, topology).await?;
+        queue(&channel, &rung.name(road), &arguments, topology).await?;
     }
     if creates {
         tokio::time::sleep(SETTLE).await;
     }
     // Last, so that nothing is published to a queue that may still be forgotten.
-    exchange(&channel, MESSAGES).await?;
-    bind(&channel, MESSAGES).await?;
+    exchange(&channel, road.messages).await?;
+    bind(&channel, road.messages).await?;
     within("close a channel", channel.close(200, "declared".into())).await?;
     if let Some(lock) = lock {
         within(
             "unlock",
-            lock.queue_delete(LOCK.into(), QueueDeleteOptions::default()),
+            lock.queue_delete(road.lock().into(), QueueDeleteOptions::default()),
         )
         .await?;
         within("close a channel", lock.close(200, "declared".into())).await?;
@@ -124,15 +140,20 @@ pub async fn declare(connection: &Connection, topology: &Topology) -> Result<(),
 }
 
 /// True if all of it is there, however it was declared: the exchange comes last.
-async fn exists(connection: &Connection, ladder: &[Rung]) -> Result<bool, Error> {
+async fn exists(connection: &Connection, topology: &Topology) -> Result<bool, Error> {
+    let road = topology.road;
     // The broker closes the channel of a passive declaration that finds nothing.
     let channel = within("open a channel", connection.create_channel()).await?;
     let passive = QueueDeclareOptions {
         passive: true,
         ..Default::default()
     };
-    let rungs = ladder.iter().map(|rung| rung.name());
-    for name in [DEAD, MESSAGES].map(str::to_owned).into_iter().chain(rungs) {
+    let rungs = topology.ladder.iter().map(|rung| rung.name(road));
+    for name in [road.dead, road.messages]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(rungs)
+    {
         let found = channel.queue_declare(name.into(), passive, FieldTable::default());
         match within("look for a queue", found).await {
             Ok(_) => {}
@@ -145,7 +166,8 @@ async fn exists(connection: &Connection, ladder: &[Rung]) -> Result<bool, Error>
         ..Default::default()
     };
     let nothing = FieldTable::default();
-    let found = channel.exchange_declare(MESSAGES.into(), ExchangeKind::Direct, passive, nothing);
+    let found =
+        channel.exchange_declare(road.messages.into(), ExchangeKind::Direct, passive, nothing);
     match within("look for an exchange", found).await {
         Ok(()) => {}
         Err(error) if code(&error) == Some(404) => return Ok(false),
@@ -156,7 +178,7 @@ async fn exists(connection: &Connection, ladder: &[Rung]) -> Result<bool, Error>
 }
 
 /// Waits for the lock, and gives the channel that holds it.
-async fn lock(connection: &Connection) -> Result<Channel, Error> {
+async fn lock(connection: &Connection, road: Road) -> Result<Channel, Error> {
     let exclusive = QueueDeclareOptions {
         exclusive: true,
         ..Default::default()
@@ -164,7 +186,7 @@ async fn lock(connection: &Connection) -> Result<Channel, Error> {
     let take = async {
         loop {
             let channel = within("open a channel", connection.create_channel()).await?;
-            let taken = channel.queue_declare(LOCK.into(), exclusive, FieldTable::default());
+            let taken = channel.queue_declare(road.lock().into(), exclusive, FieldTable::default());
             match within("lock", taken).await {
                 Ok(_) => return Ok(channel),
                 // Another connection holds it.

@@ -18,13 +18,14 @@ use messaging::{
         patience::{Held, Holding},
         settle::Settle,
     },
-    topology::MESSAGES,
+    topology,
 };
 use testkit::{Direction, Proxy, QueueDepth, Servers, wait_until_eq};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(30);
+const MESSAGES: &str = topology::Road::MESSAGES.messages;
 /// The length of a frame with an ack.
 const ACK: u64 = 21;
 

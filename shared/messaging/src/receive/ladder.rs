@@ -194,11 +194,13 @@ impl Climber {
         events: BoxStream<'static, Event>,
     ) -> Result<(), Error> {
         topology::declare(connection, &self.broker.topology).await?;
+        let road = self.broker.topology.road;
         let mut publishers = Vec::new();
         for rung in self.rungs.as_slice() {
             let (link, fail_points) = (self.link.subscribe(), self.fail_points.clone());
             let without = &self.broker.without;
-            let publisher = Publisher::open(connection, rung.route(), without, link, fail_points);
+            let publisher =
+                Publisher::open(connection, rung.route(road), without, link, fail_points);
             publishers.push(publisher.await?);
         }
         self.link.send_replace(Link::Open);
@@ -261,6 +263,7 @@ async fn publish(publisher: &Publisher, requests: Vec<Request>) -> Result<(), Er
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Road;
 
     fn rungs(times: &str) -> Result<Vec<u128>, NotRungs> {
         let rungs: Rungs = times.parse()?;
@@ -297,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_rung_is_named_by_its_time() {
-        let name = Rung(Duration::from_secs(25)).name();
+        let name = Rung(Duration::from_secs(25)).name(Road::MESSAGES);
         assert_eq!(name, "messages.retry.25000");
     }
 }

@@ -42,7 +42,7 @@ use crate::{
     Error, bounded,
     connection::{self, Broker, Link},
     receive::redrive::Lent,
-    topology::{self, Route},
+    topology,
     watching::{Sight, Watching, What},
 };
 pub use handover::{Handover, Reservation};
@@ -208,7 +208,8 @@ impl Relay {
     async fn publisher(&self, connection: &Connection) -> Result<Publisher, Error> {
         let (link, fail_points) = (self.watched(), self.fail_points.clone());
         let without = &self.broker.without;
-        Publisher::open(connection, Route::messages(), without, link, fail_points).await
+        let route = self.broker.topology.road.route();
+        Publisher::open(connection, route, without, link, fail_points).await
     }
 
     /// Tells when the broker blocks the connection.
