@@ -1,7 +1,8 @@
 -- One role and one schema per service, a role that may only read them, and one for what the lab itself keeps.
 --
 -- For psql 14 or later, as a superuser, connected to the database it should prepare:
---   SENDER_PASSWORD=.. RECEIVER_PASSWORD=.. AUDITOR_PASSWORD=.. LAB_PASSWORD=.. psql -v ON_ERROR_STOP=1 -f services.sql
+--   SENDER_PASSWORD=.. RECEIVER_PASSWORD=.. NOTES_PASSWORD=.. LEASES_PASSWORD=.. SIGNUP_PASSWORD=.. AUDITOR_PASSWORD=.. LAB_PASSWORD=.. \
+--     psql -v ON_ERROR_STOP=1 -f services.sql
 --
 -- Applying it again is safe; it then sets the passwords anew. Roles belong to the whole cluster, schemas and rights to one
 -- database, so a second database in the same cluster needs it too, or is created from a template that had it.
@@ -13,6 +14,9 @@
 \set ON_ERROR_STOP on
 \getenv sender_password SENDER_PASSWORD
 \getenv receiver_password RECEIVER_PASSWORD
+\getenv notes_password NOTES_PASSWORD
+\getenv leases_password LEASES_PASSWORD
+\getenv signup_password SIGNUP_PASSWORD
 \getenv auditor_password AUDITOR_PASSWORD
 \getenv lab_password LAB_PASSWORD
 
@@ -23,6 +27,18 @@
 \if :{?receiver_password}
 \else
   do $$ begin raise 'RECEIVER_PASSWORD is not set'; end $$;
+\endif
+\if :{?notes_password}
+\else
+  do $$ begin raise 'NOTES_PASSWORD is not set'; end $$;
+\endif
+\if :{?leases_password}
+\else
+  do $$ begin raise 'LEASES_PASSWORD is not set'; end $$;
+\endif
+\if :{?signup_password}
+\else
+  do $$ begin raise 'SIGNUP_PASSWORD is not set'; end $$;
 \endif
 \if :{?auditor_password}
 \else
@@ -40,7 +56,7 @@ do $$
 declare
   wanted text;
 begin
-  foreach wanted in array array['sender', 'receiver', 'auditor', 'lab'] loop
+  foreach wanted in array array['sender', 'receiver', 'notes', 'leases', 'signup', 'auditor', 'lab'] loop
     begin
       execute format('create role %I', wanted);
     exception
@@ -57,16 +73,22 @@ lock table pg_catalog.pg_authid in share row exclusive mode;
 
 alter role sender login nosuperuser nocreatedb nocreaterole noinherit password :'sender_password';
 alter role receiver login nosuperuser nocreatedb nocreaterole noinherit password :'receiver_password';
+alter role notes login nosuperuser nocreatedb nocreaterole noinherit password :'notes_password';
+alter role leases login nosuperuser nocreatedb nocreaterole noinherit password :'leases_password';
+alter role signup login nosuperuser nocreatedb nocreaterole noinherit password :'signup_password';
 alter role auditor login nosuperuser nocreatedb nocreaterole noinherit password :'auditor_password';
 alter role lab login nosuperuser nocreatedb nocreaterole noinherit password :'lab_password';
 
 -- A service writes the names of its tables without a schema and cannot reach a table of another by accident.
 alter role sender set search_path = sender;
 alter role receiver set search_path = receiver;
+alter role notes set search_path = notes;
+alter role leases set search_path = leases;
+alter role signup set search_path = signup;
 alter role lab set search_path = lab;
 
 revoke all on database :"DBNAME" from public;
-grant connect, temporary on database :"DBNAME" to sender, receiver;
+grant connect, temporary on database :"DBNAME" to sender, receiver, notes, leases, signup;
 grant connect on database :"DBNAME" to auditor, lab;
 
 -- Nobody shares a schema: a table put into "public" by mistake would be one that every service can read.
@@ -74,17 +96,25 @@ revoke all on schema public from public;
 
 create schema if not exists sender authorization sender;
 create schema if not exists receiver authorization receiver;
+create schema if not exists notes authorization notes;
+create schema if not exists leases authorization leases;
+create schema if not exists signup authorization signup;
 create schema if not exists lab authorization lab;
-revoke all on schema sender, receiver, lab from public;
+revoke all on schema sender, receiver, notes, leases, signup, lab from public;
 
--- The auditor reads both ledgers: what is there now, and what the services create later.
-grant usage on schema sender, receiver to auditor;
-grant select on all tables in schema sender, receiver to auditor;
-grant select on all sequences in schema sender, receiver to auditor;
+-- The auditor reads the ledgers: what is there now, and what the services create later. Of accounts it reads what a migration
+-- of theirs grants, which is no password and no token.
+grant usage on schema sender, receiver, notes, leases, signup to auditor;
+grant select on all tables in schema sender, receiver, notes, leases to auditor;
+grant select on all sequences in schema sender, receiver, notes, leases to auditor;
 alter default privileges for role sender in schema sender grant select on tables to auditor;
 alter default privileges for role sender in schema sender grant select on sequences to auditor;
 alter default privileges for role receiver in schema receiver grant select on tables to auditor;
 alter default privileges for role receiver in schema receiver grant select on sequences to auditor;
+alter default privileges for role notes in schema notes grant select on tables to auditor;
+alter default privileges for role notes in schema notes grant select on sequences to auditor;
+alter default privileges for role leases in schema leases grant select on tables to auditor;
+alter default privileges for role leases in schema leases grant select on sequences to auditor;
 -- The lab reads the same, and keeps an index of texts in its own schema, so that the road pays nothing for the search.
 grant usage on schema sender, receiver to lab;
 grant select on all tables in schema sender, receiver to lab;

@@ -4,6 +4,7 @@
 //! is done and answered by `ok` or `error: ..`, and so are `alarm on|off` and `consumer-timeout MS` of RabbitMQ. When
 //! standard input ends, and so also when the process at its other end dies, everything is stopped and the folder removed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -128,10 +129,7 @@ fn describe(dir: &LabDir, servers: &Servers) -> Value {
     json!({
         "postgres": {
             "url": addresses.database,
-            "sender_password": secrets.sender,
-            "receiver_password": secrets.receiver,
-            "auditor_password": secrets.auditor,
-            "lab_password": secrets.lab,
+            "passwords": BTreeMap::from(secrets.of_roles()),
             "pid": pid(Which::Postgres),
         },
         "redis": { "url": addresses.redis, "pid": pid(Which::Redis) },

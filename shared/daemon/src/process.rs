@@ -119,6 +119,20 @@ impl ProcessArgs {
     }
 }
 
+impl ProcessArgs {
+    /// As [`ProcessArgs::run`], for a role that has health and metrics and no pages.
+    pub fn run_unseen(
+        &self,
+        ops_listen: &str,
+        start: impl FnOnce(TcpListener, &Lifecycle) -> anyhow::Result<()>,
+    ) -> ExitCode {
+        let limit = Duration::from_secs(self.shutdown_secs);
+        run_process(limit, |lifecycle| async move {
+            start(http::bind("OPS_LISTEN", ops_listen)?, &lifecycle)
+        })
+    }
+}
+
 impl Process {
     /// Watches Postgres and Redis, and serves health, metrics and, with `LAB_OPS`, fail points,
     /// knobs and settings. The process is ready when the parts that it needs are usable.

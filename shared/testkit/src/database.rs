@@ -21,6 +21,12 @@ pub struct Database {
     pub sender_url: String,
     /// For the role `receiver`.
     pub receiver_url: String,
+    /// For the role `notes`.
+    pub notes_url: String,
+    /// For the role `leases`.
+    pub leases_url: String,
+    /// For the role `signup`.
+    pub signup_url: String,
     /// For the role `auditor`, which may only read.
     pub auditor_url: String,
     /// For the role `lab`, which reads as the auditor does, and has a schema of its own.
@@ -44,8 +50,10 @@ impl Database {
         let maintenance = with_path(&superuser, "postgres");
         create(&maintenance, &name).await?;
         let own = with_path(&superuser, &name);
-        let role = |role: &str, password: &str| -> anyhow::Result<String> {
+        let role = |role: &str| -> anyhow::Result<String> {
             let mut url = own.clone();
+            let password = postgres.passwords.get(role);
+            let password = password.with_context(|| format!("there is no role {role}"))?;
             let set = url
                 .set_username(role)
                 .and_then(|()| url.set_password(Some(password)));
@@ -53,10 +61,13 @@ impl Database {
             Ok(url.into())
         };
         Ok(Self {
-            sender_url: role("sender", &postgres.sender_password)?,
-            receiver_url: role("receiver", &postgres.receiver_password)?,
-            auditor_url: role("auditor", &postgres.auditor_password)?,
-            lab_url: role("lab", &postgres.lab_password)?,
+            sender_url: role("sender")?,
+            receiver_url: role("receiver")?,
+            notes_url: role("notes")?,
+            leases_url: role("leases")?,
+            signup_url: role("signup")?,
+            auditor_url: role("auditor")?,
+            lab_url: role("lab")?,
             admin: PgPoolOptions::new()
                 .max_connections(4)
                 .connect_lazy(own.as_str())?,

@@ -4,7 +4,7 @@
 //! Own servers are a child, `lab servers`, driven by lines on its standard input. When that input
 //! ends, because the test dropped them or died, the child stops everything and removes its folder.
 
-use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
@@ -36,14 +36,8 @@ pub struct Addresses {
 pub struct Postgres {
     /// For the superuser, to the database `unacked`, which is the template of each test's own.
     pub url: String,
-    /// Of the role `sender`.
-    pub sender_password: String,
-    /// Of the role `receiver`.
-    pub receiver_password: String,
-    /// Of the role `auditor`.
-    pub auditor_password: String,
-    /// Of the role `lab`.
-    pub lab_password: String,
+    /// Of the roles.
+    pub passwords: BTreeMap<String, String>,
     /// The main process.
     pub pid: i32,
 }
@@ -249,7 +243,7 @@ mod tests {
 
     /// Stands for `lab servers`: one line of addresses, then an answer per order.
     const STAND_IN: &str = r#"#!/bin/sh
-echo '{"postgres":{"url":"p","sender_password":"a","receiver_password":"b","auditor_password":"c","lab_password":"d","pid":1},"redis":{"url":"r","pid":2},"rabbitmq":{"amqp":"q","management":"m","pid":3}}'
+echo '{"postgres":{"url":"p","passwords":{"sender":"a"},"pid":1},"redis":{"url":"r","pid":2},"rabbitmq":{"amqp":"q","management":"m","pid":3}}'
 while read -r order; do
   case "$order" in "kill redis") echo ok;; *) echo "error: not $order";; esac
 done

@@ -285,11 +285,9 @@ pub async fn prepare_database(url: &str, psql: &Path, secrets: &Secrets) -> Resu
         .env("PGDATABASE", &name);
     command.env("PGPASSWORD", decode(target.password().unwrap_or_default()));
     command.env("PGOPTIONS", "-c client_min_messages=warning");
-    command
-        .env("SENDER_PASSWORD", &secrets.sender)
-        .env("RECEIVER_PASSWORD", &secrets.receiver);
-    command.env("AUDITOR_PASSWORD", &secrets.auditor);
-    command.env("LAB_PASSWORD", &secrets.lab);
+    for (role, password) in secrets.of_roles() {
+        command.env(format!("{}_PASSWORD", role.to_uppercase()), password);
+    }
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
