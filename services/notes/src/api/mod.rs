@@ -1,0 +1,52 @@
+//! The role that takes notes and shows them.
+
+mod config;
+
+use std::process::ExitCode;
+
+use daemon::{lifecycle::Lifecycle, ops::Told};
+use messaging::{guarantee::Guarantee, receive};
+use tokio::net::TcpListener;
+
+pub use config::Config;
+
+/// What this role is called as a service.
+const SERVICE: &str = "notes";
+
+/// Runs an API node until a signal, and gives its exit code: 0 clean, 1 failed, 2 a wrong setting.
+pub fn main_with(config: &Config) -> ExitCode {
+    let start = |listener, ops_listener, lifecycle: &Lifecycle| {
+        run(config, listener, ops_listener, lifecycle)
+    };
+    config
+        .process
+        .run(&config.listen, &config.ops_listen, start)
+}
+
+/// Starts an API node on the lifecycle. Servers that are away are waited for in the background.
+///
+/// # Errors
+/// A wrong setting.
+pub fn run(
+    config: &Config,
+    listener: TcpListener,
+    ops_listener: TcpListener,
+    lifecycle: &Lifecycle,
+) -> anyhow::Result<()> {
+    let process = config.process.begin(SERVICE)?;
+    config.broker(&process.node.name)?;
+    process
+        .database
+        .migrate_until_done(vec![receive::migrator(), sqlx::migrate!()], lifecycle);
+    let without = &config.broker.without;
+    let told = Told {
+        ready_needs: &["postgres"],
+        without: without.iter().map(Guarantee::name).collect(),
+        knobs: None,
+        shared_knobs: None,
+        settings: config.all.clone(),
+    };
+    process.watch_and_tell(ops_listener, told, lifecycle);
+    daemon::http::serve(listener, web::wrap_api(axum::Router::new()), lifecycle);
+    Ok(())
+}
