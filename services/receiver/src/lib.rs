@@ -12,9 +12,10 @@ pub mod processed;
 pub mod received;
 pub mod redrives;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
-use chaos::{FailPoints, Knobs};
+use broker_part::receiving::{self, ReceiveSettings, Receiving};
+use chaos::Knobs;
 use daemon::{
     database::Database,
     lifecycle::Lifecycle,
@@ -24,19 +25,12 @@ use daemon::{
 };
 use live::{Gauges, Kind, KnobReader, Listener, Live};
 use messaging::{
-    connection::Broker,
     guarantee::{Guarantee, Without},
     receive::{
         self,
         consumer::{Consumer, Deed},
-        dead_letter::{self, Parking},
-        history,
-        ladder::ladder,
-        manner::Manner,
-        processor::{self, Policy},
+        processor::Policy,
         redrive::{Lent, Outgoing, Redriver, Redrives},
-        retry::{Retry, RetryBy},
-        window::Pruner,
     },
     topology::Road,
 };
@@ -93,7 +87,6 @@ pub fn run(
     let pool = database.pool.clone();
     let tally = Arc::<Tally>::default();
 
-    let (history, recorder) = history::history(pool.clone(), node.name.clone());
     let work = Arc::new(process::Work {
         knobs: knobs.clone(),
         poison_prefix: config.work.work_poison_prefix.clone(),
@@ -103,51 +96,33 @@ pub fn run(
     let policy = Policy {
         max_failures: config.work_max_failures,
         max_deliveries: config.max_deliveries,
-        retry: retry(config, &broker, &fail_points, lifecycle),
+        retry: receiving::retry(&process, &broker, &config.retry, lifecycle),
     };
-    let (processor, loops) = processor::processor(
-        pool.clone(),
-        node.name.clone(),
-        Arc::clone(&work),
+    let settings = ReceiveSettings {
+        broker: broker.clone(),
+        road: Road::MESSAGES,
+        prefetch: config.prefetch,
         policy,
         without,
-        fail_points.clone(),
-        history,
-    );
-    let processor = processor.watched(watching.clone());
-    let held = processor.held();
+        inbox: &config.inbox,
+        watching: watching.clone(),
+    };
+    let mut receiving = Receiving::new(&process, &work, settings, lifecycle);
+    receiving.consumer = receiving.consumer.turned_by(knobs.clone());
+    let in_hand = receiving.consumer.in_hand();
+    let held = receiving.held.clone();
     let held_by_work = held.clone();
-    let pruner = Pruner::new(pool.clone(), &config.inbox);
-    let (consumer, link) = Consumer::new(
-        broker.clone(),
-        "consumer",
-        Road::MESSAGES.messages,
-        Manner::new(config.prefetch, without),
-        fail_points.clone(),
-        Arc::new(processor),
-    );
-    let consumer = consumer.turned_by(knobs.clone());
-    let in_hand = consumer.in_hand();
+    let links = receiving.links.clone();
     let outgoing = Outgoing {
-        broker: broker.clone(),
+        broker,
         pool: pool.clone(),
         node: node.name.clone(),
         fail_points: fail_points.clone(),
-        lent: lent(without, &consumer),
+        lent: lent(without, &receiving.consumer),
         watching: watching.clone(),
     };
-    let redrives = Redrives::new(pool.clone(), Arc::clone(&work));
-    let redriver = Redriver::new(&redrives, fail_points.clone()).watched(watching.clone());
-    let parking = Parking::new(pool, node.name.clone(), work, fail_points.clone());
-    let parking = parking.watched(watching);
-    let (dead_letters, parking_link) = Consumer::new(
-        broker,
-        "dead letters",
-        Road::MESSAGES.dead,
-        Manner::safe(dead_letter::PREFETCH),
-        fail_points.clone(),
-        Arc::new(parking),
-    );
+    let redrives = Redrives::new(pool, work);
+    let redriver = Redriver::new(&redrives, fail_points).watched(watching);
     let (results, reader) = web::together();
     let pages_pool = database.pool.clone();
     let app = Arc::new(App {
@@ -168,7 +143,7 @@ pub fn run(
         sessions.clone().keep_index(stopping.clone()),
     );
     if let Some(voice) = voice {
-        let (knobs, held, link) = (knobs.clone(), held_by_work, link.clone());
+        let (knobs, held, link) = (knobs.clone(), held_by_work, links[0].clone());
         let bounded = !without.has(Guarantee::Prefetch);
         voice.start(lifecycle, move || Gauges {
             in_hand: in_hand.now() as u64,
@@ -180,35 +155,15 @@ pub fn run(
         });
     }
     let shared_knobs = share_knobs(config, &process, knobs.clone(), ears.clone(), lifecycle);
-    let links = vec![link, parking_link];
     let rabbitmq = broker_part::follow(parts.part("rabbitmq"), links, stopping);
     lifecycle.spawn("broker state", rabbitmq);
-    // These end with the last delivery, which is after the stop.
-    lifecycle.spawn_once("looks", async move {
-        loops.looks.run().await;
-        Ok(())
-    });
-    lifecycle.spawn_once("failures", async move {
-        loops.failures.run().await;
-        Ok(())
-    });
-    lifecycle.spawn_once("effects", async move {
-        loops.effects.run().await;
-        Ok(())
-    });
-    lifecycle.spawn_once("history", async move {
-        recorder.run().await;
-        Ok(())
-    });
     // With the last page that could ask, which is after the stop.
     lifecycle.spawn_once("results", async move {
         reader.run(|| received::read(&pages_pool)).await;
         Ok(())
     });
-    prune(lifecycle, &database, pruner);
     redrive(lifecycle, &database, redriver, outgoing);
-    consume(lifecycle, "consumer", &database, consumer);
-    consume(lifecycle, "dead letters", &database, dead_letters);
+    receiving.start(&process, lifecycle);
 
     let told = Told {
         ready_needs: &["postgres", "rabbitmq"],
@@ -240,27 +195,6 @@ pub fn run(
     });
     daemon::http::serve(listener, web::wrap(pages, api, site), lifecycle);
     Ok(())
-}
-
-/// How a failed message comes back. The ladder ends with the last delivery, which is after the stop.
-fn retry(
-    config: &Config,
-    broker: &Broker,
-    fail_points: &FailPoints,
-    lifecycle: &Lifecycle,
-) -> Retry {
-    match config.retry.retry {
-        RetryBy::Requeue => Retry::Requeue(Duration::from_millis(config.retry.retry_hold_ms)),
-        RetryBy::Ladder => {
-            let rungs = config.retry.retry_ladder_ms.clone();
-            let (ladder, climber) = ladder(broker.clone(), rungs, fail_points.clone());
-            lifecycle.spawn_once(
-                "ladder",
-                async move { broker_part::ended(climber.run().await) },
-            );
-            Retry::Ladder(ladder)
-        }
-    }
 }
 
 /// Keeps the knobs as all nodes are told; gives what says so on the ops port.
@@ -303,25 +237,5 @@ fn redrive(
     });
     database.spawn_when_migrated("redrive relay", lifecycle, |stop| async move {
         broker_part::ended(outgoing.run(stop).await)
-    });
-}
-
-/// Keeps the inbox small as soon as there is one.
-fn prune(lifecycle: &Lifecycle, database: &Database, pruner: Pruner) {
-    database.spawn_when_migrated("inbox window", lifecycle, |stop| async move {
-        pruner.run(stop).await;
-        Ok(())
-    });
-}
-
-/// Takes deliveries as soon as there are tables to store anything in.
-fn consume<D: Deed + 'static>(
-    lifecycle: &Lifecycle,
-    name: &'static str,
-    database: &Database,
-    consumer: Consumer<D>,
-) {
-    database.spawn_when_migrated(name, lifecycle, |stop| async move {
-        broker_part::ended(consumer.run(stop).await)
     });
 }

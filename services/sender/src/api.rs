@@ -14,28 +14,24 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use daemon::database::within;
+use messaging::{
+    send::accept::{Accepted, Submission, SubmitError},
+    text::Text,
+};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error as _, MapAccess, Visitor},
 };
 use uuid::Uuid;
-use web::{Error, Site, json::JsonBody};
+use web::{Error, Site, headers, json::JsonBody};
 
 use crate::{
     app::App,
     message::{self, MessageRow},
-    submit::{Accepted, Submission, SubmitError},
-    text::Text,
 };
 
 /// Messages in one request.
 const MESSAGES_MAX: usize = 1_000;
-const KEY: &str = "idempotency-key";
-/// Where the gateway puts a key of its own; it keeps a client from setting it.
-const GATEWAY_KEY: &str = "x-gateway-key";
-const KEY_MAX: usize = 200;
-const RUN: &str = "x-run";
-const RUN_MAX: usize = 64;
 const LIMIT: Duration = Duration::from_secs(3);
 
 pub fn routes() -> Router<Arc<App>> {
@@ -65,11 +61,11 @@ struct Receipts {
 
 async fn accept(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
+    said: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Error> {
-    let key = header_key(&headers)?;
-    let run = header(&headers, RUN, RUN_MAX)?;
+    let key = headers::key(&said)?;
+    let run = headers::run(&said)?;
     let many = body.is_array();
     let items = if many {
         body.read::<Vec<Item>>()?
@@ -84,7 +80,8 @@ async fn accept(
             session: None,
             run,
         })
-        .await?;
+        .await
+        .map_err(told)?;
     let mut messages: Vec<Receipt> = accepted.into_iter().map(Receipt::from).collect();
     if many {
         return Ok((StatusCode::ACCEPTED, Json(Receipts { messages })).into_response());
@@ -133,37 +130,6 @@ async fn one(
     found.map(Json).ok_or_else(none)
 }
 
-/// The key of a request; where the client gave none the gateway's, which stays the same when it
-/// tries another node, or a fresh one.
-pub(crate) fn header_key(headers: &HeaderMap) -> Result<String, Error> {
-    for name in [KEY, GATEWAY_KEY] {
-        if let Some(key) = header(headers, name, KEY_MAX)? {
-            return Ok(key);
-        }
-    }
-    Ok(Uuid::new_v4().to_string())
-}
-
-fn header(headers: &HeaderMap, name: &str, max: usize) -> Result<Option<String>, Error> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    let wrong = || {
-        let detail = format!("The header {name} is 1 to {max} visible ASCII characters, once.");
-        Error::bad_request(detail)
-    };
-    let bytes = value.as_bytes();
-    let right = (1..=max).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-    if !right || values.next().is_some() {
-        return Err(wrong());
-    }
-    value
-        .to_str()
-        .map(|value| Some(value.to_owned()))
-        .map_err(|_| wrong())
-}
-
 impl From<Accepted> for Receipt {
     fn from(accepted: Accepted) -> Self {
         let Accepted {
@@ -181,26 +147,14 @@ impl From<Accepted> for Receipt {
     }
 }
 
-impl From<SubmitError> for Error {
-    fn from(error: SubmitError) -> Self {
-        let detail = match &error {
-            SubmitError::Away => "The database is away; nothing was stored. Try again.".to_owned(),
-            error => {
-                let text = error.to_string();
-                let mut letters = text.chars();
-                let first = letters
-                    .next()
-                    .map(|letter| letter.to_uppercase().to_string());
-                format!("{}{}.", first.unwrap_or_default(), letters.as_str())
-            }
-        };
-        match error {
-            SubmitError::KeyReused => Self::unprocessable(detail).coded("key_reused"),
-            SubmitError::Full { .. } => Self::away(detail).coded("outbox_full"),
-            SubmitError::Away => Self::away(detail).coded("database_away"),
-            SubmitError::Unknown => Self::away(detail).coded("outcome_unknown"),
-        }
-    }
+/// As a client is told it.
+#[expect(clippy::needless_pass_by_value, reason = "it is used to map errors")]
+pub(crate) fn told(error: SubmitError) -> Error {
+    let said = match error {
+        SubmitError::KeyReused => Error::unprocessable(error.detail()),
+        _ => Error::away(error.detail()),
+    };
+    said.coded(error.code())
 }
 
 /// By hand: a derived one would also take `["text"]` for an object.
@@ -237,8 +191,6 @@ impl<'de> Visitor<'de> for ItemVisitor {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -280,36 +232,5 @@ mod tests {
         assert!(texts(&many, true).is_err());
         assert_eq!(texts(&many[1..], true).unwrap().len(), MESSAGES_MAX);
         assert!(texts(&[], true).is_err());
-    }
-
-    #[test]
-    fn a_key_is_visible_ascii_and_given_once() {
-        let with = |values: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(KEY, HeaderValue::from_static(value));
-            }
-            header(&headers, KEY, 8)
-        };
-        assert_eq!(with(&[]).unwrap(), None);
-        assert_eq!(with(&["a-b_1"]).unwrap().as_deref(), Some("a-b_1"));
-        for wrong in [&[""][..], &["a b"], &["123456789"], &["a", "b"]] {
-            assert!(with(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn the_gateways_key_counts_where_the_client_gave_none() {
-        let with = |pairs: &[(&'static str, &'static str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in pairs {
-                headers.append(*name, HeaderValue::from_static(value));
-            }
-            header_key(&headers)
-        };
-        assert_eq!(with(&[(GATEWAY_KEY, "g")]).unwrap(), "g");
-        assert_eq!(with(&[(GATEWAY_KEY, "g"), (KEY, "k")]).unwrap(), "k");
-        assert!(with(&[(GATEWAY_KEY, "g"), (KEY, "")]).is_err());
-        assert_ne!(with(&[]).unwrap(), with(&[]).unwrap());
     }
 }

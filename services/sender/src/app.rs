@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use daemon::{database::Database, node::Node, parts::Parts, tally::Tally};
-use messaging::send::outbox::Depth;
+use messaging::send::{
+    accept::{Accepted, Submission, Submissions, SubmitError},
+    outbox::Depth,
+};
 use tokio::sync::watch;
 use web::{Together, live::LivePage, session::Sessions};
 
-use crate::{
-    message::MessageRow,
-    numbers,
-    submit::{Accepted, Submission, Submissions, SubmitError},
-};
+use crate::message::MessageRow;
 
 pub struct App {
     pub node: Arc<Node>,
@@ -31,25 +30,11 @@ pub struct App {
 impl App {
     /// Stores the messages of a request; when this says yes, they are committed.
     pub async fn submit(&self, submission: Submission) -> Result<Vec<Accepted>, SubmitError> {
-        let answer = self.submissions.submit(submission).await;
-        match &answer {
-            Ok(accepted) => {
-                let new = accepted.iter().filter(|accepted| !accepted.repeated);
-                for Accepted {
-                    message_id,
-                    number,
-                    accepted_at,
-                    ..
-                } in new
-                {
-                    tracing::info!(message.id = %message_id, number, "accepted");
-                    metrics::counter!(numbers::ACCEPTED).increment(1);
-                    self.tally.add(1, *accepted_at);
-                }
-            }
-            Err(error) => tracing::info!(%error, "not accepted"),
+        let accepted = self.submissions.submit(submission).await?;
+        for new in accepted.iter().filter(|accepted| !accepted.repeated) {
+            self.tally.add(1, new.accepted_at);
         }
-        answer
+        Ok(accepted)
     }
 
     /// How many messages this node has accepted since it started, and when the last.

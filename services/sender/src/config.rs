@@ -2,7 +2,10 @@
 
 use daemon::{WrongSetting, process::ProcessArgs, settings::AllSettings};
 use live::LiveArgs;
-use messaging::connection::{Broker, BrokerArgs};
+use messaging::{
+    connection::{Broker, BrokerArgs},
+    send::accept::SendArgs,
+};
 use web::session::SessionArgs;
 
 /// Accepts messages over HTTP and publishes them to RabbitMQ
@@ -22,12 +25,8 @@ pub struct Config {
     pub broker: BrokerArgs,
     #[command(flatten)]
     pub sessions: SessionArgs,
-    /// Messages that may wait to be published; beyond that, none is accepted
-    #[arg(long, env = "OUTBOX_MAX", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub outbox_max: u64,
-    /// Messages published and not yet confirmed, at most
-    #[arg(long, env = "PUBLISH_WINDOW", default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(2..))]
-    pub publish_window: u16,
+    #[command(flatten)]
+    pub sending: SendArgs,
     #[command(flatten)]
     pub live: LiveArgs,
     #[command(flatten)]

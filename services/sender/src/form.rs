@@ -14,6 +14,10 @@ use axum::{
     http::{HeaderMap, header::RETRY_AFTER},
     response::{IntoResponse, Redirect, Response},
 };
+use messaging::{
+    send::accept::{Submission, SubmitError},
+    text::Text,
+};
 use uuid::Uuid;
 use web::{
     Error, Site,
@@ -24,11 +28,9 @@ use web::{
 };
 
 use crate::{
-    api::header_key,
+    api::told,
     app::App,
     home::{Flash, Form, draw, rows},
-    submit::{Submission, SubmitError},
-    text::Text,
 };
 
 pub(crate) async fn send(
@@ -70,7 +72,7 @@ pub(crate) async fn send(
     };
     let submission_key = match key {
         Some(key) => Uuid::new_v5(&key, text.as_str().as_bytes()).to_string(),
-        None => header_key(&headers)?,
+        None => web::headers::key(&headers)?,
     };
     visit.start().await;
     let submission = Submission {
@@ -88,7 +90,7 @@ pub(crate) async fn send(
         Ok(None) => return Err(Error::internal(anyhow::anyhow!("nothing was answered"))),
         Err(error) => {
             let form = again(key, spoken(&error));
-            return refuse(&app, &site, &visit, &error.into(), form).await;
+            return refuse(&app, &site, &visit, &told(error), form).await;
         }
     };
     visit.count_sent(accepted.number).await;

@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use messaging::text::TEXT_MAX;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -29,7 +30,6 @@ use crate::{
     app::App,
     form,
     message::{self, MessageRow},
-    text::TEXT_MAX,
 };
 
 pub const MEANINGS: &[(&str, &str)] = &[

@@ -1,6 +1,6 @@
 //! A sender: takes messages from people and programs, and sees them to the queue.
 //!
-//! [`submit`] accepts, [`messaging::send`] publishes; [`home`] is the page and [`form`] what it sends,
+//! [`messaging::send`] accepts and publishes; [`home`] is the page and [`form`] what it sends,
 //! [`api`] the API for programs, [`session`] the reset of a session. All state is in Postgres: a
 //! sender may die at any line, and any other takes over what it has accepted.
 
@@ -10,36 +10,16 @@ pub mod config;
 pub mod form;
 pub mod home;
 pub mod message;
-mod numbers;
 pub mod session;
-pub mod store;
-pub mod submit;
-pub mod text;
 
-use std::{
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, sync::Arc};
 
 use axum::Router;
+use broker_part::sending::Sending;
 use daemon::{lifecycle::Lifecycle, ops::Told, process::Process};
 use live::{Gauges, Kind, Live};
-use messaging::{
-    Kept, bounded,
-    guarantee::Guarantee,
-    send::{
-        self,
-        outbox::{self, Depth},
-        relay::{Relay, RelaySettings},
-    },
-};
-use sqlx::PgPool;
-use tokio::{net::TcpListener, sync::watch};
-use tokio_util::sync::CancellationToken;
+use messaging::{guarantee::Guarantee, message::KIND, send};
+use tokio::net::TcpListener;
 
 pub use app::App;
 pub use config::Config;
@@ -65,13 +45,11 @@ pub fn run(
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
     let process = config.process.begin("sender")?;
-    numbers::register();
     messaging::numbers::register_sender();
     web::numbers::register();
     let Process {
         node,
         parts,
-        fail_points,
         database,
         redis,
         ..
@@ -88,27 +66,14 @@ pub fn run(
         voice,
         listener: ears,
     } = config.live.open(&process, redis_args, lifecycle);
-    let settings = RelaySettings {
-        node: node.name.clone(),
-        window: usize::from(config.publish_window),
-        watching: broker_part::announced(announcer.clone()),
-        role: "publisher",
-        lent: None,
-    };
-    let (relay, handover, link) = Relay::new(broker, pool.clone(), settings, fail_points.clone());
-    let (depth_sender, depth) = watch::channel(Depth::default());
-    let since = Arc::new(AtomicI64::new(0));
-    let (submissions, committer) = submit::submissions();
-    let store = store::Store {
-        connection: Kept::new(pool.clone()),
-        node: node.name.clone(),
-        outbox_max: config.outbox_max,
-        handover,
-        fail_points: fail_points.clone(),
-        announcer,
-        depth: depth.clone(),
-        since: Arc::clone(&since),
-    };
+    database.migrate_until_done(vec![send::migrator(), sqlx::migrate!()], lifecycle);
+    let watching = broker_part::announced(announcer);
+    let sending = &config.sending;
+    let Sending {
+        submissions,
+        depth,
+        link,
+    } = broker_part::sending::send(&process, broker, sending, KIND, watching, lifecycle);
     let (newest, reader) = web::together();
     let app = Arc::new(App {
         node: Arc::clone(&node),
@@ -122,7 +87,6 @@ pub fn run(
         tally: Arc::default(),
     });
 
-    database.migrate_until_done(vec![send::migrator(), sqlx::migrate!()], lifecycle);
     let stopping = lifecycle.stopping();
     lifecycle.spawn(
         "session index",
@@ -139,20 +103,9 @@ pub fn run(
     }
     let rabbitmq = broker_part::follow(parts.part("rabbitmq"), vec![link], stopping.clone());
     lifecycle.spawn("broker state", rabbitmq);
-    lifecycle.spawn(
-        "outbox depth",
-        watch_depth(pool.clone(), depth_sender, since, stopping.clone()),
-    );
-    database.spawn_when_migrated("relay", lifecycle, |stop| async move {
-        broker_part::ended(relay.run(stop).await)
-    });
-    // These end when the last page that could ask is gone, which is after the stop.
+    // Ends when the last page that could ask is gone, which is after the stop.
     lifecycle.spawn_once("newest messages", async move {
         reader.run(|| home::newest(&pool)).await;
-        Ok(())
-    });
-    lifecycle.spawn_once("store", async move {
-        store.run(committer).await;
         Ok(())
     });
 
@@ -189,30 +142,5 @@ pub fn run(
     });
     let api = api::routes().merge(home::live_routes()).with_state(app);
     daemon::http::serve(listener, web::wrap(pages, api, site), lifecycle);
-    Ok(())
-}
-
-/// Counts the outbox, each second or less often when counting takes long.
-async fn watch_depth(
-    pool: PgPool,
-    depth: watch::Sender<Depth>,
-    since: Arc<AtomicI64>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let rounds = async {
-        loop {
-            let began = Instant::now();
-            let before = since.load(Ordering::Relaxed);
-            if let Ok(counted) = bounded(outbox::depth(&pool)).await {
-                #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-                metrics::gauge!(numbers::OUTBOX).set(counted.waiting as f64);
-                depth.send_replace(counted);
-                // What was added before the count began is in it.
-                since.fetch_sub(before, Ordering::Relaxed);
-            }
-            tokio::time::sleep((began.elapsed() * 20).max(Duration::from_secs(1))).await;
-        }
-    };
-    stop.run_until_cancelled(rounds).await;
     Ok(())
 }

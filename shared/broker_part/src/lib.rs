@@ -1,7 +1,11 @@
 //! RabbitMQ as a part of a process: what [`daemon`] and [`live`] say of what [`messaging`] knows.
 //!
-//! None of them may know the other, and a sender and a receiver say the same of their broker.
+//! None of them may know the other, and a sender and a receiver say the same of their broker. For the same reason the halves of
+//! the road are wired here: [`sending`] and [`receiving`] spawn on a lifecycle what [`messaging`] only makes.
 #![warn(missing_docs)]
+
+pub mod receiving;
+pub mod sending;
 
 use anyhow::ensure;
 use daemon::{WrongSetting, parts::Part};
@@ -40,6 +44,7 @@ struct Told(Announcer);
 impl Watcher for Told {
     fn see(&self, sight: &Sight<'_>) {
         let kind = match sight.what {
+            What::Accepted => Kind::Accepted,
             What::Published => Kind::Published,
             What::Unroutable => Kind::Returned,
             What::Refused => Kind::Refused,

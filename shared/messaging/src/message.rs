@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::{Envelope, NotOurs};
 
-/// Kind and version of the body.
+/// Kind and version of the body. A service with a road of its own may send the same body under a kind of its own.
 pub const KIND: &str = "message.v1";
 
 /// What a person wrote. Unknown fields are ignored, so that a newer sender can add some.

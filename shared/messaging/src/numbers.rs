@@ -7,6 +7,8 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 use crate::{guarantee::Guarantee, topology::Road};
 
+pub(crate) const ACCEPTED: &str = "unacked_messages_accepted_total";
+pub(crate) const OUTBOX: &str = "unacked_outbox_messages";
 pub(crate) const CONFIRMED: &str = "unacked_messages_confirmed_total";
 pub(crate) const UNROUTABLE: &str = "unacked_messages_unroutable_returned_total";
 pub(crate) const REFUSED: &str = "unacked_messages_refused_total";
@@ -29,6 +31,10 @@ pub(crate) const GUARANTEE_OFF: &str = "unacked_guarantee_off";
 
 /// Registers what a sender counts.
 pub fn register_sender() {
+    describe_counter!(ACCEPTED, "Messages that were stored and answered with yes");
+    let _ = counter!(ACCEPTED);
+    describe_gauge!(OUTBOX, "Messages that wait to be published, of all senders");
+    let _ = gauge!(OUTBOX);
     publishing();
     both(&["publisher"]);
 }

@@ -10,6 +10,8 @@ use uuid::Uuid;
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
+    /// It is stored, and whoever sent it hears so.
+    Accepted,
     /// The broker has confirmed it, and that is marked.
     Published,
     /// No queue took it.

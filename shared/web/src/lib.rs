@@ -17,6 +17,7 @@ pub mod chrome;
 pub mod error;
 pub mod form;
 pub mod head;
+pub mod headers;
 pub mod json;
 pub mod live;
 pub mod numbers;

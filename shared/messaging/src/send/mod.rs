@@ -1,5 +1,6 @@
-//! The sending half: outbox, relay, publisher.
+//! The sending half: accepting, outbox, relay, publisher.
 
+pub mod accept;
 mod manner;
 pub mod outbox;
 pub mod publisher;

@@ -1,12 +1,4 @@
-//! Accepting messages: valid, stored together with their outbox rows in one commit, and only then is
-//! the client told yes.
-//!
-//! Concurrent submissions share one commit. A submission is known by its idempotency key: repeated, it
-//! is answered with what was stored the first time; with other texts under the same key it is refused.
-//!
-//! Between two lines: die before the commit: nothing happened, and the client got no answer. Die after
-//! it: the message is accepted, the client does not know, and its repetition learns of it. Lose the
-//! database at the commit: the outcome is unknown, and that is what the client is told.
+//! What is handed in to be accepted, and what its sender is told.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,7 +6,8 @@ use chrono::{DateTime, Utc};
 use group_commit::{Committer, Group, group_commit};
 use uuid::Uuid;
 
-use crate::{message::Earlier, text::Text};
+use super::ledger::Earlier;
+use crate::{numbers, text::Text};
 
 /// Most submissions that may wait for a commit.
 const WAITING: usize = 256;
@@ -24,17 +17,24 @@ const GAP: Duration = Duration::from_millis(3);
 /// One request: one or several messages under one idempotency key.
 #[derive(Debug, Clone)]
 pub struct Submission {
+    /// By what it is known, however often it comes.
     pub key: String,
+    /// One message each.
     pub texts: Vec<Text>,
+    /// The public reference of the session that sent it, if any.
     pub session: Option<Uuid>,
+    /// The run that it belongs to, if any.
     pub run: Option<String>,
 }
 
 /// A message that is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
+    /// Made once.
     pub message_id: Uuid,
+    /// For people.
     pub number: i64,
+    /// By the database's clock.
     pub accepted_at: DateTime<Utc>,
     /// It was stored by an earlier request with the same key.
     pub repeated: bool,
@@ -43,10 +43,15 @@ pub struct Accepted {
 /// Why nothing is known to be stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
+    /// A repetition must be one.
     #[error("this Idempotency-Key was used for another message")]
     KeyReused,
+    /// Nothing was stored.
     #[error("{max} messages wait to be published, and no more are accepted")]
-    Full { max: u64 },
+    Full {
+        /// As many as may.
+        max: u64,
+    },
     /// Nothing was stored.
     #[error("the database is away; nothing was stored")]
     Away,
@@ -55,7 +60,32 @@ pub enum SubmitError {
     Unknown,
 }
 
-pub(crate) type Answer = Result<Vec<Accepted>, SubmitError>;
+impl SubmitError {
+    /// Its name for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::KeyReused => "key_reused",
+            Self::Full { .. } => "outbox_full",
+            Self::Away => "database_away",
+            Self::Unknown => "outcome_unknown",
+        }
+    }
+
+    /// What a client reads.
+    pub fn detail(&self) -> String {
+        if *self == Self::Away {
+            return "The database is away; nothing was stored. Try again.".to_owned();
+        }
+        let text = self.to_string();
+        let mut letters = text.chars();
+        let first = letters
+            .next()
+            .map(|letter| letter.to_uppercase().to_string());
+        format!("{}{}.", first.unwrap_or_default(), letters.as_str())
+    }
+}
+
+pub(super) type Answer = Result<Vec<Accepted>, SubmitError>;
 
 /// Where submissions are handed in.
 #[derive(Clone)]
@@ -63,22 +93,36 @@ pub struct Submissions(Group<Submission, Answer>);
 
 impl Submissions {
     /// Waits until the submission is committed, or is known or feared not to be.
-    pub async fn submit(&self, submission: Submission) -> Answer {
-        self.0
-            .hand_in(submission)
-            .await
-            .unwrap_or(Err(SubmitError::Unknown))
+    ///
+    /// # Errors
+    /// Why nothing is known to be stored.
+    pub async fn submit(&self, submission: Submission) -> Result<Vec<Accepted>, SubmitError> {
+        let answer = self.0.hand_in(submission).await;
+        let answer = answer.unwrap_or(Err(SubmitError::Unknown));
+        match &answer {
+            Ok(accepted) => {
+                for Accepted {
+                    message_id, number, ..
+                } in accepted.iter().filter(|accepted| !accepted.repeated)
+                {
+                    tracing::info!(message.id = %message_id, number, "accepted");
+                    metrics::counter!(numbers::ACCEPTED).increment(1);
+                }
+            }
+            Err(error) => tracing::info!(%error, "not accepted"),
+        }
+        answer
     }
 }
 
 /// Both ends.
-pub(crate) fn submissions() -> (Submissions, Committer<Submission, Answer>) {
+pub(super) fn submissions() -> (Submissions, Committer<Submission, Answer>) {
     let (group, committer) = group_commit(WAITING);
     (Submissions(group), committer.gathering(GAP))
 }
 
 /// The answer to a request whose key was used before: what was stored then, if it was the same.
-pub(crate) fn repetition(
+pub(super) fn repetition(
     submission: &Submission,
     earlier: &HashMap<String, Vec<Earlier>>,
 ) -> Answer {
@@ -107,7 +151,7 @@ pub(crate) fn repetition(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Stored;
+    use crate::send::accept::ledger::Stored;
 
     #[test]
     fn a_key_stands_for_the_same_texts_only() {
@@ -145,5 +189,17 @@ mod tests {
                 Err(SubmitError::KeyReused)
             );
         }
+    }
+    #[test]
+    fn a_client_reads_a_sentence() {
+        assert_eq!(
+            SubmitError::KeyReused.detail(),
+            "This Idempotency-Key was used for another message."
+        );
+        let full = SubmitError::Full { max: 10 };
+        assert_eq!(
+            full.detail(),
+            "10 messages wait to be published, and no more are accepted."
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A text that may be sent: trimmed, not too long, and with something to see.
+//! A text that may be sent: trimmed, not too long, and with something to see. Whoever accepts messages asks for no less.
 
 /// Longest text, in characters.
 pub const TEXT_MAX: usize = 10_000;
@@ -10,16 +10,25 @@ pub struct Text(String);
 /// Why a text may not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
+    /// Nothing of it would be seen.
     #[error("The message is empty.")]
     Empty,
+    /// It is longer than [`TEXT_MAX`].
     #[error("The message has {chars} characters; at most {TEXT_MAX} are allowed.")]
-    TooLong { chars: usize },
+    TooLong {
+        /// So long.
+        chars: usize,
+    },
+    /// PostgreSQL has no such text.
     #[error("The message has a NUL character, which cannot be stored.")]
     Nul,
 }
 
 impl Text {
     /// Trims and checks it.
+    ///
+    /// # Errors
+    /// Why not.
     pub fn parse(text: &str) -> Result<Self, TextError> {
         let text = text.trim();
         let chars = text.chars().count();
@@ -31,6 +40,7 @@ impl Text {
         }
     }
 
+    /// As it is stored and sent.
     pub fn as_str(&self) -> &str {
         &self.0
     }

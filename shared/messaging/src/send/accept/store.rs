@@ -11,16 +11,6 @@ use std::{
 
 use chaos::FailPoints;
 use group_commit::Committer;
-use live::{Announcer, Event, Kind};
-use messaging::{
-    Kept,
-    envelope::Envelope,
-    message::{KIND, Message},
-    send::{
-        outbox::{self, Depth},
-        relay::{Handover, Reservation},
-    },
-};
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use tokio::{
     sync::watch,
@@ -29,10 +19,21 @@ use tokio::{
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::{
+    AcceptSettings,
+    ledger::{self, Earlier, NewMessage, Stored},
+    submission::{Accepted, Answer, Submission, SubmitError, repetition},
+};
 use crate::{
-    message::{self, Earlier, NewMessage, Stored},
-    submit::{Accepted, Answer, Submission, SubmitError, repetition},
+    Kept,
+    envelope::Envelope,
+    message::Message,
+    send::{
+        outbox::{self, Depth},
+        relay::{Handover, Reservation},
+    },
     text::Text,
+    watching::{Sight, What},
 };
 
 /// Most messages in one commit, unless one submission alone has more: it must be done well within
@@ -45,24 +46,23 @@ const STORE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The loop that stores submissions.
 pub struct Store {
-    pub(crate) connection: Kept,
-    pub(crate) node: String,
-    pub(crate) outbox_max: u64,
-    pub(crate) handover: Handover,
-    pub(crate) fail_points: FailPoints,
-    pub(crate) announcer: Announcer,
-    pub(crate) depth: watch::Receiver<Depth>,
+    pub(super) connection: Kept,
+    pub(super) settings: AcceptSettings,
+    pub(super) handover: Handover,
+    pub(super) fail_points: FailPoints,
+    pub(super) submissions: Committer<Submission, Answer>,
+    pub(super) depth: watch::Receiver<Depth>,
     /// Rows added by this node since `depth` was counted.
-    pub(crate) since: Arc<AtomicI64>,
+    pub(super) since: Arc<AtomicI64>,
 }
 
 impl Store {
     /// Stores submissions until nobody can hand any in.
-    pub(crate) async fn run(mut self, mut submissions: Committer<Submission, Answer>) {
+    pub async fn run(mut self) {
         let messages = |submission: &Submission| submission.texts.len();
         while let Some((group, answers)) = self
             .connection
-            .while_waiting(submissions.next_weighed(GROUP, messages))
+            .while_waiting(self.submissions.next_weighed(GROUP, messages))
             .await
         {
             let results = match self.store(&group).await {
@@ -133,7 +133,7 @@ impl Store {
             i64::try_from(rows.len()).unwrap_or(i64::MAX),
             Ordering::Relaxed,
         );
-        self.announce(&rows);
+        self.tell_of(&rows);
         match reservation {
             Some(reservation) => reservation.hand_over(rows),
             None => self.handover.announce(),
@@ -246,10 +246,11 @@ impl Store {
         let since = u64::try_from(self.since.load(Ordering::Relaxed)).unwrap_or(0);
         let waiting = u64::try_from(self.depth.borrow().waiting).unwrap_or(0);
         let known = waiting.saturating_add(since).saturating_add(new as u64);
-        if known.saturating_add((self.outbox_max / 10).max(FEW)) < self.outbox_max {
+        if known.saturating_add((self.settings.outbox_max / 10).max(FEW)) < self.settings.outbox_max
+        {
             return Ok(None);
         }
-        outbox::room(tx, self.outbox_max)
+        outbox::room(tx, self.settings.outbox_max)
             .await
             .map(Some)
             .map_err(StoreError::before_commit)
@@ -260,20 +261,16 @@ impl Store {
         tx: &mut Transaction<'_, Postgres>,
         messages: &[NewMessage<'_>],
     ) -> Result<HashMap<Uuid, Stored>, StoreError> {
-        message::insert(tx, &self.node, messages)
+        ledger::insert(tx, &self.settings.node, messages)
             .await
             .map_err(StoreError::before_commit)
     }
 
     /// After the commit, and before they are handed over: nobody hears of a publish before.
-    fn announce(&self, rows: &[Envelope]) {
-        if self.announcer.is_on() {
-            for row in rows {
-                self.announcer.announce(Event {
-                    run: row.run.clone(),
-                    ..Event::now(Kind::Accepted, row.message_id)
-                });
-            }
+    fn tell_of(&self, rows: &[Envelope]) {
+        for row in rows {
+            let sight = Sight::new(What::Accepted, row.message_id);
+            self.settings.watching.tell(&sight.run(row.run.as_deref()));
         }
     }
 
@@ -285,7 +282,7 @@ impl Store {
         let mut by_key: HashMap<String, Vec<Earlier>> = HashMap::new();
         if !keys.is_empty() {
             let keys: Vec<&str> = keys.iter().copied().collect();
-            for row in message::of_keys(tx, &keys)
+            for row in ledger::of_keys(tx, &keys)
                 .await
                 .map_err(StoreError::before_commit)?
             {
@@ -305,7 +302,7 @@ impl Store {
                 SubmitError::Away
             }
             StoreError::Full => SubmitError::Full {
-                max: self.outbox_max,
+                max: self.settings.outbox_max,
             },
             StoreError::Unknown(_) => SubmitError::Unknown,
         }
@@ -318,9 +315,9 @@ impl Store {
         };
         Envelope {
             message_id: stored.message_id,
-            kind: KIND.to_owned(),
+            kind: self.settings.kind.to_owned(),
             accepted_at: stored.accepted_at,
-            node: self.node.clone(),
+            node: self.settings.node.clone(),
             run: submission.run.clone(),
             attempts: 0,
             redrive: 0,
