@@ -70,4 +70,28 @@ pub const FAIL_POINTS: &[(&str, &str)] = &[
         "redrive.after_commit",
         "that is committed, nothing is published yet",
     ),
+    (
+        "leases.push.before_commit",
+        "pushed messages are written to their queue, but not committed",
+    ),
+    (
+        "leases.push.after_commit",
+        "they are committed, the client has not been told",
+    ),
+    (
+        "leases.lease.before_commit",
+        "messages are leased, but that is not committed",
+    ),
+    (
+        "leases.lease.after_commit",
+        "that is committed, the client does not have them",
+    ),
+    (
+        "leases.confirm.before_commit",
+        "confirmed messages are removed, but that is not committed",
+    ),
+    (
+        "leases.confirm.after_commit",
+        "that is committed, the client has not been told",
+    ),
 ];
