@@ -16,13 +16,12 @@ use messaging::{
     message::{KIND, Message},
     receive::{
         handler::{Effect, Failure, Handler, Received},
+        processed,
         settle::Settle,
     },
 };
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
-
-use crate::processed;
 
 /// The settings of the simulated work.
 #[derive(Debug, Clone, clap::Args)]
@@ -156,7 +155,7 @@ impl Handler for Work {
         tx: &mut Transaction<'_, Postgres>,
         effects: &[&Effect<Self>],
     ) -> Result<(), sqlx::Error> {
-        processed::insert(tx, &self.node, effects).await
+        processed::insert(tx, &self.node, effects, |done| done.took).await
     }
 
     async fn done(

@@ -24,6 +24,13 @@ pub enum TextError {
     Nul,
 }
 
+impl TextError {
+    /// The same of what is called otherwise, such as `content`.
+    pub fn about(&self, what: &str) -> String {
+        self.to_string().replacen("message", what, 1)
+    }
+}
+
 impl Text {
     /// Trims and checks it.
     ///
@@ -92,6 +99,16 @@ mod tests {
             Err(TextError::TooLong {
                 chars: TEXT_MAX + 1
             })
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_what_it_is_called() {
+        assert_eq!(TextError::Empty.about("content"), "The content is empty.");
+        let long = TextError::TooLong { chars: 10_001 }.about("content");
+        assert_eq!(
+            long,
+            "The content has 10001 characters; at most 10000 are allowed."
         );
     }
 

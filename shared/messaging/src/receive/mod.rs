@@ -14,6 +14,7 @@ pub mod ladder;
 pub mod look;
 pub mod manner;
 pub mod patience;
+pub mod processed;
 pub mod processor;
 pub mod redrive;
 pub mod retry;
