@@ -1,7 +1,10 @@
 //! All settings of the API: `--help` is the reference.
 
 use daemon::{WrongSetting, process::ProcessArgs, settings::AllSettings};
-use messaging::connection::{Broker, BrokerArgs};
+use messaging::{
+    connection::{Broker, BrokerArgs},
+    send::accept::SendArgs,
+};
 use web::session::SessionArgs;
 
 use crate::{cache::CacheArgs, note::ROAD};
@@ -25,12 +28,8 @@ pub struct Config {
     pub sessions: SessionArgs,
     #[command(flatten)]
     pub cache: CacheArgs,
-    /// Notes that may wait to be published; beyond that, none is accepted
-    #[arg(long, env = "OUTBOX_MAX", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub outbox_max: u64,
-    /// Notes published and not yet confirmed, at most
-    #[arg(long, env = "PUBLISH_WINDOW", default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(2..))]
-    pub publish_window: u16,
+    #[command(flatten)]
+    pub sending: SendArgs,
     #[command(flatten)]
     pub process: ProcessArgs,
 }

@@ -3,7 +3,7 @@
 use daemon::{WrongSetting, process::ProcessArgs, settings::AllSettings};
 use messaging::{
     connection::{Broker, BrokerArgs},
-    receive::{retry::RetryArgs, window::InboxArgs},
+    receive::window::InboxArgs,
 };
 
 use crate::note::ROAD;
@@ -30,8 +30,6 @@ pub struct Config {
     /// number gives up on innocent ones
     #[arg(long, env = "MAX_DELIVERIES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_deliveries: u32,
-    #[command(flatten)]
-    pub retry: RetryArgs,
     #[command(flatten)]
     pub inbox: InboxArgs,
     #[command(flatten)]
