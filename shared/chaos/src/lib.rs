@@ -35,6 +35,14 @@ pub const FAIL_POINTS: &[(&str, &str)] = &[
         "they are committed, the client has not been told",
     ),
     (
+        "signup.before_commit",
+        "an account and the outbox row of its mail are written, but not committed",
+    ),
+    (
+        "signup.after_commit",
+        "they are committed, the client has not been told",
+    ),
+    (
         "relay.before_publish",
         "a batch is claimed, none of it is published",
     ),
@@ -49,6 +57,10 @@ pub const FAIL_POINTS: &[(&str, &str)] = &[
     (
         "consumer.on_delivery",
         "a delivery has arrived, nothing has been done with it",
+    ),
+    (
+        "welcome.after_smtp",
+        "a mail server has taken the mail, nothing of that is written",
     ),
     (
         "consumer.before_commit",

@@ -1,0 +1,193 @@
+//! How the API answers: under which address, and in problem details or on a page.
+
+use std::convert::Infallible;
+
+use axum::{
+    Json,
+    extract::{FromRequest, FromRequestParts, OriginalUri, Request},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE},
+        request::Parts as RequestParts,
+    },
+    middleware::Next,
+    response::{AppendHeaders, IntoResponse, Redirect, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+use web::{Error, form::FormBody, json::JsonBody, origin};
+
+use super::{app::App, check::Wrong, token::Issued};
+
+/// Where the gateway has these pages.
+pub(super) const PREFIX: &str = "/signup";
+
+/// The address under which a request came: nothing, or that of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Under(&'static str);
+
+impl Under {
+    fn of(path: &str) -> Self {
+        let rest = path.strip_prefix(PREFIX);
+        let ours = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        Self(if ours { PREFIX } else { "" })
+    }
+
+    /// The page of the account.
+    pub(super) fn home(self) -> &'static str {
+        if self.0.is_empty() { "/" } else { self.0 }
+    }
+
+    /// Another page of ours, such as `/login`.
+    pub(super) fn page(self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Under {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut RequestParts, state: &S) -> Result<Self, Infallible> {
+        let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state).await?;
+        Ok(Self::of(uri.path()))
+    }
+}
+
+/// What was sent: by the form of a page, or by a program.
+pub(super) enum Sent {
+    Form(FormBody),
+    Json(JsonBody),
+}
+
+impl<S: Send + Sync> FromRequest<S> for Sent {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        // A foreign page must neither make an account here nor log its reader in as somebody else.
+        if origin::origin(request.headers()) == origin::Origin::Foreign {
+            return Err(Error::forbidden(
+                "This is only taken from this site's own pages, and from programs.",
+            ));
+        }
+        if is_json(request.headers()) {
+            return JsonBody::from_request(request, state).await.map(Self::Json);
+        }
+        FormBody::from_request(request, state).await.map(Self::Form)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let named = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    named.is_some_and(|named| named.to_ascii_lowercase().starts_with(b"application/json"))
+}
+
+/// Who sends JSON and does not say what they read reads JSON.
+pub(super) async fn answer_in_kind(mut request: Request, next: Next) -> Response {
+    let headers = request.headers_mut();
+    let open = headers.get(ACCEPT).is_none_or(|accept| accept == "*/*");
+    if open && is_json(headers) {
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    }
+    next.run(request).await
+}
+
+/// Problem details that say more than a sentence: which fields are wrong, each with what is wrong with it.
+pub(super) fn wrong_fields(
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+    wrong: &[Wrong],
+) -> Response {
+    problem(status, code, detail, json!({ "errors": wrong }))
+}
+
+/// 401: there is no account to speak of.
+pub(super) fn unknown() -> Response {
+    let detail = "This needs a token: sign up or log in, and send it as Authorization: Bearer.";
+    let response = problem(StatusCode::UNAUTHORIZED, "no_token", detail, json!({}));
+    ([(WWW_AUTHENTICATE, "Bearer")], response).into_response()
+}
+
+fn problem(status: StatusCode, code: &str, detail: &str, mut more: serde_json::Value) -> Response {
+    let title = match status {
+        StatusCode::UNPROCESSABLE_ENTITY => "Unprocessable Content",
+        status => status.canonical_reason().unwrap_or("Error"),
+    };
+    more["type"] = format!("urn:unacked:problem:{code}").into();
+    more["title"] = title.into();
+    more["status"] = status.as_u16().into();
+    more["detail"] = detail.into();
+    let media = [(CONTENT_TYPE, "application/problem+json")];
+    (status, media, more.to_string()).into_response()
+}
+
+/// A token for a program.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Receipt {
+    user_id: Uuid,
+    token: String,
+    token_type: &'static str,
+    expires_at: DateTime<Utc>,
+    /// Of the welcome mail, where the account is new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<Uuid>,
+}
+
+/// Somebody is known from now on: a browser by its cookie, a program by the token that it keeps.
+pub(super) fn known(
+    app: &App,
+    under: Under,
+    by_form: bool,
+    user_id: Uuid,
+    issued: Issued,
+    new: Option<Uuid>,
+) -> Response {
+    if by_form {
+        let cookie = AppendHeaders([(SET_COOKIE, app.cookie(&issued.token))]);
+        return (cookie, Redirect::to(under.home())).into_response();
+    }
+    let status = if new.is_some() {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let receipt = Receipt {
+        user_id,
+        token: issued.token,
+        token_type: "Bearer",
+        expires_at: issued.ends_at,
+        message_id: new,
+    };
+    let mut response = (status, Json(receipt)).into_response();
+    if new.is_some() {
+        let home = HeaderValue::from_static(under.home());
+        response.headers_mut().insert(LOCATION, home);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_stay_under_the_address_of_the_request() {
+        for (path, home, login) in [
+            ("/", "/", "/login"),
+            ("/createUser", "/", "/login"),
+            ("/signup", "/signup", "/signup/login"),
+            ("/signup/createUser", "/signup", "/signup/login"),
+            ("/signups", "/", "/login"),
+        ] {
+            let under = Under::of(path);
+            assert_eq!(
+                (under.home(), under.page("/login").as_str()),
+                (home, login),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Creating an account: the form, and what it sends; programs send the same as JSON.
+//!
+//! The answer does not wait for the welcome mail: a row in the outbox is all that is needed for it.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use web::{
+    Error, Site,
+    chrome::{Chrome, Tab},
+};
+
+use super::{
+    answer::{Sent, Under, known, wrong_fields},
+    app::App,
+    check::{EMAIL_MAX, NAME_MAX, PASSWORD_MAX, PASSWORD_MIN, Right, Typed, Wrong, check},
+    numbers,
+    store::{NotStored, Stored, store},
+};
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new().route("/createUser", get(show).post(create))
+}
+
+#[derive(Template)]
+#[template(path = "create.html")]
+struct Page {
+    chrome: Chrome,
+    under: Under,
+    typed: Typed,
+    wrong: Vec<Wrong>,
+    /// What is wrong with none of the fields.
+    error: Option<String>,
+}
+
+impl Page {
+    /// What is wrong with a field.
+    fn of(&self, field: &str) -> Option<&str> {
+        let mut wrong = self.wrong.iter();
+        let found = wrong.find(|wrong| wrong.field == field);
+        found.map(|wrong| wrong.detail.as_str())
+    }
+}
+
+async fn show(site: Site, under: Under) -> Result<Response, Error> {
+    draw(&site, under, Typed::default(), Vec::new(), None)
+}
+
+/// The page, with what was typed: all but the password.
+fn draw(
+    site: &Site,
+    under: Under,
+    typed: Typed,
+    wrong: Vec<Wrong>,
+    error: Option<String>,
+) -> Result<Response, Error> {
+    let page = Page {
+        chrome: Chrome::new(site, Tab::Other, "Sign up"),
+        under,
+        typed,
+        wrong,
+        error,
+    };
+    Ok(web::page(&page)?.into_response())
+}
+
+async fn create(
+    State(app): State<Arc<App>>,
+    site: Site,
+    under: Under,
+    headers: HeaderMap,
+    sent: Sent,
+) -> Result<Response, Error> {
+    let by_form = matches!(sent, Sent::Form(_));
+    let typed = read(&sent)?;
+    let run = web::headers::run(&headers)?;
+    let refuse = |status: StatusCode, code, detail: &str, wrong: Vec<Wrong>| {
+        if !by_form {
+            return Ok(wrong_fields(status, code, detail, &wrong));
+        }
+        let mut page = draw(&site, under, typed.clone(), wrong, None)?;
+        *page.status_mut() = status;
+        Ok(page)
+    };
+    let right = match check(&typed) {
+        Ok(right) => right,
+        Err(wrong) => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            return refuse(
+                status,
+                "wrong_fields",
+                "Some fields are not as they must be.",
+                wrong,
+            );
+        }
+    };
+    let Stored {
+        user_id,
+        message_id,
+    } = match sign_up(&app, &site, &right, run.as_deref()).await {
+        Ok(stored) => stored,
+        Err(Refused::Taken) => {
+            let detail = "There is an account for this address.";
+            let wrong = vec![Wrong::new("email", detail)];
+            return refuse(StatusCode::CONFLICT, "email_taken", detail, wrong);
+        }
+        Err(Refused::Other(error)) if by_form => {
+            let mut page = draw(
+                &site,
+                under,
+                typed,
+                Vec::new(),
+                Some(error.detail().to_owned()),
+            )?;
+            *page.status_mut() = error.status();
+            if let Some(seconds) = error.retry_after() {
+                page.headers_mut().insert(RETRY_AFTER, seconds.into());
+            }
+            return Ok(page);
+        }
+        Err(Refused::Other(error)) => return Err(error),
+    };
+    tracing::info!(%user_id, message.id = %message_id, "an account was created");
+    metrics::counter!(numbers::CREATED).increment(1);
+    let issued = app.tokens.issue(user_id, daemon::clock::now());
+    let issued = issued.map_err(Error::internal)?;
+    Ok(known(
+        &app,
+        under,
+        by_form,
+        user_id,
+        issued,
+        Some(message_id),
+    ))
+}
+
+fn read(sent: &Sent) -> Result<Typed, Error> {
+    let form = match sent {
+        Sent::Json(body) if body.is_array() => {
+            return Err(Error::unprocessable(
+                "The JSON is not as expected: an array, not an object.",
+            ));
+        }
+        Sent::Json(body) => return body.read(),
+        Sent::Form(body) => body.fields(&Typed::FIELDS)?,
+    };
+    let field = |name| form.get(name).unwrap_or_default().to_owned();
+    Ok(Typed {
+        first_name: field("firstName"),
+        last_name: field("lastName"),
+        email: field("email"),
+        password: field("password"),
+    })
+}
+
+enum Refused {
+    Taken,
+    Other(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+async fn sign_up(
+    app: &App,
+    site: &Site,
+    right: &Right,
+    run: Option<&str>,
+) -> Result<Stored, Refused> {
+    site.need_database()?;
+    let waiting = u64::try_from(app.depth.borrow().waiting).unwrap_or(0);
+    if waiting >= app.outbox_max {
+        let detail = format!(
+            "{waiting} mails wait to be sent, and no more accounts are taken. Please try again in a while."
+        );
+        return Err(Error::away(detail).coded("outbox_full").into());
+    }
+    let hash = app.hashes.hash(right.password.clone()).await?;
+    match store(app, right, &hash, run).await {
+        Ok(stored) => Ok(stored),
+        Err(NotStored::Taken) => Err(Refused::Taken),
+        Err(not) => {
+            tracing::warn!(error = %not, "an account was not stored, or nobody knows");
+            Err(Refused::Other(not.into()))
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! A mail catcher: a mail server that takes every mail, delivers none, and shows what it got.
+//!
+//! For tests, which tell it what to answer, and for the lab, which reads the file that it writes: one mail
+//! a line, as JSON, in the order in which they came. What stands in a line is written before the yes, so a
+//! mail that somebody was told yes about is in the file. It speaks no TLS and asks for no password.
+
+use std::{
+    collections::VecDeque,
+    io::Write as _,
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use daemon::{
+    http,
+    lifecycle::{Lifecycle, run_process},
+};
+use futures::{StreamExt, stream::FuturesUnordered};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long a client may say nothing.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Largest mail.
+const MAIL_MAX: usize = 4 * 1024 * 1024;
+/// Mails kept in memory, the newest.
+const KEPT: usize = 10_000;
+
+/// Takes every mail and delivers none
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "signup catcher", version)]
+pub struct Config {
+    /// Address of the mail server
+    #[arg(long, env = "CATCHER_LISTEN", default_value = "127.0.0.1:1025")]
+    pub listen: String,
+    /// The file to which each mail is added, as a line of JSON; none: they are only counted
+    #[arg(long, env = "CATCHER_FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// A mail that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caught {
+    pub at: DateTime<Utc>,
+    /// As in its header, without the brackets.
+    pub message_id: String,
+    /// Of the envelope.
+    pub from: String,
+    /// Of the envelope.
+    pub to: Vec<String>,
+    pub subject: String,
+    /// Type and content of each part that is no multipart.
+    pub parts: Vec<Part>,
+}
+
+/// A part of a mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Such as `text/plain`.
+    pub media: String,
+    pub content: String,
+}
+
+impl Caught {
+    /// The content of the first part of this type.
+    pub fn part(&self, media: &str) -> Option<&str> {
+        let mut parts = self.parts.iter();
+        let found = parts.find(|part| part.media == media);
+        found.map(|part| part.content.as_str())
+    }
+}
+
+/// What is answered to one mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is taken.
+    Yes,
+    /// This, to whom it is for: such as `451 4.3.0 later`, `550 5.1.1 nobody of that name`.
+    ToRecipient(String),
+    /// This, to the whole mail.
+    ToMail(String),
+    /// It is taken, and nobody is told: the connection ends instead.
+    SilentYes,
+}
+
+/// Where mails are caught. Clones share everything.
+#[derive(Debug, Clone, Default)]
+pub struct Catcher {
+    file: Option<Arc<PathBuf>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    caught: VecDeque<Caught>,
+    /// For the next mails, one each; then it is always yes ..
+    answers: VecDeque<Answer>,
+    /// .. unless there is one for all.
+    always: Option<Answer>,
+}
+
+impl Catcher {
+    /// One that adds each mail to this file too.
+    pub fn new(file: Option<PathBuf>) -> Self {
+        Self {
+            file: file.map(Arc::new),
+            state: Arc::default(),
+        }
+    }
+
+    /// The mails that were taken, the oldest first.
+    pub fn caught(&self) -> Vec<Caught> {
+        self.state().caught.iter().cloned().collect()
+    }
+
+    /// Answers the next mails so, one after the other.
+    pub fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.state().answers.extend(answers);
+    }
+
+    /// Answers all mails so, until told otherwise.
+    pub fn always(&self, answer: Option<Answer>) {
+        self.state().always = answer;
+    }
+
+    /// Takes mails until `stop`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut connections = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => connections.push(self.serve(stream, peer)),
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+                Some(ended) = connections.next() => ended?,
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr) -> anyhow::Result<()> {
+        match self.converse(stream).await {
+            Ok(()) => Ok(()),
+            Err(End::File(error)) => Err(error),
+            Err(End::Link(error)) => {
+                tracing::debug!(%peer, %error, "a client left");
+                Ok(())
+            }
+        }
+    }
+
+    async fn converse(&self, stream: TcpStream) -> Result<(), End> {
+        let _ = stream.set_nodelay(true);
+        let mut client = Client(BufReader::new(stream));
+        let mut from = None;
+        let mut to: Vec<String> = Vec::new();
+        let mut answer = Answer::Yes;
+        client.say("220 catcher").await?;
+        loop {
+            let line = client.line().await?;
+            let verb = line
+                .split([' ', ':'])
+                .next()
+                .unwrap_or_default()
+                .to_ascii_uppercase();
+            match verb.as_str() {
+                "EHLO" | "HELO" => client.say("250-catcher\r\n250 8BITMIME").await?,
+                "MAIL" => {
+                    answer = self.next_answer();
+                    from = address(&line);
+                    to.clear();
+                    client.say("250 go on").await?;
+                }
+                "RCPT" => match (&answer, address(&line)) {
+                    (Answer::ToRecipient(no), _) => client.say(no).await?,
+                    (_, Some(address)) => {
+                        to.push(address);
+                        client.say("250 go on").await?;
+                    }
+                    (_, None) => client.say("501 no address").await?,
+                },
+                "DATA" if to.is_empty() => client.say("503 to whom?").await?,
+                "DATA" => {
+                    client.say("354 end with a dot").await?;
+                    let mail = client.mail().await?;
+                    if let Answer::ToMail(no) = &answer {
+                        client.say(no).await?;
+                        continue;
+                    }
+                    let caught = read(&mail, from.clone().unwrap_or_default(), to.clone());
+                    self.keep(caught).map_err(End::File)?;
+                    if answer == Answer::SilentYes {
+                        return Ok(());
+                    }
+                    client.say("250 taken").await?;
+                }
+                "RSET" | "NOOP" => client.say("250 well").await?,
+                "QUIT" => return client.say("221 bye").await,
+                _ => client.say("502 not here").await?,
+            }
+        }
+    }
+
+    fn next_answer(&self) -> Answer {
+        let mut state = self.state();
+        let next = state.answers.pop_front();
+        next.or_else(|| state.always.clone()).unwrap_or(Answer::Yes)
+    }
+
+    fn keep(&self, caught: Caught) -> anyhow::Result<()> {
+        let mut state = self.state();
+        if let Some(file) = &self.file {
+            let line = format!("{}\n", serde_json::to_string(&caught)?);
+            let opened = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&**file);
+            let written = opened.and_then(|mut file| file.write_all(line.as_bytes()));
+            written.with_context(|| format!("writing {}", file.display()))?;
+        }
+        state.caught.push_back(caught);
+        if state.caught.len() > KEPT {
+            state.caught.pop_front();
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Catches mails until a signal, and gives the exit code: 0 clean, 1 failed, 2 a wrong setting.
+pub fn main_with(config: &Config) -> ExitCode {
+    run_process(Duration::from_secs(2), |lifecycle| async move {
+        run(
+            config,
+            http::bind("CATCHER_LISTEN", &config.listen)?,
+            &lifecycle,
+        );
+        Ok(())
+    })
+}
+
+/// Starts a catcher on the lifecycle.
+pub fn run(config: &Config, listener: TcpListener, lifecycle: &Lifecycle) -> Catcher {
+    let catcher = Catcher::new(config.file.clone());
+    let stop = lifecycle.stopping();
+    lifecycle.spawn("catcher", catcher.clone().run(listener, stop));
+    catcher
+}
+
+/// Why a conversation ended that was not over.
+enum End {
+    Link(std::io::Error),
+    File(anyhow::Error),
+}
+
+impl From<std::io::Error> for End {
+    fn from(error: std::io::Error) -> Self {
+        Self::Link(error)
+    }
+}
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    async fn say(&mut self, words: &str) -> Result<(), End> {
+        let line = format!("{words}\r\n");
+        timeout(SILENCE, self.0.write_all(line.as_bytes()))
+            .await
+            .map_err(late)??;
+        Ok(())
+    }
+
+    async fn line(&mut self) -> Result<String, End> {
+        Ok(String::from_utf8_lossy(&self.raw_line().await?).into_owned())
+    }
+
+    async fn raw_line(&mut self) -> Result<Vec<u8>, End> {
+        let mut line = Vec::new();
+        let read = timeout(SILENCE, self.0.read_until(b'\n', &mut line));
+        if read.await.map_err(late)?? == 0 {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+        while line
+            .last()
+            .is_some_and(|byte| matches!(byte, b'\r' | b'\n'))
+        {
+            line.pop();
+        }
+        Ok(line)
+    }
+
+    /// Up to the lone dot; a dot that begins a line was doubled on its way.
+    async fn mail(&mut self) -> Result<String, End> {
+        let mut mail = Vec::new();
+        loop {
+            let line = self.raw_line().await?;
+            if line == b"." {
+                return Ok(String::from_utf8_lossy(&mail).into_owned());
+            }
+            if mail.len() + line.len() > MAIL_MAX {
+                return Err(std::io::Error::other("the mail is too large").into());
+            }
+            mail.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
+            mail.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+fn late(_: tokio::time::error::Elapsed) -> End {
+    End::Link(std::io::ErrorKind::TimedOut.into())
+}
+
+/// What stands between the angles.
+fn address(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once('<')?;
+    rest.split_once('>').map(|(address, _)| address.to_owned())
+}
+
+/// A mail as we write them: no more of the format is understood than that.
+fn read(mail: &str, from: String, to: Vec<String>) -> Caught {
+    let (head, body) = mail.split_once("\r\n\r\n").unwrap_or((mail, ""));
+    let mut parts = Vec::new();
+    take_apart(head, body, &mut parts);
+    Caught {
+        at: daemon::clock::now(),
+        message_id: header(head, "message-id")
+            .trim_matches(['<', '>'])
+            .to_owned(),
+        from,
+        to,
+        subject: header(head, "subject"),
+        parts,
+    }
+}
+
+fn take_apart(head: &str, body: &str, parts: &mut Vec<Part>) {
+    let kind = header(head, "content-type");
+    let media = kind
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let boundary = kind
+        .split(';')
+        .find_map(|rest| rest.trim().strip_prefix("boundary="));
+    if let Some(boundary) = boundary {
+        let between = format!("--{}", boundary.trim_matches('"'));
+        // What is before the first and after the last is nothing.
+        for part in body
+            .split(&between)
+            .skip(1)
+            .take_while(|part| !part.starts_with("--"))
+        {
+            let part = part.strip_prefix("\r\n").unwrap_or(part);
+            let (head, body) = part.split_once("\r\n\r\n").unwrap_or((part, ""));
+            take_apart(head, body, parts);
+        }
+        return;
+    }
+    let content = match header(head, "content-transfer-encoding")
+        .to_ascii_lowercase()
+        .as_str()
+    {
+        "quoted-printable" => quoted_printable(body),
+        "base64" => base64(body),
+        _ => body.as_bytes().to_vec(),
+    };
+    let content = String::from_utf8_lossy(&content).replace("\r\n", "\n");
+    parts.push(Part {
+        media,
+        content: content.trim_end().to_owned(),
+    });
+}
+
+/// Its value with its continuation lines; empty where there is none.
+fn header(head: &str, name: &str) -> String {
+    let mut found: Option<String> = None;
+    for line in head.lines() {
+        if let (Some(value), true) = (&mut found, line.starts_with([' ', '\t'])) {
+            value.push(' ');
+            value.push_str(line.trim());
+        } else if found.is_some() {
+            break;
+        } else if let Some((named, value)) = line.split_once(':')
+            && named.trim().eq_ignore_ascii_case(name)
+        {
+            found = Some(value.trim().to_owned());
+        }
+    }
+    found.unwrap_or_default()
+}
+
+fn quoted_printable(text: &str) -> Vec<u8> {
+    let joined = text.replace("=\r\n", "");
+    let mut rest = joined.as_bytes();
+    let mut plain = Vec::with_capacity(rest.len());
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = after
+            .get(..2)
+            .and_then(|code| std::str::from_utf8(code).ok());
+        let code = code.and_then(|code| u8::from_str_radix(code, 16).ok());
+        rest = match (byte, code) {
+            (b'=', Some(code)) => {
+                plain.push(code);
+                &after[2..]
+            }
+            _ => {
+                plain.push(byte);
+                after
+            }
+        };
+    }
+    plain
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    let value = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let mut plain = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut bits, mut count) = (0_u32, 0);
+    for six in text.bytes().filter_map(value) {
+        bits = (bits << 6) | u32::from(six);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            plain.push(u8::try_from((bits >> count) & 0xff).unwrap_or_default());
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_of_several_parts_is_taken_apart() {
+        let mail = "Subject: Hi\r\n there\r\nMessage-ID: <7@x>\r\nContent-Type: multipart/alternative;\r\n \
+                    boundary=\"b\"\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                    Content-Transfer-Encoding: quoted-printable\r\n\r\nJ=C3=BCrgen=\r\n!\r\n\r\n\
+                    --b\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\nPGI+aGk8\r\nL2I+\r\n\
+                    --b--\r\n";
+        let caught = read(mail, "a@x".to_owned(), vec!["b@x".to_owned()]);
+        assert_eq!(
+            (caught.subject.as_str(), caught.message_id.as_str()),
+            ("Hi there", "7@x")
+        );
+        assert_eq!(caught.part("text/plain"), Some("J\u{fc}rgen!"));
+        assert_eq!(caught.part("text/html"), Some("<b>hi</b>"));
+        assert_eq!(caught.part("text/csv"), None);
+    }
+
+    #[test]
+    fn a_mail_of_one_part_is_that_part() {
+        let caught = read("Subject: x\r\n\r\nplain\r\n", String::new(), Vec::new());
+        assert_eq!(caught.parts.len(), 1);
+        assert_eq!(caught.parts[0].content, "plain");
+    }
+}

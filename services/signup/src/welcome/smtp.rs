@@ -1,0 +1,340 @@
+//! The way to the mail server: one connection for one mail, and what its words mean for the mail.
+//!
+//! Which word was said at which step decides. "No such mailbox" about the recipient is about this mail, and
+//! so is "try later". A server that is not there, that goes silent, that wants another password or no
+//! TLS, says nothing about this mail.
+
+use std::time::Duration;
+
+use axum::http::Uri;
+use clap::ValueEnum;
+use daemon::WrongSetting;
+use lettre::{
+    Address,
+    message::Mailbox,
+    transport::smtp::{
+        Error,
+        authentication::{Credentials, Mechanism},
+        client::{AsyncSmtpConnection, TlsParameters},
+        commands::{Data, Mail, Rcpt},
+        extension::ClientId,
+    },
+};
+use percent_encoding::percent_decode_str;
+use tokio::time::timeout;
+
+/// How long connecting, with TLS and the password, may take ..
+const OPEN_LIMIT: Duration = Duration::from_secs(20);
+/// .. how long one word of the server ..
+const WORD_LIMIT: Duration = Duration::from_secs(20);
+/// .. and its yes to the whole mail, which it may look at first.
+const YES_LIMIT: Duration = Duration::from_mins(1);
+
+/// The settings of the mail server.
+#[derive(Clone, clap::Args)]
+pub struct SmtpArgs {
+    /// The mail server: smtp://HOST:PORT, or with USER:PASSWORD@ before the host; smtps:// for TLS from the first byte on
+    #[arg(long, env = "SMTP_URL", hide_env_values = true)]
+    pub smtp_url: String,
+    /// Whether a connection with smtp:// goes over to TLS: if the server offers it, or always, or never. With a password, or beyond
+    /// this machine, right is: required
+    #[arg(
+        long,
+        env = "SMTP_STARTTLS",
+        value_enum,
+        default_value = "opportunistic"
+    )]
+    pub smtp_starttls: Starttls,
+    /// Who writes the mails: "Unacked <welcome@example.test>"
+    #[arg(
+        long,
+        env = "MAIL_FROM",
+        default_value = "Unacked <welcome@example.test>"
+    )]
+    pub mail_from: String,
+    /// What a mail is known by: its message's id, the same however often it is sent; or a new one each time, with which
+    /// nobody can tell that a mail that came twice is one (the unsafe alternative, for an experiment)
+    #[arg(long, env = "MAIL_ID", value_enum, default_value = "message")]
+    pub mail_id: MailId,
+}
+
+/// Without the URL, which may hold a password.
+impl std::fmt::Debug for SmtpArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SmtpArgs")
+            .field("smtp_starttls", &self.smtp_starttls)
+            .field("mail_from", &self.mail_from)
+            .field("mail_id", &self.mail_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a plain connection goes over to TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Starttls {
+    /// Never.
+    Off,
+    /// If the server offers it.
+    Opportunistic,
+    /// Nothing is sent without.
+    Required,
+}
+
+/// What the Message-ID is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MailId {
+    /// The message's id.
+    Message,
+    /// Nothing: it is another one each time.
+    Random,
+}
+
+/// A mail server, checked once at start.
+#[derive(Clone)]
+pub(crate) struct Server {
+    host: String,
+    port: u16,
+    /// TLS from the first byte on.
+    tls: Option<TlsParameters>,
+    starttls: Starttls,
+    upgrade: TlsParameters,
+    credentials: Option<Credentials>,
+    pub(crate) from: Mailbox,
+}
+
+impl SmtpArgs {
+    /// The mail server of these settings.
+    pub(crate) fn server(&self) -> Result<Server, WrongSetting> {
+        let wrong = || {
+            let right = "smtp://USER:PASSWORD@HOST:PORT, USER:PASSWORD@ only where the server wants it, or smtps://";
+            WrongSetting::secret("SMTP_URL", right)
+        };
+        let url: Uri = self.smtp_url.parse().map_err(|_| wrong())?;
+        let at_once = match url.scheme_str() {
+            Some("smtp") => false,
+            Some("smtps") => true,
+            _ => return Err(wrong()),
+        };
+        if !matches!(url.path(), "" | "/") || url.query().is_some() {
+            return Err(wrong());
+        }
+        let authority = url.authority().ok_or_else(wrong)?;
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        if host.is_empty() {
+            return Err(wrong());
+        }
+        let credentials = match authority.as_str().rsplit_once('@') {
+            None => None,
+            Some((who, _)) => {
+                let (user, password) = who.split_once(':').ok_or_else(wrong)?;
+                let plain = |text| {
+                    percent_decode_str(text)
+                        .decode_utf8()
+                        .ok()
+                        .map(String::from)
+                };
+                let user = plain(user).ok_or_else(wrong)?;
+                Some(Credentials::new(user, plain(password).ok_or_else(wrong)?))
+            }
+        };
+        let tls = || {
+            TlsParameters::new(host.clone()).map_err(|error| {
+                WrongSetting::because("SMTP_URL", format!("no TLS with this host: {error}"))
+            })
+        };
+        let from = self.mail_from.parse().map_err(|_| {
+            let right = "Unacked <welcome@example.test>, a name and an address";
+            WrongSetting::new("MAIL_FROM", self.mail_from.clone(), right)
+        })?;
+        Ok(Server {
+            port: authority
+                .port_u16()
+                .unwrap_or(if at_once { 465 } else { 25 }),
+            tls: if at_once { Some(tls()?) } else { None },
+            starttls: self.smtp_starttls,
+            upgrade: tls()?,
+            credentials,
+            from,
+            host,
+        })
+    }
+}
+
+/// Why a mail was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotSent {
+    /// It says nothing about the mail: the server is away, or does not want us.
+    #[error("the mail server does not do it: {0}")]
+    Away(String),
+    /// Not this mail, not now.
+    #[error("the mail server says later: {0}")]
+    Later(String),
+    /// Not this mail, ever.
+    #[error("the mail server refuses it: {0}")]
+    Never(String),
+}
+
+/// What a mail's own words are about.
+#[derive(Clone, Copy)]
+enum Step {
+    /// Who writes: wrong for all mails, so it is worth asking again when somebody has mended it.
+    Sender,
+    /// Whom to, and what.
+    Mail,
+}
+
+impl Server {
+    /// Sends a mail; when this says yes, the server has taken it. Dropped, or ended by an error of the link after the last
+    /// byte: nobody knows whether it has.
+    pub(crate) async fn send(&self, to: &Address, mail: &[u8]) -> Result<(), NotSent> {
+        let mut connection = timeout(OPEN_LIMIT, self.open())
+            .await
+            .map_err(|_| NotSent::Away(format!("not reached within {OPEN_LIMIT:?}")))?
+            .map_err(|error| NotSent::Away(words(&error)))?;
+        let taken = self.hand_over(&mut connection, to, mail).await;
+        // Whatever it says to that: the mail is taken, or is not. Without waiting for long, since nothing depends on it.
+        let _ = timeout(Duration::from_secs(1), connection.quit()).await;
+        taken
+    }
+
+    async fn open(&self) -> Result<AsyncSmtpConnection, Error> {
+        let hello = ClientId::default();
+        let server = (self.host.as_str(), self.port);
+        let mut connection = AsyncSmtpConnection::connect_tokio1(
+            server,
+            Some(OPEN_LIMIT),
+            &hello,
+            self.tls.clone(),
+            None,
+        )
+        .await?;
+        let upgrades = match self.starttls {
+            Starttls::Off => false,
+            Starttls::Opportunistic => connection.can_starttls(),
+            // An error where the server has no TLS.
+            Starttls::Required => self.tls.is_none(),
+        };
+        if upgrades {
+            connection.starttls(self.upgrade.clone(), &hello).await?;
+        }
+        if let Some(credentials) = &self.credentials {
+            let ways = [Mechanism::Plain, Mechanism::Login];
+            connection.auth(&ways, credentials).await?;
+        }
+        Ok(connection)
+    }
+
+    async fn hand_over(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        to: &Address,
+        mail: &[u8],
+    ) -> Result<(), NotSent> {
+        let from = Mail::new(Some(self.from.email.clone()), Vec::new());
+        within(WORD_LIMIT, Step::Sender, connection.command(from)).await?;
+        let to = Rcpt::new(to.clone(), Vec::new());
+        within(WORD_LIMIT, Step::Mail, connection.command(to)).await?;
+        within(WORD_LIMIT, Step::Mail, connection.command(Data)).await?;
+        within(YES_LIMIT, Step::Mail, connection.message(mail)).await
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    step: Step,
+    said: impl Future<Output = Result<T, Error>>,
+) -> Result<(), NotSent> {
+    match timeout(limit, said).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(meaning(step, &error)),
+        Err(_) => Err(NotSent::Away(format!("no answer within {limit:?}"))),
+    }
+}
+
+fn meaning(step: Step, error: &Error) -> NotSent {
+    let said = words(error);
+    match (step, error.status().map(u16::from)) {
+        // 421: it closes down.
+        (_, None | Some(421)) => NotSent::Away(said),
+        (Step::Mail, Some(500..)) => NotSent::Never(said),
+        (_, Some(_)) => NotSent::Later(said),
+    }
+}
+
+/// An error with its cause, without the addresses that a server may repeat.
+fn words(error: &Error) -> String {
+    let mut said = error.to_string();
+    if let Some(cause) = std::error::Error::source(error) {
+        let cause = cause.to_string();
+        if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    let word = |word: &str| {
+        if word.contains('@') {
+            "(address)".to_owned()
+        } else {
+            word.to_owned()
+        }
+    };
+    said.split_whitespace()
+        .map(word)
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .take(300)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(url: &str) -> SmtpArgs {
+        SmtpArgs {
+            smtp_url: url.to_owned(),
+            smtp_starttls: Starttls::Opportunistic,
+            mail_from: "Unacked <welcome@example.test>".to_owned(),
+            mail_id: MailId::Message,
+        }
+    }
+
+    #[test]
+    fn a_server_is_named_by_a_url() {
+        let server = args("smtp://127.0.0.1:1025").server().unwrap();
+        assert_eq!((server.host.as_str(), server.port), ("127.0.0.1", 1025));
+        assert!(server.credentials.is_none() && server.tls.is_none());
+        let server = args("smtps://me%40x:p%3Aw@mail.example.test")
+            .server()
+            .unwrap();
+        assert_eq!(server.port, 465);
+        assert!(server.tls.is_some());
+        let right = Credentials::new("me@x".to_owned(), "p:w".to_owned());
+        assert_eq!(server.credentials, Some(right));
+        for wrong in [
+            "",
+            "mail",
+            "http://mail",
+            "smtp://",
+            "smtp://me@mail",
+            "smtp://mail/x",
+            "smtp://mail?tls=required",
+        ] {
+            let said = args(wrong).server().err().map(|error| error.to_string());
+            assert!(
+                said.is_some_and(|said| said.contains("SMTP_URL")),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_and_a_debug_line_repeat_no_password() {
+        let args = args("smtp://me:secret@mail:x");
+        let said = args.server().err().unwrap().to_string();
+        assert!(
+            !said.contains("secret") && !format!("{args:?}").contains("secret"),
+            "{said}"
+        );
+    }
+}
