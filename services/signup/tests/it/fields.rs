@@ -1,0 +1,85 @@
+//! Wrong fields: named all at once, to programs and beside the fields of the form.
+
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::world::{World, person, post, problem, submit};
+
+#[tokio::test]
+async fn all_wrong_fields_are_named_at_once() {
+    let world = World::new().await;
+    let api = world.api("api-1").start().await;
+    world.ready(&[&api]).await;
+    let nothing = json!({});
+    let all =
+        json!({"firstName": " ", "lastName": "a\u{202e}b", "email": "ada", "password": "short"});
+    for body in [nothing, all] {
+        let (status, told) = problem(post(&api, "/createUser", &body).await).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(told["type"], "urn:unacked:problem:wrong_fields");
+        let errors = told["errors"].as_array().unwrap();
+        let named: Vec<_> = errors
+            .iter()
+            .map(|error| error["field"].as_str().unwrap())
+            .collect();
+        assert_eq!(named, ["firstName", "lastName", "email", "password"]);
+        assert!(
+            errors
+                .iter()
+                .all(|error| error["detail"].as_str().unwrap().len() > 10)
+        );
+    }
+    for (field, wrong) in [
+        ("email", "ada@localhost"),
+        ("email", "ada@example.test\r\nBcc: x@example.test"),
+        ("password", "Password123!"),
+        ("password", "my-lovelace-secret"),
+        ("password", "xx-grace.h-xx"),
+        ("firstName", ""),
+    ] {
+        let mut body = person("grace.h@example.test");
+        body[field] = json!(wrong);
+        let (status, told) = problem(post(&api, "/createUser", &body).await).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
+        assert_eq!(told["errors"].as_array().unwrap().len(), 1, "{told}");
+        assert_eq!(told["errors"][0]["field"], field);
+    }
+    for (body, status) in [
+        (json!([]), 422),
+        (json!({"firstName": 1}), 422),
+        (json!({"name": "x"}), 422),
+    ] {
+        let (said, _) = problem(post(&api, "/createUser", &body).await).await;
+        assert_eq!(said.as_u16(), status, "{body}");
+    }
+    assert_eq!(world.count("select count(*) from signup.account").await, 0);
+}
+
+#[tokio::test]
+async fn the_form_keeps_what_was_typed_but_the_password() {
+    let world = World::new().await;
+    let api = world.api("api-1").start().await;
+    world.ready(&[&api]).await;
+    let fields = [
+        ("firstName", "A\"<i>"),
+        ("lastName", ""),
+        ("email", "ada@example"),
+        ("password", "tooshort"),
+    ];
+    let answer = submit(&api, "/createUser", &fields).await;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let page = answer.text().await.unwrap();
+    for part in [
+        "value=\"A&#34;&#60;i&#62;\"",
+        "value=\"ada@example\"",
+        "id=\"lastName-wrong\"",
+        "id=\"email-wrong\"",
+        "id=\"password-wrong\"",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(
+        !page.contains("tooshort") && !page.contains("id=\"firstName-wrong\""),
+        "{page}"
+    );
+}
