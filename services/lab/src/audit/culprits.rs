@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::class::Class;
 use super::facts::Place;
-use super::ledger::Snapshot;
+use super::source::Source;
 use crate::run::requests::{self, Line};
 use crate::run::{Meta, RunDir};
 
@@ -97,7 +97,7 @@ impl Suspects {
 /// Looks up everything about the first ones.
 pub async fn describe(
     suspects: Suspects,
-    snapshot: &mut Snapshot,
+    source: &mut Source,
     run: &RunDir,
     meta: &Meta,
 ) -> Result<Vec<Culprit>> {
@@ -110,8 +110,7 @@ pub async fn describe(
             Who::Stray(id) => strays.push(*id),
         }
     }
-    let mut rows = snapshot.of_keys(&keys).await?;
-    rows.append(&mut snapshot.of_ids(&strays).await?);
+    let rows = source.named(run.id(), &keys, &strays).await?;
     let mut culprits: Vec<Culprit> = picked
         .iter()
         .map(|(class, who, why)| begin(*class, *who, why, run, &rows))
@@ -122,7 +121,7 @@ pub async fn describe(
         .flat_map(|culprit| culprit.message_ids.clone())
         .collect();
     let mut histories: BTreeMap<Uuid, Vec<Step>> = BTreeMap::new();
-    for (id, at, what) in snapshot.history(&ids).await? {
+    for (id, at, what) in source.history(&ids).await? {
         let step = Step { at: Some(at), what };
         histories.entry(id).or_default().push(step);
     }
@@ -227,6 +226,7 @@ fn tell_answers(culprits: &mut [Culprit], run: &RunDir, meta: &Meta) -> Result<(
                     },
                 )
             }
+            Line::Named(_) => continue,
         };
         for (culprit, of) in culprits.iter_mut().zip(&numbers) {
             if *of == Some(number) {

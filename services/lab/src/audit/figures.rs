@@ -38,6 +38,9 @@ pub struct Figures {
     /// Of those that are parked: a person has discarded them.
     #[serde(default)]
     pub discarded: u64,
+    /// Mails beyond the first one under each Message-ID; none: no mails were sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail_copies: Option<u64>,
     pub nodes: BTreeMap<String, NodeCounts>,
     pub rates: Rates,
 }

@@ -1,4 +1,5 @@
-//! All SQL of an audit. It reads, as a role that can do nothing else.
+//! All SQL of an audit. It reads, as a role that can do nothing else. Which tables it reads is the job's to say
+//! ([`Books`]): those of all jobs that have any are of one shape.
 //!
 //! The streams of a [`Snapshot`] are of one moment: three connections share what the first one sees.
 
@@ -17,6 +18,7 @@ use super::figures::{Cause, NodeCounts};
 use super::merge::{Dead, DeadRow, EffectRow, MessageRow};
 use crate::load::Latency;
 use crate::run::RunId;
+use crate::run::job::Books;
 use crate::say::Usage;
 
 /// The SQL that says which ledger it is: this database, of this cluster.
@@ -99,8 +101,8 @@ impl Ledger {
         Self::new(url).ok()?.identity().await.ok()
     }
 
-    /// One moment of the ledger.
-    pub async fn snapshot(&self) -> Result<Snapshot> {
+    /// One moment of these books.
+    pub async fn snapshot(&self, books: &'static Books) -> Result<Snapshot> {
         let mut messages = self.connect().await?;
         begin(&mut messages, None).await?;
         let ask = sqlx::query_as("select pg_export_snapshot(), clock_timestamp()");
@@ -111,6 +113,7 @@ impl Ledger {
         let mut dead = self.connect().await?;
         begin(&mut dead, Some(&name)).await?;
         Ok(Snapshot {
+            books,
             messages,
             effects,
             dead,
@@ -133,44 +136,82 @@ async fn begin(connection: &mut PgConnection, share: Option<&str>) -> Result<(),
     Ok(())
 }
 
+/// A statement about these books.
+///
+/// The names come from a table of the program; whatever is not the program's own is bound.
+fn about(books: &Books, statement: &str) -> AssertSqlSafe<String> {
+    let outboxes: Vec<String> = books
+        .outboxes
+        .iter()
+        .map(|outbox| format!("(select count(*) from {outbox} where run = $1)"))
+        .collect();
+    let said = [
+        ("{accepted}", books.accepted),
+        ("{accepted_at}", books.accepted_at),
+        ("{effects}", books.effects),
+        ("{newest}", books.newest),
+        ("{processed_at}", books.processed_at),
+        ("{work}", books.work),
+        ("{accept}", books.accept),
+        ("{called}", books.called),
+        ("{discarded_by}", books.discarded_by),
+        ("{in outboxes}", &outboxes.join(" + ")),
+    ];
+    let named = |text: String, (name, value): (&str, &str)| text.replace(name, value);
+    AssertSqlSafe(said.into_iter().fold(statement.to_owned(), named))
+}
+
 /// How far a run is now.
-pub async fn progress(connection: &mut PgConnection, run: &RunId) -> Result<Progress> {
-    let ask = sqlx::query_as(
-        "select (select count(*) from sender.message where run = $1) as messages,
-                (select count(*) from sender.outbox where run = $1)
-                  + (select count(*) from receiver.outbox where run = $1) as outbox,
-                (select count(*) from receiver.processed where run = $1) as effects,
-                (select count(*) from receiver.dead_letter
+pub async fn progress(
+    connection: &mut PgConnection,
+    books: &Books,
+    run: &RunId,
+) -> Result<Progress> {
+    let statement = about(
+        books,
+        "select (select count(*) from {accepted} where run = $1) as messages,
+                {in outboxes} as outbox,
+                (select count(*) from {effects} where run = $1) as effects,
+                (select count(*) from {work}.dead_letter
                   where run = $1 and state in ('parked', 'discarded')) as parked,
-                (select count(*) from receiver.failure) as failures,
-                (select coalesce(max(processed_id), 0) from receiver.processed) as newest",
+                (select count(*) from {work}.failure) as failures,
+                (select coalesce(max({newest}), 0) from {effects}) as newest",
     );
+    let ask = sqlx::query_as(statement);
     Ok(within(LIMIT, ask.bind(run.as_str()).fetch_one(connection)).await?)
 }
 
 /// How many messages of a run have neither an effect nor a dead letter that was not sent back.
-pub async fn outstanding(connection: &mut PgConnection, run: &RunId) -> Result<i64> {
-    let ask = sqlx::query_as(
-        "select count(*) from sender.message m
+pub async fn outstanding(connection: &mut PgConnection, books: &Books, run: &RunId) -> Result<i64> {
+    let statement = about(
+        books,
+        "select count(*) from {accepted} m
           where run = $1
-            and not exists (select from receiver.processed p where p.message_id = m.message_id)
-            and not exists (select from receiver.dead_letter d
+            and not exists (select from {effects} p where p.message_id = m.message_id)
+            and not exists (select from {work}.dead_letter d
                              where d.run = $1 and d.message_id = m.message_id
                                and d.state in ('parked', 'discarded'))",
     );
+    let ask = sqlx::query_as(statement);
     let (count,) = within(LIMIT, ask.bind(run.as_str()).fetch_one(connection)).await?;
     Ok(count)
 }
 
 /// How long messages of a run took from accepted to their first effect; none: there is no effect.
-pub async fn processed_us(connection: &mut PgConnection, run: &RunId) -> Result<Option<Latency>> {
-    let ask = sqlx::query_as(
+pub async fn processed_us(
+    connection: &mut PgConnection,
+    books: &Books,
+    run: &RunId,
+) -> Result<Option<Latency>> {
+    let statement = about(
+        books,
         "select percentile_disc(array[0.5, 0.9, 0.99, 0.999, 1]) within group (order by us) from (
-            select (extract(epoch from min(p.processed_at) - m.accepted_at) * 1000000)::bigint as us
-              from sender.message m join receiver.processed p using (message_id)
+            select (extract(epoch from min(p.{processed_at}) - m.{accepted_at}) * 1000000)::bigint as us
+              from {accepted} m join {effects} p using (message_id)
              where m.run = $1 group by m.message_id
          ) each",
     );
+    let ask = sqlx::query_as(statement);
     let (times,): (Option<Vec<i64>>,) =
         within(LIMIT, ask.bind(run.as_str()).fetch_one(connection)).await?;
     let us = |time: i64| u64::try_from(time).unwrap_or(0);
@@ -189,6 +230,7 @@ pub async fn processed_us(connection: &mut PgConnection, run: &RunId) -> Result<
 /// One moment of the ledger, on three connections.
 #[derive(Debug)]
 pub struct Snapshot {
+    books: &'static Books,
     messages: PgConnection,
     effects: PgConnection,
     dead: PgConnection,
@@ -197,30 +239,34 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The rows of a run, each stream in the order of message ids.
+    /// The rows of a run, each stream in the order of message ids; one that is not read asks nothing.
     pub fn streams<'a>(
         &'a mut self,
         run: &'a RunId,
     ) -> (
-        impl Stream<Item = Result<MessageRow>> + 'a,
-        impl Stream<Item = Result<EffectRow>> + 'a,
-        impl Stream<Item = Result<DeadRow>> + 'a,
+        impl Stream<Item = Result<MessageRow>> + Send + 'a,
+        impl Stream<Item = Result<EffectRow>> + Send + 'a,
+        impl Stream<Item = Result<DeadRow>> + Send + 'a,
     ) {
-        let messages = sqlx::query(
-            "select message_id, idempotency_key, position, accepted_at
-               from sender.message where run = $1 order by message_id",
-        );
-        let effects = sqlx::query(
-            "select message_id, processed_at, attempt, redelivered
-               from receiver.processed where run = $1 order by message_id",
-        );
-        let dead = sqlx::query(
+        let books = self.books;
+        let messages = sqlx::query(about(
+            books,
+            "select message_id, idempotency_key, position, {accepted_at}
+               from {accepted} where run = $1 order by message_id",
+        ));
+        let effects = sqlx::query(about(
+            books,
+            "select message_id, {processed_at}, attempt, redelivered
+               from {effects} where run = $1 order by message_id",
+        ));
+        let dead = sqlx::query(about(
+            books,
             // what was sent back is on its way like any other; what was discarded was given up on all the same
             "select message_id, dead_at, state = 'discarded', case when state = 'redriven' then decided_at end
-               from receiver.dead_letter
+               from {work}.dead_letter
               where run = $1 and message_id is not null and state in ('parked', 'discarded', 'redriven')
               order by message_id",
-        );
+        ));
         let us = |row: &PgRow, column: usize| -> Result<i64, sqlx::Error> {
             Ok(row.try_get::<DateTime<Utc>, _>(column)?.timestamp_micros())
         };
@@ -263,19 +309,32 @@ impl Snapshot {
         )
     }
 
+    /// The accounts of a run, in the order of the ids of their mails: id, and when it was made.
+    pub async fn accounts(&mut self, run: &RunId) -> Result<Vec<(Uuid, i64)>> {
+        let ask = sqlx::query_as(about(
+            self.books,
+            "select message_id, {accepted_at} from {accepted} where run = $1 order by message_id",
+        ));
+        let rows: Vec<(Uuid, DateTime<Utc>)> =
+            within(LIMIT, ask.bind(run.as_str()).fetch_all(&mut self.messages)).await?;
+        let rows = rows.into_iter();
+        Ok(rows.map(|(id, at)| (id, at.timestamp_micros())).collect())
+    }
+
     /// What each node did.
     pub async fn nodes(&mut self, run: &RunId) -> Result<Vec<(String, NodeCounts)>> {
-        let ask = sqlx::query_as(
+        let ask = sqlx::query_as(about(
+            self.books,
             "select node, sum(accepted)::bigint, sum(effects)::bigint, sum(parked)::bigint from (
                 select node, count(*) as accepted, 0 as effects, 0 as parked
-                  from sender.message where run = $1 group by node
+                  from {accepted} where run = $1 group by node
                 union all
-                select node, 0, count(*), 0 from receiver.processed where run = $1 group by node
+                select node, 0, count(*), 0 from {effects} where run = $1 group by node
                 union all
-                select node, 0, 0, count(*) from receiver.dead_letter
+                select node, 0, 0, count(*) from {work}.dead_letter
                  where run = $1 and state in ('parked', 'discarded') group by node
              ) each group by node",
-        );
+        ));
         let rows: Vec<(String, i64, i64, i64)> =
             within(LIMIT, ask.bind(run.as_str()).fetch_all(&mut self.messages)).await?;
         let count = |count: i64| u64::try_from(count).unwrap_or(0);
@@ -292,18 +351,20 @@ impl Snapshot {
 
     /// How many failures of the work there were, and why deliveries ended without an effect.
     pub async fn causes(&mut self, run: &RunId) -> Result<(u64, Vec<Cause>)> {
-        let ask = sqlx::query_as(
-            "select count(*) from receiver.failure join sender.message m using (message_id)
+        let ask = sqlx::query_as(about(
+            self.books,
+            "select count(*) from {work}.failure join {accepted} m using (message_id)
               where m.run = $1",
-        );
+        ));
         let (failures,): (i64,) =
             within(LIMIT, ask.bind(run.as_str()).fetch_one(&mut self.dead)).await?;
-        let ask = sqlx::query_as(
+        let ask = sqlx::query_as(about(
+            self.books,
             "select coalesce(d.outcome, 'unsettled'), d.cause, count(*)
-               from receiver.delivery d join sender.message m using (message_id)
+               from {work}.delivery d join {accepted} m using (message_id)
               where m.run = $1 and d.outcome is distinct from 'processed'
               group by 1, 2 order by 3 desc, 1, 2 limit $2",
-        );
+        ));
         let rows: Vec<(String, Option<String>, i64)> = within(
             LIMIT,
             ask.bind(run.as_str())
@@ -321,37 +382,40 @@ impl Snapshot {
 
     /// The messages stored under these keys: id, key and position.
     pub async fn of_keys(&mut self, keys: &[String]) -> Result<Vec<(Uuid, String, i32)>> {
-        let ask = sqlx::query_as(
-            "select message_id, idempotency_key, position from sender.message
+        let ask = sqlx::query_as(about(
+            self.books,
+            "select message_id, idempotency_key, position from {accepted}
               where idempotency_key = any($1) order by idempotency_key, position, message_id",
-        );
+        ));
         Ok(within(LIMIT, ask.bind(keys).fetch_all(&mut self.messages)).await?)
     }
 
     /// The keys of these messages, where they are stored.
     pub async fn of_ids(&mut self, ids: &[Uuid]) -> Result<Vec<(Uuid, String, i32)>> {
-        let ask = sqlx::query_as(
-            "select message_id, idempotency_key, position from sender.message
+        let ask = sqlx::query_as(about(
+            self.books,
+            "select message_id, idempotency_key, position from {accepted}
               where message_id = any($1) order by message_id",
-        );
+        ));
         Ok(within(LIMIT, ask.bind(ids).fetch_all(&mut self.messages)).await?)
     }
 
     /// Everything about these messages, in the order of time: id, when, what.
     pub async fn history(&mut self, ids: &[Uuid]) -> Result<Vec<(Uuid, DateTime<Utc>, String)>> {
-        let ask = sqlx::query_as(
+        let ask = sqlx::query_as(about(
+            self.books,
             "select message_id, at, what from (
-                select message_id, accepted_at as at, 1 as turn,
-                       format('accepted by %s as number %s', node, number) as what
-                  from sender.message where message_id = any($1)
+                select message_id, {accepted_at} as at, 1 as turn,
+                       format('accepted by %s as %s', node, {called}) as what
+                  from {accepted} where message_id = any($1)
                 union all
                 select message_id, accepted_at, 2,
                        format('in the outbox: %s, %s tries so far', state, tries)
-                  from sender.outbox where message_id = any($1)
+                  from {accept}.outbox where message_id = any($1)
                 union all
                 select message_id, published_at, 3,
                        format('published by %s, try %s: %s after %s ms', node, try, outcome, confirm_ms)
-                  from sender.publication where message_id = any($1)
+                  from {accept}.publication where message_id = any($1)
                 union all
                 select message_id, started_at, 4,
                        format('delivered to %s, attempt %s%s: %s%s%s', node, attempt,
@@ -359,43 +423,43 @@ impl Snapshot {
                               coalesce(outcome, 'not settled as far as is known'),
                               ' (' || cause || ')',
                               ' after ' || (extract(epoch from ended_at - started_at) * 1000)::bigint || ' ms')
-                  from receiver.delivery where message_id = any($1)
+                  from {work}.delivery where message_id = any($1)
                 union all
                 select message_id, failed_at, 5,
                        format('its work failed at %s, attempt %s: %s', node, attempt, reason)
-                  from receiver.failure where message_id = any($1)
+                  from {work}.failure where message_id = any($1)
                 union all
-                select message_id, processed_at, 6,
+                select message_id, {processed_at}, 6,
                        format('EFFECT by %s, attempt %s%s, after %s ms in hand', node, attempt,
                               case when redelivered then ', redelivered' end, took_ms)
-                  from receiver.processed where message_id = any($1)
+                  from {effects} where message_id = any($1)
                 union all
                 select message_id, dead_at, 7, format('parked by %s: %s', node, reason)
-                  from receiver.dead_letter where message_id = any($1)
+                  from {work}.dead_letter where message_id = any($1)
                 union all
                 select message_id, decided_at, 8,
                        case state when 'redriven' then format('sent back on purpose, by redrive %s', redriven_by)
-                                  when 'discarded' then format('discarded by %s', discarded_by)
+                                  when 'discarded' then format('discarded by %s', {discarded_by})
                                   else 'not sent back: it has its effect' end
-                  from receiver.dead_letter where message_id = any($1) and decided_at is not null
+                  from {work}.dead_letter where message_id = any($1) and decided_at is not null
                 union all
                 select message_id, accepted_at, 9,
                        format('in the outbox of the receivers: %s, %s tries so far', state, tries)
-                  from receiver.outbox where message_id = any($1)
+                  from {work}.outbox where message_id = any($1) and '{work}' <> '{accept}'
                 union all
                 select message_id, published_at, 10,
                        format('published by %s, try %s: %s after %s ms', node, try, outcome, confirm_ms)
-                  from receiver.publication where message_id = any($1)
+                  from {work}.publication where message_id = any($1) and '{work}' <> '{accept}'
              ) each order by message_id, at, turn",
-        );
+            ));
         Ok(within(LIMIT, ask.bind(ids).fetch_all(&mut self.messages)).await?)
     }
 }
 
 fn read<'a, T: 'a>(
-    rows: impl Stream<Item = Result<PgRow, sqlx::Error>> + 'a,
-    decode: impl Fn(&PgRow) -> Result<T, sqlx::Error> + 'a,
-) -> impl Stream<Item = Result<T>> + 'a {
+    rows: impl Stream<Item = Result<PgRow, sqlx::Error>> + Send + 'a,
+    decode: impl Fn(&PgRow) -> Result<T, sqlx::Error> + Send + 'a,
+) -> impl Stream<Item = Result<T>> + Send + 'a {
     rows.map(move |row| {
         let row = row.and_then(|row| decode(&row));
         row.context("the ledger cannot be read")

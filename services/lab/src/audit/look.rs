@@ -9,10 +9,13 @@ use reqwest::{Client, Url};
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use super::leases::Book;
 use super::ledger::{self, Ledger, Progress};
-use crate::run::RunDir;
-use crate::run::requests;
+use crate::load::lessees::Queue;
+use crate::run::leased::{self, Went};
+use crate::run::record::Line;
 use crate::run::sight::{NodeSight, Sight};
+use crate::run::{Job, RunDir, requests};
 use crate::stack::node::Service;
 
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
@@ -34,6 +37,10 @@ pub(super) struct Look {
     pub(super) rung: Duration,
     /// In the hands of receivers; none: one of them does not say.
     pub(super) in_hand: Option<u64>,
+    /// What was counted is so now, and not as it was some seconds ago.
+    pub(super) fresh: bool,
+    /// Why it cannot move, whatever the nodes do.
+    pub(super) deserted: Option<String>,
     /// Nodes that are not ready, and why.
     pub(super) not_ready: Vec<String>,
     /// Whether there is anything to ask.
@@ -58,6 +65,7 @@ pub(super) struct Eyes<'a> {
     sight: &'a Sight,
     ledger: &'a Ledger,
     run: &'a RunDir,
+    job: Job,
     client: Client,
     connection: Option<PgConnection>,
 }
@@ -68,6 +76,8 @@ impl<'a> Eyes<'a> {
             sight,
             ledger,
             run,
+            // what cannot be read now is the audit's to tell
+            job: run.meta().map(|meta| meta.job()).unwrap_or_default(),
             client: Client::new(),
             connection: None,
         }
@@ -76,12 +86,19 @@ impl<'a> Eyes<'a> {
 
 impl Eyes<'_> {
     pub(super) async fn look(&mut self) -> Look {
-        let nodes = join_all(self.sight.nodes.iter().map(|node| self.node(node))).await;
-        let (queued, rung) = self
-            .queues()
-            .await
-            .map_or((None, Duration::ZERO), |queues| count(&queues));
-        let receivers = |node: &&Node| node.service == Service::Receiver;
+        let ours = self
+            .sight
+            .nodes
+            .iter()
+            .filter(|node| self.job.has(node.service));
+        let nodes = join_all(ours.map(|node| self.node(node))).await;
+        let road = self.job.road();
+        let queues = match road {
+            Some(road) => self.queues().await.map(|queues| count(road, &queues)),
+            None => None,
+        };
+        let (queued, rung) = queues.unwrap_or((None, Duration::ZERO));
+        let receivers = |node: &&Node| self.job.works() == Some(node.service);
         let mut look = Look {
             load_runs: load_runs(self.run),
             queued,
@@ -95,10 +112,17 @@ impl Eyes<'_> {
                 .iter()
                 .filter_map(|node| node.not_ready.clone())
                 .collect(),
-            sees_queues: self.sight.management.is_some(),
+            sees_queues: road.is_some() && self.sight.management.is_some(),
             sees_nodes: !nodes.is_empty(),
             ..Look::default()
         };
+        if self.job == Job::Leases {
+            match self.leases().await {
+                Ok(leases) => leases.tell(&mut look),
+                Err(error) => look.ledger_error = Some(format!("{error:#}")),
+            }
+            return look;
+        }
         match self.count().await {
             Ok((progress, outstanding)) => {
                 look.ledger = Some(progress);
@@ -112,16 +136,27 @@ impl Eyes<'_> {
         look
     }
 
+    /// The record of the lessees, and the queue's own counts.
+    async fn leases(&self) -> Result<Leases> {
+        let name = self.run.id().as_str();
+        let queue = Queue::ask(&self.client, &self.sight.gateway, name).await?;
+        Ok(Leases {
+            book: Book::read(self.run)?,
+            queue,
+        })
+    }
+
     async fn count(&mut self) -> Result<(Progress, Option<i64>)> {
         if self.connection.is_none() {
             self.connection = Some(self.ledger.connect().await?);
         }
         let connection = self.connection.as_mut().context("no connection")?;
-        let progress = ledger::progress(connection, self.run.id()).await?;
+        let books = self.job.books().context("it has no books")?;
+        let progress = ledger::progress(connection, books, self.run.id()).await?;
         let mut outstanding = None;
         // else some must be outstanding, and counting them costs more than this
         if progress.outbox == 0 && progress.effects + progress.parked >= progress.messages {
-            outstanding = Some(ledger::outstanding(connection, self.run.id()).await?);
+            outstanding = Some(ledger::outstanding(connection, books, self.run.id()).await?);
         }
         Ok((progress, outstanding))
     }
@@ -169,6 +204,40 @@ impl Eyes<'_> {
     }
 }
 
+/// What is known of a lease queue.
+struct Leases {
+    book: Book,
+    queue: Option<Queue>,
+}
+
+impl Leases {
+    fn tell(self, look: &mut Look) {
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let (left, dead) = self
+            .queue
+            .map_or((0, 0), |queue| (queue.ready + queue.leased, queue.dead));
+        let (confirmed, dead) = (count(self.book.confirmed), count(dead));
+        look.ledger = Some(Progress {
+            messages: count(left) + confirmed + dead,
+            effects: confirmed,
+            parked: dead,
+            newest: confirmed,
+            ..Progress::default()
+        });
+        look.outstanding = Some(count(left));
+        look.queued = Some(left);
+        look.in_hand = Some(0);
+        look.fresh = true;
+        look.deserted = match self.book.went {
+            Some(Went::Stopped) => {
+                Some("the lessees were stopped while the queue was not empty".to_owned())
+            }
+            // they went away from an empty queue, or tried for long
+            _ => None,
+        };
+    }
+}
+
 struct Node {
     service: Service,
     not_ready: Option<String>,
@@ -177,17 +246,18 @@ struct Node {
 
 /// All messages in the queues of the road, those given up on and those that wait for another try too; and how long these
 /// may wait.
-fn count(queues: &[Value]) -> (Option<u64>, Duration) {
+fn count(road: &str, queues: &[Value]) -> (Option<u64>, Duration) {
     let mut sum = Some(0);
     let mut longest = 0;
     for queue in queues {
         let name = queue["name"].as_str().unwrap_or_default();
-        if name == "messages" || name.starts_with("messages.") {
+        let below = name
+            .strip_prefix(road)
+            .filter(|below| below.is_empty() || below.starts_with('.'));
+        if let Some(below) = below {
             // a queue without figures is one that the broker has not counted yet
             let messages = queue["messages"].as_u64();
-            let rung = name
-                .strip_prefix("messages.retry.")
-                .and_then(|ms| ms.parse().ok());
+            let rung = below.strip_prefix(".retry.").and_then(|ms| ms.parse().ok());
             if messages != Some(0) {
                 longest = longest.max(rung.unwrap_or(0));
             }
@@ -220,7 +290,11 @@ fn in_hand(metrics: &str) -> u64 {
 fn load_runs(run: &RunDir) -> bool {
     let meta = run.meta();
     let ended = meta.is_ok_and(|meta| meta.ended_at.is_some());
-    !ended && grew_lately(&run.path(requests::FILE))
+    let records = [requests::FILE, leased::Line::FILE];
+    !ended
+        && records
+            .into_iter()
+            .any(|record| grew_lately(&run.path(record)))
 }
 
 fn grew_lately(log: &Path) -> bool {
@@ -243,7 +317,7 @@ mod tests {
                 {"name": "messages.retry.90000", "messages": 0},
                 {"name": "somebody.elses", "messages": 100},
             ]);
-            count(queues.as_array().unwrap())
+            count("messages", queues.as_array().unwrap())
         };
         assert_eq!(queues(2.into()), (Some(6), Duration::from_secs(30)));
         assert_eq!(queues(0.into()), (Some(4), Duration::ZERO));

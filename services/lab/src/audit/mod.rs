@@ -1,7 +1,8 @@
 //! Audit: what became of every message of a run, and the verdict.
 //!
 //! Three records meet: the load's own (what each client was told), the sender's `message`, and the receiver's `processed`
-//! and `dead_letter`. The ledger is read at one moment, in the order of message ids, and merged (`merge.rs`); each message
+//! and `dead_letter`; notes have the same in a schema of their own, accounts have mails instead of effects, and what became of
+//! leases their lessees know (`source.rs`). It is read as of one moment, in the order of message ids, and merged (`merge.rs`); each message
 //! finds its request by its key, and is added to what is known of it (`facts.rs`); then every request is judged in the
 //! order of numbers (`verdict.rs`) by a table (`classes.csv`). Memory does not grow with the run.
 //!
@@ -15,11 +16,14 @@ pub mod culprits;
 pub mod drain;
 pub mod facts;
 pub mod figures;
+pub mod leases;
 pub mod ledger;
 mod look;
+mod mails;
 pub mod merge;
 mod pages;
 pub mod report;
+mod source;
 pub mod timeline;
 pub mod verdict;
 mod watch;
@@ -49,6 +53,7 @@ use figures::Gatherer;
 use ledger::Ledger;
 use merge::{EffectRow, Found, Sink};
 pub use report::Report;
+use source::Source;
 pub use verdict::{Circumstances, Verdict};
 use verdict::{Counts, Effects, Facts, Rows, Told};
 
@@ -69,12 +74,12 @@ async fn audit_now(ledger: &Ledger, run: &RunDir, circumstances: &Circumstances)
     let mut bench = Bench::new(scatter, circumstances)?;
     let length = length(&log)?;
     let lines = read_all(&log, &mut bench.scatter).context("cannot read the load's record")?;
-    let mut snapshot = ledger.snapshot().await?;
+    let mut source = Source::open(ledger, run, &meta, circumstances.drained).await?;
     if self::length(&log)? != length {
         read_offers(&log, lines, &mut bench.scatter).context("cannot read the load's record")?;
     }
     {
-        let (messages, effects, dead) = snapshot.streams(run.id());
+        let (messages, effects, dead) = source.streams(run.id());
         merge::merge(messages, effects, dead, &mut bench).await?;
     }
     let requests = bench.judge()?;
@@ -85,13 +90,19 @@ async fn audit_now(ledger: &Ledger, run: &RunDir, circumstances: &Circumstances)
             "{lines} lines of the load's record contradict others"
         ));
     }
+    if let Source::Held(held) = &mut source {
+        circumstances.broken.append(&mut held.broken);
+    }
     let (verdict, reasons) = verdict::verdict(&bench.counts, &circumstances);
-    let still = (!circumstances.drained).then(|| snapshot.taken_at.timestamp_micros());
+    let still = (!circumstances.drained).then(|| source.taken_at().timestamp_micros());
     let mut figures = bench.gatherer.finish(still);
-    figures.nodes = snapshot.nodes(run.id()).await?.into_iter().collect();
-    (figures.failures, figures.redeliveries) = snapshot.causes(run.id()).await?;
+    figures.nodes = source.nodes(run.id()).await?.into_iter().collect();
+    (figures.failures, figures.redeliveries) = source.causes(run.id()).await?;
+    if let Source::Held(held) = &source {
+        figures.mail_copies = held.mail_copies;
+    }
     figures.never_stored = bench.never_stored;
-    let culprits = culprits::describe(bench.suspects, &mut snapshot, run, &meta).await?;
+    let culprits = culprits::describe(bench.suspects, &mut source, run, &meta).await?;
     Ok(Report {
         run: run.id().clone(),
         kind: meta.kind,

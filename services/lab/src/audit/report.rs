@@ -277,6 +277,14 @@ impl Report {
                 grouped(figures.discarded)
             );
         }
+        if let Some(copies) = figures.mail_copies {
+            let _ = writeln!(
+                text,
+                "Copies of mails under one Message-ID: {}. SMTP cannot be exactly once: a mail that the server took, and whose sender \
+                 died before it wrote that down, goes out again, as the same mail",
+                grouped(copies)
+            );
+        }
         for (node, counts) in &figures.nodes {
             let _ = writeln!(text, "{node}: {}", counts.text());
         }

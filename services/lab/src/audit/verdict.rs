@@ -79,6 +79,9 @@ pub struct Circumstances {
     pub stuck: bool,
     /// Why the lab cannot be sure: what it could not observe, inject or heal; traffic of others.
     pub doubts: Vec<String>,
+    /// Promises that were broken whatever became of the messages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<String>,
     /// So many messages may be given up on without being poison.
     pub dead_max: u64,
 }
@@ -196,6 +199,7 @@ pub fn verdict(counts: &Counts, circumstances: &Circumstances) -> (Verdict, Vec<
         .into_iter()
         .filter(|class| class.fails() && of(*class) > 0);
     let mut reasons: Vec<String> = failing.map(|class| said(of(class), class)).collect();
+    reasons.extend(circumstances.broken.iter().cloned());
     let fails = !reasons.is_empty();
     let mut doubts = circumstances.doubts.clone();
     if counts.keys().all(|class| *class == Class::Refused) {
@@ -346,6 +350,17 @@ mod tests {
             of(&[(Class::Ok, 9), (Class::Stuck, 1)], &stuck),
             Verdict::Fail
         );
+    }
+
+    #[test]
+    fn a_broken_promise_fails_although_each_message_is_right() {
+        let broken = Circumstances {
+            broken: vec!["two holders at one time".to_owned()],
+            ..drained()
+        };
+        let (verdict, reasons) = verdict(&counts(&[(Class::Ok, 9)]), &broken);
+        assert_eq!(verdict, Verdict::Fail);
+        assert_eq!(reasons, ["two holders at one time"]);
     }
 
     #[test]

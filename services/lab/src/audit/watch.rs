@@ -53,7 +53,7 @@ impl Watch {
             return None;
         }
         let blind = !look.sees_queues && !look.sees_nodes;
-        if look.accounted() && (blind || look.quiet() && still >= SETTLED) {
+        if look.accounted() && (blind || look.quiet() && (look.fresh || still >= SETTLED)) {
             return end(true, false, Vec::new());
         }
         // a copy may wait on the ladder for as long as its longest rung
@@ -115,6 +115,7 @@ impl Watch {
                 "the nodes cannot be seen, so nobody knows whether they could work".to_owned(),
             );
         }
+        doubts.extend(look.deserted.iter().cloned());
         doubts.extend(look.not_ready.iter().cloned());
         if self.foreign {
             doubts.push("messages that are not of this run kept the queue busy".to_owned());
@@ -281,6 +282,29 @@ mod tests {
         broken.bounds.unhealed = Some("receiver-pause".to_owned());
         let (_, drain) = after(&mut broken, 0, &look(5, 5, 0));
         assert!(!drain.stuck && drain.doubts[0].contains("receiver-pause"));
+    }
+
+    #[test]
+    fn what_is_counted_now_needs_no_time_to_settle_and_what_is_deserted_is_not_stuck() {
+        let fresh = |left: i64| Look {
+            fresh: true,
+            outstanding: Some(left),
+            sees_queues: false,
+            ..look(10 - left, left.unsigned_abs(), 0)
+        };
+        let (at, drain) = after(&mut watching(), 0, &fresh(0));
+        assert!(drain.drained && at == 0, "{at}");
+        let (at, drain) = after(&mut watching(), 0, &fresh(1));
+        assert!(drain.stuck && at == 60, "{at} {drain:?}");
+        let deserted = Look {
+            deserted: Some("nobody leases".to_owned()),
+            ..fresh(1)
+        };
+        let (_, drain) = after(&mut watching(), 0, &deserted);
+        assert!(
+            !drain.stuck && drain.doubts == ["nobody leases"],
+            "{drain:?}"
+        );
     }
 
     #[test]

@@ -152,6 +152,7 @@ async fn audited(course: &Course<'_>, scene: &Scene<'_>) -> Result<f64> {
         drained: true,
         stuck: false,
         doubts: Vec::new(),
+        broken: Vec::new(),
         dead_max: 0,
     };
     let ledger = Ledger::new(&sight.auditor_url)?;

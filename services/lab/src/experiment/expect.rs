@@ -34,10 +34,13 @@ pub enum Figure {
     Failures,
     Refused,
     Retries,
+    Stale,
+    ReadsFailed,
+    MailCopies,
 }
 
 impl Figure {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::LongestSilence,
         Self::ProcessedP99,
         Self::ProcessedMax,
@@ -49,6 +52,9 @@ impl Figure {
         Self::Failures,
         Self::Refused,
         Self::Retries,
+        Self::Stale,
+        Self::ReadsFailed,
+        Self::MailCopies,
     ];
 
     /// As in a file.
@@ -65,6 +71,9 @@ impl Figure {
             Self::Failures => "failures",
             Self::Refused => "refused",
             Self::Retries => "retries",
+            Self::Stale => "stale",
+            Self::ReadsFailed => "reads_failed",
+            Self::MailCopies => "mail_copies",
         }
     }
 
@@ -84,6 +93,9 @@ impl Figure {
             Self::Failures => "failures of the work",
             Self::Refused => "requests that were refused",
             Self::Retries => "tries beyond the first ones",
+            Self::Stale => "longest time for which a saved note was missing in the list",
+            Self::ReadsFailed => "reads that failed",
+            Self::MailCopies => "copies of mails under one Message-ID",
         }
     }
 
@@ -94,9 +106,15 @@ impl Figure {
             | Self::ProcessedMax
             | Self::AcceptedP99
             | Self::AcceptedMax
-            | Self::Recovery => Unit::Time,
+            | Self::Recovery
+            | Self::Stale => Unit::Time,
             Self::SmallestShare => Unit::Percent,
-            Self::Redelivered | Self::Failures | Self::Refused | Self::Retries => Unit::Count,
+            Self::Redelivered
+            | Self::Failures
+            | Self::Refused
+            | Self::Retries
+            | Self::ReadsFailed
+            | Self::MailCopies => Unit::Count,
         }
     }
 
@@ -140,6 +158,9 @@ impl Figure {
             Self::Failures => Some(number(figures.failures)),
             Self::Refused => Some(number(found.load.counts.refused)),
             Self::Retries => Some(number(found.load.counts.retries)),
+            Self::Stale => found.load.reads.map(|reads| number(reads.stale_ms)),
+            Self::ReadsFailed => found.load.reads.map(|reads| number(reads.failed)),
+            Self::MailCopies => figures.mail_copies.map(number),
         }
     }
 }
@@ -237,7 +258,7 @@ pub struct Found<'a> {
     pub audit: &'a Report,
     pub load: &'a Summary,
     pub faults: &'a [FaultRecord],
-    /// Names of all receivers.
+    /// Names of all who work: receivers, or those who are that of another job.
     pub receivers: &'a [String],
 }
 

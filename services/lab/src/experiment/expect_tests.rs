@@ -50,6 +50,8 @@ fn summary() -> Summary {
         offered_rate: 1.0,
         accepted_rate: 1.0,
         accepted_us: None,
+        reads: None,
+        leases: None,
     }
 }
 

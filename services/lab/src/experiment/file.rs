@@ -18,6 +18,8 @@ use super::units;
 use crate::audit::Verdict;
 use crate::audit::class::Class;
 use crate::load::Plan;
+use crate::load::plan::one_in;
+use crate::run::Job;
 use crate::say::Usage;
 use crate::stack::dir;
 use crate::stack::node::Service;
@@ -149,9 +151,9 @@ struct Layers<'a> {
 
 impl Layers<'_> {
     fn setup(&self) -> Result<Setup, Wrong> {
-        let nodes = self.nodes()?;
-        let (without, named, settings) = self.guarantees_and_settings()?;
         let load = self.load()?;
+        let nodes = self.nodes(load.to)?;
+        let (without, named, settings) = self.guarantees_and_settings(&nodes)?;
         let (faults, storm) = match self.twin {
             Some(twin) if twin.faults.is_some() || twin.storm.is_some() => {
                 (&twin.faults, &twin.storm)
@@ -178,16 +180,18 @@ impl Layers<'_> {
         })
     }
 
-    fn nodes(&self) -> Result<BTreeMap<Service, usize>, Wrong> {
+    /// Those that the load needs, and whoever else is asked for.
+    fn nodes(&self, job: Job) -> Result<BTreeMap<Service, usize>, Wrong> {
         let stack = self.file.stack.as_ref();
-        let count = |text: Option<&Text>, usual| match text {
-            Some(text) => units::number(text, 1, 1_000),
-            None => Ok(usual),
-        };
-        let sender = count(stack.and_then(|stack| stack.value.sender.as_ref()), 2)?;
-        let receiver = count(stack.and_then(|stack| stack.value.receiver.as_ref()), 3)?;
-        if sender + receiver > self.max {
-            let (all, max) = (sender + receiver, self.max);
+        let mut nodes: BTreeMap<Service, usize> = job.services().iter().copied().collect();
+        for service in Service::ALL {
+            if let Some(text) = stack.and_then(|stack| stack.value.nodes(service)) {
+                nodes.insert(service, units::number(text, 1, 1_000)?);
+            }
+        }
+        let all: usize = nodes.values().sum();
+        if all > self.max {
+            let max = self.max;
             // without a word the usual number is asked for
             let place = stack.map_or(self.file.title.referenced, |stack| stack.referenced);
             return Err(Wrong::at(
@@ -195,13 +199,14 @@ impl Layers<'_> {
                 format!("{all} nodes are too many; at most {max} (--max)"),
             ));
         }
-        Ok(BTreeMap::from([
-            (Service::Sender, sender),
-            (Service::Receiver, receiver),
-        ]))
+        Ok(nodes)
     }
 
-    fn guarantees_and_settings(&self) -> Result<(Without, Settings, Settings), Wrong> {
+    fn guarantees_and_settings(
+        &self,
+        nodes: &BTreeMap<Service, usize>,
+    ) -> Result<(Without, Settings, Settings), Wrong> {
+        let services: Vec<Service> = nodes.keys().copied().collect();
         let stack = self.file.stack.as_ref();
         let below = stack.and_then(|stack| stack.value.without.as_ref());
         let off = self.twin.and_then(|twin| twin.without.as_ref()).or(below);
@@ -221,7 +226,7 @@ impl Layers<'_> {
             .twin
             .and_then(|twin| twin.settings.as_ref())
             .unwrap_or(&none);
-        let (usual, mut named) = (settings::usual(), Settings::new());
+        let (usual, mut named) = (settings::usual(&services), Settings::new());
         for (name, value) in below.under(above).0 {
             if !usual.contains_key(&name.value) {
                 let known: Vec<&str> = usual.keys().map(String::as_str).collect();
@@ -235,7 +240,7 @@ impl Layers<'_> {
             let alone = Settings::from([(name.value.clone(), value.value.clone())]);
             let alone = usual.clone().into_iter().chain(alone).collect();
             // a shortest time above the usual longest one is only wrong if nobody says another longest one
-            if let Err(why) = settings::check(&alone, "")
+            if let Err(why) = settings::check(&services, &alone, "")
                 && !why.contains("WORK_DELAY_M")
             {
                 return Err(Wrong::at(value.referenced, why));
@@ -244,7 +249,7 @@ impl Layers<'_> {
             named.insert(name.value, value.value);
         }
         let settings: Settings = usual.into_iter().chain(named.clone()).collect();
-        settings::check(&settings, &without.to_string())
+        settings::check(&services, &settings, &without.to_string())
             .map_err(|why| Wrong::at(last.unwrap_or(self.file.title.referenced), why))?;
         Ok((without, named, settings))
     }
@@ -265,7 +270,40 @@ impl Layers<'_> {
             None => Ok(usual),
         };
         let day = Duration::from_hours(24);
+        let said = |text: &Text, why: Usage| Wrong::at(text.referenced, why.0);
+        let to = match or(&over.to, &under.to) {
+            Some(text) => text.value.parse().map_err(|why| said(&text, why))?,
+            None => usual.to,
+        };
+        let confirm = match or(&over.confirm, &under.confirm) {
+            Some(text) => text.value.parse().map_err(|why| said(&text, why))?,
+            None => usual.confirm,
+        };
+        let late = match or(&over.late, &under.late) {
+            Some(text) => one_in(&text.value).map_err(|why| said(&text, why))?,
+            None => usual.late,
+        };
+        let lessees = match or(&over.lessees, &under.lessees) {
+            Some(text) => Some(units::number(&text, 1, 1_000)?),
+            None => usual.lessees,
+        };
         let plan = Plan {
+            to,
+            readers: counted(or(&over.readers, &under.readers), 0)?
+                .try_into()
+                .unwrap_or(usize::MAX),
+            lessees,
+            late,
+            confirm,
+            lease: or(&over.lease, &under.lease).map_or(Ok(usual.lease), |text| {
+                units::time(&text, Duration::ZERO..=day)
+            })?,
+            max_receives: counted(
+                or(&over.max_receives, &under.max_receives),
+                usual.max_receives.into(),
+            )?
+            .try_into()
+            .unwrap_or(u32::MAX),
             rate: units::rate(&needed(or(&over.rate, &under.rate), "rate")?)?,
             length: Some(units::time(
                 &needed(or(&over.length, &under.length), "for")?,

@@ -30,7 +30,7 @@ fn a_small_file_is_enough_and_what_it_does_not_say_is_usual() {
         safe.nodes,
         BTreeMap::from([(Service::Sender, 2), (Service::Receiver, 3)])
     );
-    assert_eq!(safe.settings, settings::usual());
+    assert_eq!(safe.settings, settings::usual(&Service::MAIN));
     assert_eq!(
         (safe.expect.verdict, safe.expect.dead_max),
         (Verdict::Pass, 0)

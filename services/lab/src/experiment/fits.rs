@@ -12,6 +12,7 @@ use super::stage::told::{KNOBS, Told, names};
 use crate::faults::fail_point::untold;
 use crate::faults::{Ground, Order, find};
 use crate::say::Usage;
+use crate::stack::node::Service;
 
 /// A stack that is there.
 #[derive(Debug, Clone)]
@@ -46,6 +47,9 @@ pub fn check(path: &str, experiment: &Experiment, twin: bool, place: &Place) -> 
         raw: &raw,
         twin: raw.twin.as_ref().map(|twin| &twin.value).filter(|_| twin),
     };
+    if place.ground() != Ground::Native {
+        file.main_only(setup).map_err(wrong)?;
+    }
     file.faults(place.ground()).map_err(wrong)?;
     file.told(setup, place.ground()).map_err(wrong)?;
     match place {
@@ -68,6 +72,24 @@ impl Layers<'_> {
             }
             _ => (&self.raw.faults, &self.raw.storm),
         }
+    }
+
+    /// Containers of the other services are those of profiles, and cannot be made anew by settings of an experiment.
+    fn main_only(&self, setup: &Setup) -> Result<(), Wrong> {
+        let mut others = setup
+            .nodes
+            .keys()
+            .filter(|one| !Service::MAIN.contains(one));
+        let Some(other) = others.next() else {
+            return Ok(());
+        };
+        let (stack, load) = (self.raw.stack.as_ref(), self.raw.load.referenced);
+        let place = stack.map_or(load, |stack| stack.referenced);
+        let why = format!(
+            "it needs nodes of {}: it is played on the native stack only",
+            other.name()
+        );
+        Err(Wrong::at(place, why))
     }
 
     fn faults(&self, ground: Ground) -> Result<(), Wrong> {
@@ -194,12 +216,11 @@ mod tests {
 
     use super::*;
     use crate::experiment::settings;
-    use crate::stack::node::Service;
 
     const FILE: &str = "title: t\nlearn: l\nstack:\n  sender: 1\n  receiver: 2\n  settings: { WORK_FAIL_ONE_IN: 0, PREFETCH: 3 }\nload: { rate: 9/s, for: 9s }\nfaults:\n  - { at: 1s, fault: FAULT, for: 1s }\n";
 
     fn told() -> Told {
-        let mut settings = settings::usual();
+        let mut settings = settings::usual(&Service::MAIN);
         settings.insert("PREFETCH".to_owned(), "3".to_owned());
         Told {
             counts: BTreeMap::from([(Service::Sender, 1), (Service::Receiver, 2)]),
@@ -251,6 +272,20 @@ mod tests {
         off.without.insert("inbox".to_owned());
         let said = fits(&text, &off).unwrap_err();
         assert!(said.contains(": WITHOUT= docker"), "{said}");
+    }
+
+    #[test]
+    fn what_is_not_of_the_main_job_is_played_on_the_native_stack_only() {
+        let text = "title: t\nlearn: l\nload: { to: leases, rate: 9/s, for: 9s }\n";
+        let leases = Experiment::parse("x.yaml", text, 16).unwrap();
+        check("x.yaml", &leases, false, &Place::Native).unwrap();
+        for place in [Place::Compose, Place::Inside(Box::new(told()))] {
+            let said = check("x.yaml", &leases, false, &place).unwrap_err().0;
+            assert!(
+                said.starts_with("x.yaml:3:7: it needs nodes of leases"),
+                "{said}"
+            );
+        }
     }
 
     #[test]

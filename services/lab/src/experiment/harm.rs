@@ -53,7 +53,7 @@ impl Harm {
                 "there are faults already; a storm is instead of them",
             )),
             (None, None) => Ok(Self::Faults(Vec::new())),
-            (None, Some(storm)) => self::storm(storm, load).map(Self::Storm),
+            (None, Some(storm)) => self::storm(storm, nodes, load).map(Self::Storm),
             (Some(faults), None) => {
                 let each = faults.value.iter().map(|fault| timed(fault, nodes, load));
                 let all = each.collect::<Result<Vec<_>, _>>()?;
@@ -74,6 +74,7 @@ fn timed(
     length: Duration,
 ) -> Result<Timed, Wrong> {
     let entry = known(&raw.fault)?;
+    has_nodes(&raw.fault, entry, nodes)?;
     let at = units::time(&raw.at, Duration::ZERO..=Duration::from_hours(24))?;
     if at > length {
         let length = show(length);
@@ -131,12 +132,23 @@ fn timed(
     Ok(Timed { at, order, time })
 }
 
+/// Some faults strike nodes that are not in every stack.
+fn has_nodes(name: &Text, entry: &Entry, nodes: &BTreeMap<Service, usize>) -> Result<(), Wrong> {
+    match entry.strikes {
+        Strikes::Nodes(service) if !nodes.contains_key(&service) => {
+            let (fault, service) = (entry.name, service.name());
+            let why = format!("{fault}: there is no {service} in this stack");
+            Err(Wrong::at(name.referenced, why))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `any`, `all`, or a node by its service and its place: `receiver-1`.
 fn targets(on: &Text, entry: &Entry, nodes: &BTreeMap<Service, usize>) -> Result<(), Wrong> {
     let wrong = |why: String| Err(Wrong::at(on.referenced, why));
-    let services: &[Service] = match entry.strikes {
-        Strikes::Nodes(Service::Sender) => &[Service::Sender],
-        Strikes::Nodes(Service::Receiver) => &[Service::Receiver],
+    let services: &[Service] = match &entry.strikes {
+        Strikes::Nodes(service) => std::slice::from_ref(service),
         Strikes::AnyNode | Strikes::Links(_) | Strikes::Connections => &Service::ALL,
         Strikes::Server(_) | Strikes::Queue => &[],
     };
@@ -151,16 +163,16 @@ fn targets(on: &Text, entry: &Entry, nodes: &BTreeMap<Service, usize>) -> Result
         ));
     }
     match nth(&name) {
-        Some((service, place)) if services.contains(&service) && place <= nodes[&service] => Ok(()),
+        Some((service, place))
+            if services.contains(&service) && nodes.get(&service) >= Some(&place) =>
+        {
+            Ok(())
+        }
         _ => {
-            let names = services.iter().map(|service| {
-                format!(
-                    "{}-1 to {}-{}",
-                    service.name(),
-                    service.name(),
-                    nodes[service]
-                )
-            });
+            let there = services
+                .iter()
+                .filter_map(|one| Some((one.name(), nodes.get(one)?)));
+            let names = there.map(|(name, count)| format!("{name}-1 to {name}-{count}"));
             let names: Vec<String> = names.collect();
             wrong(format!(
                 "there is no {name} to strike; right is any, all, or one of {}",
@@ -205,7 +217,11 @@ fn clash(one: &Order, other: &Order) -> bool {
     !apart && matches!(entries, (Ok(one), Ok(other)) if one.in_the_way(other))
 }
 
-fn storm(raw: &Spanned<RawStorm>, load: Duration) -> Result<Storm, Wrong> {
+fn storm(
+    raw: &Spanned<RawStorm>,
+    nodes: &BTreeMap<Service, usize>,
+    load: Duration,
+) -> Result<Storm, Wrong> {
     let storm = &raw.value;
     let length = units::time(
         &storm.length,
@@ -227,6 +243,7 @@ fn storm(raw: &Spanned<RawStorm>, load: Duration) -> Result<Storm, Wrong> {
     let mut faults: Vec<String> = Vec::new();
     for name in &storm.faults.value {
         let entry = known(name)?;
+        has_nodes(name, entry, nodes)?;
         if faults.iter().any(|fault| *fault == entry.name) {
             return Err(Wrong::at(
                 name.referenced,
@@ -334,6 +351,20 @@ mod tests {
         ] {
             assert_eq!(two(first, second), Ok(()), "{first} {second}");
         }
+    }
+
+    #[test]
+    fn what_strikes_nodes_that_are_not_there_is_refused_alone_and_in_a_storm() {
+        let absent = said("faults: [{ at: 1s, fault: leases-kill, for: 5s }]").unwrap_err();
+        assert!(
+            absent.contains("there is no leases in this stack"),
+            "{absent}"
+        );
+        let storm = "storm: { for: 20s, faults: [redis-kill, notes-worker-pause] }";
+        let absent = said(storm).unwrap_err();
+        assert!(absent.contains("there is no notes-worker"), "{absent}");
+        let beside = "stack: { notes-worker: 1 }\n";
+        assert_eq!(said(&format!("{beside}{storm}")), Ok(()));
     }
 
     #[test]

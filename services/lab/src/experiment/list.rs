@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::catalogue;
 use super::file::{Experiment, Setup};
 use super::harm::Harm;
+use crate::load::Plan;
 use crate::say::Usage;
 
 /// From new nodes to the load, and from the end of all harm to the verdict: what every experiment takes, at the least.
@@ -65,7 +66,15 @@ fn how(safe: &Setup, twin: &Setup) -> String {
     if !changed.is_empty() {
         how.push(format!("with {}", changed.join(", ")));
     }
-    if twin.load != safe.load {
+    let confirm = twin.load.confirm;
+    if confirm != safe.load.confirm {
+        how.push(format!("with confirm: {confirm}"));
+    }
+    let alike = Plan {
+        confirm,
+        ..safe.load.clone()
+    };
+    if twin.load != alike {
         how.push("with another load".to_owned());
     }
     if twin.harm != safe.harm {

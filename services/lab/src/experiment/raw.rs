@@ -8,6 +8,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
+use crate::stack::node::Service;
+
 /// A value and its place.
 pub(super) type Text = Spanned<String>;
 
@@ -51,13 +53,37 @@ pub(super) struct RawFile {
 pub(super) struct RawStack {
     pub(super) sender: Option<Text>,
     pub(super) receiver: Option<Text>,
+    pub(super) notes: Option<Text>,
+    #[serde(rename = "notes-worker")]
+    pub(super) notes_worker: Option<Text>,
+    pub(super) leases: Option<Text>,
+    pub(super) signup: Option<Text>,
+    #[serde(rename = "signup-welcome")]
+    pub(super) signup_welcome: Option<Text>,
     pub(super) settings: Option<Pairs>,
     pub(super) without: Option<Vec<Text>>,
+}
+
+impl RawStack {
+    /// How many nodes of a service are asked for, if that is said.
+    pub(super) fn nodes(&self, service: Service) -> Option<&Text> {
+        let text = match service {
+            Service::Sender => &self.sender,
+            Service::Receiver => &self.receiver,
+            Service::Notes => &self.notes,
+            Service::NotesWorker => &self.notes_worker,
+            Service::Leases => &self.leases,
+            Service::Signup => &self.signup,
+            Service::SignupWelcome => &self.signup_welcome,
+        };
+        text.as_ref()
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLoad {
+    pub(super) to: Option<Text>,
     pub(super) rate: Option<Text>,
     #[serde(rename = "for")]
     pub(super) length: Option<Text>,
@@ -66,6 +92,12 @@ pub(super) struct RawLoad {
     pub(super) batch: Option<Text>,
     pub(super) connections: Option<Text>,
     pub(super) patience: Option<Text>,
+    pub(super) readers: Option<Text>,
+    pub(super) lessees: Option<Text>,
+    pub(super) late: Option<Text>,
+    pub(super) confirm: Option<Text>,
+    pub(super) lease: Option<Text>,
+    pub(super) max_receives: Option<Text>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -27,7 +27,6 @@ use crate::audit::{self, Circumstances, Report, Verdict};
 use crate::run::sight::Sight;
 use crate::run::{Meta, RunDir, RunId};
 use crate::say::Steps;
-use crate::stack::node::Service;
 use crate::{load, report};
 
 /// What is to be played.
@@ -85,7 +84,8 @@ impl Play<'_> {
             format!("nodes are ready; run {id}, seed {}", self.seed),
         );
         let mut meta = Meta::new(id.clone(), &self.kind(), self.seed, &sight.gateway);
-        meta.stack = sight.facts().await;
+        meta.stack = sight.facts_of(self.setup.load.to).await;
+        meta.mails.clone_from(&sight.mails);
         meta.ledger = Ledger::identity_at(&sight.auditor_url).await;
         meta.elsewhere = stage.elsewhere_flags().to_owned();
         meta.stack.settings.extend(self.setup.named.clone());
@@ -104,7 +104,7 @@ impl Play<'_> {
         let receivers: Vec<String> = sight
             .nodes
             .iter()
-            .filter(|node| node.service == Service::Receiver)
+            .filter(|node| self.setup.load.to.works() == Some(node.service))
             .map(|node| node.name.clone())
             .collect();
         let found = Found {
@@ -203,7 +203,7 @@ impl Play<'_> {
             let circumstances = self.drained(stage, sight, run, &faults, steps).await?;
             Ok::<_, anyhow::Error>((load, faults, circumstances))
         };
-        let sampling = sampler.run(sight, stage.client(), zero, plan.batch, watch);
+        let sampling = sampler.run(sight, stage.client(), zero, &plan, watch);
         let (load, faults, circumstances) = tokio::select! {
             course = course => course?,
             () = sampling => unreachable!("it has no end"),
@@ -275,6 +275,7 @@ impl Play<'_> {
             drained: drain.drained,
             stuck: drain.stuck,
             doubts,
+            broken: Vec::new(),
             dead_max: 0,
         })
     }

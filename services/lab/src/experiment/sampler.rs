@@ -14,14 +14,16 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::journal::Sample;
 use super::watch::{Seen, Watch};
-use crate::load::{Counts, Progress};
+use crate::load::{Counts, Plan, Progress};
+use crate::run::Job;
 use crate::run::sight::{NodeSight, Sight};
-use crate::stack::node::Service;
 use crate::stack::scene::api;
 
 const EACH: Duration = Duration::from_secs(1);
 const ASK_LIMIT: Duration = Duration::from_millis(800);
 const PROCESSED: &str = "unacked_messages_processed_total";
+/// Of leases, where nothing else has effects.
+const CONFIRMED: &str = "unacked_leases_confirmed_total";
 const FAILED: &str = "unacked_work_failures_total";
 const REDELIVERED: &str = "unacked_messages_redelivered_total";
 const OUTBOX: &str = "unacked_outbox_messages";
@@ -45,15 +47,21 @@ impl Sampler {
         std::mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Looks once a second, without end. A request has `batch` messages.
+    /// Looks once a second, without end.
     pub(super) async fn run(
         &self,
         sight: &Sight,
         client: &Client,
         zero: Instant,
-        batch: u32,
+        plan: &Plan,
         watch: Watch<'_>,
     ) {
+        let (job, batch) = (plan.to, plan.batch);
+        let processed = if job == Job::Leases {
+            CONFIRMED
+        } else {
+            PROCESSED
+        };
         let mut totals: HashMap<(String, &str), Total> = HashMap::new();
         let mut ticks = interval(EACH);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -62,18 +70,18 @@ impl Sampler {
             let at_ms = u64::try_from(zero.elapsed().as_millis()).unwrap_or(u64::MAX);
             let (metrics, queues) = tokio::join!(
                 join_all(sight.nodes.iter().map(|node| metrics(client, node))),
-                queues(client, sight),
+                queues(client, sight, job),
             );
             let mut outbox = None;
             for (node, text) in sight.nodes.iter().zip(&metrics) {
                 let Some(text) = text else { continue };
-                for name in [PROCESSED, FAILED, REDELIVERED] {
+                for name in [processed, FAILED, REDELIVERED] {
                     totals
                         .entry((node.name.clone(), name))
                         .or_default()
                         .see(sum(text, name));
                 }
-                if node.service == Service::Sender {
+                if node.service == job.accepts() {
                     outbox = outbox.max(Some(sum(text, OUTBOX)));
                 }
             }
@@ -92,7 +100,7 @@ impl Sampler {
                 at_ms,
                 offered: load.offered * u64::from(batch),
                 accepted: load.accepted * u64::from(batch),
-                processed: all(PROCESSED),
+                processed: all(processed),
                 failed: all(FAILED),
                 redelivered: all(REDELIVERED),
                 ready,
@@ -155,19 +163,21 @@ pub(crate) fn sum(text: &str, name: &str) -> u64 {
 }
 
 /// Ready and unacknowledged messages of the road's queues, those for dead letters excepted.
-async fn queues(client: &Client, sight: &Sight) -> Option<(u64, u64)> {
+async fn queues(client: &Client, sight: &Sight, job: Job) -> Option<(u64, u64)> {
+    let road = job.road()?;
     let mut url = api(sight.management.as_ref()?, &["queues", &sight.vhost]).ok()?;
     // from the queues' own counters: the statistics know nothing of a new queue for some seconds more
     url.set_query(Some("disable_stats=true&enable_queue_totals=true"));
     let answer = client.get(url).timeout(ASK_LIMIT).send().await.ok()?;
     let queues: Vec<Value> = answer.error_for_status().ok()?.json().await.ok()?;
-    depth(&queues)
+    depth(road, &queues)
 }
 
-fn depth(queues: &[Value]) -> Option<(u64, u64)> {
+fn depth(road: &str, queues: &[Value]) -> Option<(u64, u64)> {
     let ours = |queue: &&Value| {
         let name = queue["name"].as_str().unwrap_or_default();
-        name == "messages" || name.starts_with("messages.retry.")
+        let below = name.strip_prefix(road);
+        below.is_some_and(|below| below.is_empty() || below.starts_with(".retry."))
     };
     let mut sum = None;
     for queue in queues.iter().filter(ours) {
@@ -220,8 +230,8 @@ mod tests {
             queue("messages.retry.1000", json!(3)),
             queue("messages.dead", json!(9)),
         ];
-        assert_eq!(depth(&some), Some((5, 2)));
-        assert_eq!(depth(&[queue("messages", Value::Null)]), None);
-        assert_eq!(depth(&[]), None);
+        assert_eq!(depth("messages", &some), Some((5, 2)));
+        assert_eq!(depth("messages", &[queue("messages", Value::Null)]), None);
+        assert_eq!(depth("messages", &[]), None);
     }
 }

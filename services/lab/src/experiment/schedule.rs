@@ -117,13 +117,20 @@ mod tests {
         setup(&text)
     }
 
+    fn of_each_stack() -> Vec<&'static str> {
+        let all = catalogue()
+            .iter()
+            .filter(|entry| entry.beyond_main().is_none());
+        all.map(|entry| entry.name).collect()
+    }
+
     proptest! {
         #[test]
         fn a_storm_has_every_kind_first_and_keeps_its_times_and_its_seed(
             seed: u64,
             pause in (0_u64..3_000, 0_u64..3_000),
             hold in (0_u64..9_000, 0_u64..9_000),
-            chosen in proptest::sample::subsequence(catalogue().iter().map(|entry| entry.name).collect::<Vec<_>>(), 1..20),
+            chosen in proptest::sample::subsequence(of_each_stack(), 1..20),
         ) {
             let (pause, hold) = ((pause.0, pause.0 + pause.1), (hold.0, hold.0 + hold.1));
             let storm = storm(pause, hold, &chosen);

@@ -11,7 +11,7 @@ use clap::{Arg, Command, CommandFactory, Parser};
 use crate::stack::node::Service;
 
 /// What the stack itself says, or what has a field of its own in the file.
-const NOT_YOURS: [&str; 12] = [
+const NOT_YOURS: [&str; 14] = [
     "LISTEN",
     "OPS_LISTEN",
     "AMQP_URL",
@@ -24,6 +24,8 @@ const NOT_YOURS: [&str; 12] = [
     "LOG_FORMAT",
     "WITHOUT",
     "REDRIVE_TOKEN",
+    "SIGNUP_KEY",
+    "SIGNUP_KEY_OLD",
 ];
 
 /// Settings by their variable.
@@ -33,6 +35,11 @@ fn command(service: Service) -> Command {
     match service {
         Service::Sender => sender::Config::command(),
         Service::Receiver => receiver::Config::command(),
+        Service::Notes => notes::api::Config::command(),
+        Service::NotesWorker => notes::worker::Config::command(),
+        Service::Leases => leases::Config::command(),
+        Service::Signup => signup::api::Config::command(),
+        Service::SignupWelcome => signup::welcome::Config::command(),
     }
 }
 
@@ -41,42 +48,56 @@ fn variable(arg: &Arg) -> Option<String> {
     (!NOT_YOURS.contains(&&*name)).then_some(name)
 }
 
-/// All that an experiment may set, with what they are otherwise.
-pub fn usual() -> Settings {
+/// All that an experiment may set of these services, with what they are otherwise.
+pub fn usual(services: &[Service]) -> Settings {
     let mut usual = Settings::new();
-    for service in Service::ALL {
-        for arg in command(service).get_arguments() {
+    for service in services {
+        for arg in command(*service).get_arguments() {
             let default = arg
                 .get_default_values()
                 .iter()
                 .map(|value| value.to_string_lossy())
                 .collect::<Vec<_>>();
             if let Some(name) = variable(arg) {
-                usual.insert(name, default.join(","));
+                // two services may have the same name for what is usually another value: the main job's counts
+                usual.entry(name).or_insert_with(|| default.join(","));
             }
         }
     }
     usual
 }
 
-/// Whether nodes can be started with these; else why not.
-pub fn check(settings: &Settings, without: &str) -> Result<(), String> {
-    for service in Service::ALL {
-        let mut flags: Vec<OsString> = vec![
-            service.name().into(),
-            "--node-name=x".into(),
-            "--listen=127.0.0.1:0".into(),
-            "--ops-listen=127.0.0.1:0".into(),
-            "--database-url=postgres://u:x@127.0.0.1:1/d".into(),
-            "--redis-url=redis://127.0.0.1:1/0".into(),
-            "--amqp-url=amqp://127.0.0.1:1/%2f".into(),
-            "--redis-prefix=x:".into(),
-            "--log=info".into(),
-            "--log-format=auto".into(),
-            "--lab-ops=true".into(),
-            format!("--without={without}").into(),
+/// Whether nodes of these services can be started with these; else why not.
+pub fn check(services: &[Service], settings: &Settings, without: &str) -> Result<(), String> {
+    for service in services.iter().copied() {
+        let command = command(service);
+        let takes = |flag: &str| {
+            command
+                .get_arguments()
+                .any(|arg| arg.get_long() == Some(flag))
+        };
+        let without = format!("--without={without}");
+        let ours = [
+            "--node-name=x",
+            "--listen=127.0.0.1:0",
+            "--ops-listen=127.0.0.1:0",
+            "--database-url=postgres://u:x@127.0.0.1:1/d",
+            "--redis-url=redis://127.0.0.1:1/0",
+            "--amqp-url=amqp://127.0.0.1:1/%2f",
+            "--redis-prefix=x:",
+            "--log=info",
+            "--log-format=auto",
+            "--lab-ops=true",
+            "--signup-key=a key of thirty-two bytes or more",
+            &without,
         ];
-        for arg in command(service).get_arguments() {
+        let ours = ours.into_iter().filter(|flag| {
+            let name = flag.trim_start_matches('-').split('=').next();
+            name.is_some_and(takes)
+        });
+        let mut flags: Vec<OsString> = vec![service.name().into()];
+        flags.extend(ours.map(OsString::from));
+        for arg in command.get_arguments() {
             if let (Some(value), Some(flag)) = (
                 variable(arg).and_then(|name| settings.get(&name)),
                 arg.get_long(),
@@ -85,16 +106,24 @@ pub fn check(settings: &Settings, without: &str) -> Result<(), String> {
             }
         }
         let wrong = match service {
-            Service::Sender => {
-                read::<sender::Config>(&flags).and_then(|config| said(config.check()))
-            }
-            Service::Receiver => {
-                read::<receiver::Config>(&flags).and_then(|config| said(config.check()))
-            }
+            Service::Sender => checked(&flags, sender::Config::check),
+            Service::Receiver => checked(&flags, receiver::Config::check),
+            Service::Notes => checked(&flags, notes::api::Config::check),
+            Service::NotesWorker => checked(&flags, notes::worker::Config::check),
+            Service::Leases => checked(&flags, leases::Config::check),
+            Service::Signup => checked(&flags, signup::api::Config::check),
+            Service::SignupWelcome => checked(&flags, signup::welcome::Config::check),
         };
         wrong?;
     }
     Ok(())
+}
+
+fn checked<C: Parser>(
+    flags: &[OsString],
+    check: impl Fn(&C) -> Result<(), daemon::WrongSetting>,
+) -> Result<(), String> {
+    read::<C>(flags).and_then(|config| said(check(&config)))
 }
 
 fn said<T>(checked: Result<T, daemon::WrongSetting>) -> Result<T, String> {
@@ -114,15 +143,15 @@ mod tests {
     use super::*;
 
     fn with(name: &str, value: &str) -> Settings {
-        let mut settings = usual();
+        let mut settings = usual(&Service::ALL);
         settings.insert(name.to_owned(), value.to_owned());
         settings
     }
 
     #[test]
     fn the_usual_settings_can_be_used_and_none_is_the_stacks_own() {
-        let usual = usual();
-        check(&usual, "").unwrap();
+        let usual = usual(&Service::ALL);
+        check(&Service::ALL, &usual, "").unwrap();
         assert_eq!(usual["WORK_FAIL_ONE_IN"], "5");
         assert_eq!(usual["PUBLISH_WINDOW"], "1000");
         for name in NOT_YOURS {
@@ -132,12 +161,19 @@ mod tests {
 
     #[test]
     fn nodes_tell_their_settings_and_no_password() {
-        let urls = ["--database-url=x", "--redis-url=y", "--amqp-url=z"];
+        let urls = ["--database-url=x", "--redis-url=y"];
         for service in Service::ALL {
-            let line = [&[service.name(), "--shutdown-secs=7"], &urls[..]].concat();
+            let mut line = [&[service.name(), "--shutdown-secs=7"], &urls[..]].concat();
+            line.extend((service != Service::Leases).then_some("--amqp-url=z"));
+            line.extend((service == Service::Signup).then_some("--signup-key=s"));
             let told = match service {
                 Service::Sender => sender::Config::parse_from(line).all.0,
                 Service::Receiver => receiver::Config::parse_from(line).all.0,
+                Service::Notes => notes::api::Config::parse_from(line).all.0,
+                Service::NotesWorker => notes::worker::Config::parse_from(line).all.0,
+                Service::Leases => leases::Config::parse_from(line).all.0,
+                Service::Signup => signup::api::Config::parse_from(line).all.0,
+                Service::SignupWelcome => signup::welcome::Config::parse_from(line).all.0,
             };
             assert_eq!(told["SHUTDOWN_SECS"], "7");
             for arg in command(service).get_arguments() {
@@ -156,7 +192,10 @@ mod tests {
     #[test]
     fn the_compose_file_hands_on_every_setting() {
         let file = include_str!("../../../../docker/docker-compose.yml");
-        for name in usual().into_keys().chain(["WITHOUT".to_owned()]) {
+        for name in usual(&Service::ALL)
+            .into_keys()
+            .chain(["WITHOUT".to_owned()])
+        {
             let handed_on = format!("\n  {name}:");
             let to_one = format!("\n      {name}:");
             assert!(
@@ -175,14 +214,19 @@ mod tests {
             ("RETRY", "never", "RETRY"),
             ("FAIL_POINTS", "nowhere=crash", "nowhere"),
         ] {
-            let said = check(&with(name, value), "").unwrap_err();
+            let said = check(&Service::MAIN, &with(name, value), "").unwrap_err();
             assert!(
                 said.contains(why) && !said.contains('\n'),
                 "{name}={value}: {said}"
             );
         }
-        let said = check(&usual(), "persistence").unwrap_err();
+        let said = check(&Service::MAIN, &usual(&Service::MAIN), "persistence").unwrap_err();
         assert!(said.contains("QUEUE_TYPE=classic"), "{said}");
-        check(&with("QUEUE_TYPE", "classic"), "persistence").unwrap();
+        check(
+            &Service::MAIN,
+            &with("QUEUE_TYPE", "classic"),
+            "persistence",
+        )
+        .unwrap();
     }
 }

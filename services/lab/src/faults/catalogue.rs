@@ -36,7 +36,7 @@ pub struct Arg {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strikes {
     Nodes(Service),
-    /// Senders or receivers, as the arguments say.
+    /// Nodes of any service, as the arguments say.
     AnyNode,
     Server(Server),
     /// Nodes' links to it.
@@ -147,6 +147,14 @@ impl Entry {
     /// Whether one can say on which node.
     pub fn is_on_nodes(&self) -> bool {
         !matches!(self.strikes, Strikes::Server(_) | Strikes::Queue)
+    }
+
+    /// Whose nodes there must be, if those are not of each stack.
+    pub fn beyond_main(&self) -> Option<Service> {
+        match self.strikes {
+            Strikes::Nodes(service) if !Service::MAIN.contains(&service) => Some(service),
+            _ => None,
+        }
     }
 
     /// Whether it has such an argument.
@@ -276,6 +284,18 @@ mod tests {
             assert_eq!(why(name, Ground::Inside), None, "{name}");
         }
         assert_eq!(why("redis-link-cut", Ground::Compose), Some(NO_PROXY));
+    }
+
+    #[test]
+    fn every_service_has_the_same_faults_of_its_nodes() {
+        for service in Service::ALL {
+            for deed in ["kill", "terminate", "pause"] {
+                let entry = find(&format!("{}-{deed}", service.name())).unwrap();
+                assert_eq!(entry.strikes, Strikes::Nodes(service));
+                let main = Service::MAIN.contains(&service);
+                assert_eq!(entry.beyond_main().is_none(), main, "{}", entry.name);
+            }
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::targets::choose;
 use super::{Active, Aim, Evidence, Fault, Look, Order, Site, Which};
 use crate::say::Usage;
+use crate::stack::node::Service;
 
 /// A connection that is new may be missing in the broker's list for so long.
 const LISTED_LIMIT: Duration = Duration::from_secs(8);
@@ -52,7 +53,7 @@ impl Fault for CloseConnection {
         if !matches!(whose.which, Which::One(_)) {
             whose.which = Which::All;
         }
-        let nodes = choose(&whose, look, None).await?;
+        let nodes = choose(&whose, look, &Service::ALL).await?;
         let ours = |client: &str| {
             let (node, of) = client.split_once(' ').unwrap_or((client, ""));
             nodes.iter().any(|one| one.name == node) && (role == "any" || of == role)

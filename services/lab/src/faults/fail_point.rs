@@ -102,11 +102,16 @@ fn counted(node: &str, before: &Before, now: &Point) -> Acted {
 }
 
 /// Who passes it.
-fn service(point: &str) -> Service {
-    if point.starts_with("submit.") || point.starts_with("relay.") {
-        Service::Sender
-    } else {
-        Service::Receiver
+fn services(point: &str) -> &'static [Service] {
+    use Service::{Leases, Notes, NotesWorker, Receiver, Sender, Signup, SignupWelcome};
+    let (room, _) = point.split_once('.').unwrap_or((point, ""));
+    match room {
+        "submit" => &[Sender, Notes],
+        "relay" => &[Sender, Notes, Signup],
+        "leases" => &[Leases],
+        "signup" => &[Signup],
+        "welcome" => &[SignupWelcome],
+        _ => &[Receiver, NotesWorker, SignupWelcome],
     }
 }
 
@@ -129,7 +134,7 @@ impl Fault for FailPoint {
 
     async fn aim(&self, order: &Order, look: &dyn Look) -> Result<Aim> {
         let point = order.text("point");
-        let struck = names(&choose(order, look, Some(service(point))).await?);
+        let struck = names(&choose(order, look, services(point)).await?);
         let mut before = Map::new();
         for name in &struck {
             let now = self::point(look, name, point).await?;
@@ -275,6 +280,15 @@ mod tests {
         );
         check("settle.before_ack", "crash,submit.after_commit=error").unwrap_err();
         check("", "").unwrap_err();
+    }
+
+    #[test]
+    fn a_point_belongs_to_those_who_pass_it() {
+        assert_eq!(services("welcome.after_smtp"), [Service::SignupWelcome]);
+        assert_eq!(services("leases.push.after_commit"), [Service::Leases]);
+        assert!(services("settle.before_ack").contains(&Service::NotesWorker));
+        assert_eq!(services("submit.after_commit")[0], Service::Sender);
+        assert_eq!(services("redrive.after_commit")[0], Service::Receiver);
     }
 
     #[test]

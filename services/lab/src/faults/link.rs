@@ -15,6 +15,7 @@ use super::site::{LinkHarm, LinkSight};
 use super::targets::{choose, names};
 use super::{Active, Aim, Evidence, Fault, Look, Means, Order, Site};
 use crate::say::Usage;
+use crate::stack::node::Service;
 use crate::stack::servers::Which as Server;
 
 /// What is wrong with it.
@@ -97,7 +98,7 @@ impl Fault for Link {
     }
 
     async fn aim(&self, order: &Order, look: &dyn Look) -> Result<Aim> {
-        let struck = names(&choose(order, look, None).await?);
+        let struck = names(&choose(order, look, &Service::ALL).await?);
         let mut before = Map::new();
         for name in &struck {
             let link = look.link(name, self.server).await?;

@@ -155,39 +155,32 @@ pub fn all() -> Vec<Entry> {
 }
 
 fn nodes() -> Vec<Entry> {
-    let one = |service, names: [&'static str; 3]| {
+    let one = |service: Service| {
         let (targets, strikes) = (Targets::Nodes(service), Strikes::Nodes(service));
-        let program = |deed| Program { targets, deed };
+        let entry = |deed: &str, what, how| {
+            // the catalogue is made once, and stays
+            let name: &'static str = format!("{}-{deed}", service.name()).leak();
+            Entry::new(name, what, strikes, Program { targets, deed: how })
+        };
         [
-            Entry::new(
-                names[0],
+            entry(
+                "kill",
                 "a node is killed and stays dead",
-                strikes,
-                program(Deed::End(End::Kill)),
+                Deed::End(End::Kill),
             ),
-            Entry::new(
-                names[1],
+            entry(
+                "terminate",
                 "a node is asked to stop and stays away",
-                strikes,
-                program(Deed::End(End::Terminate)),
+                Deed::End(End::Terminate),
             ),
-            Entry::new(
-                names[2],
+            entry(
+                "pause",
                 "a node stands still, its sockets open",
-                strikes,
-                program(Deed::Pause),
+                Deed::Pause,
             ),
         ]
     };
-    let sender = ["sender-kill", "sender-terminate", "sender-pause"];
-    let receiver = ["receiver-kill", "receiver-terminate", "receiver-pause"];
-    [
-        one(Service::Sender, sender),
-        one(Service::Receiver, receiver),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    Service::ALL.into_iter().flat_map(one).collect()
 }
 
 fn servers() -> Vec<Entry> {

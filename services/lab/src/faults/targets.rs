@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 
 use super::site::{Identity, Life};
-use super::{Active, Aim, Evidence, Look, Order};
+use super::{Active, Aim, Evidence, Look, Order, Which};
 use crate::run::sight::NodeSight;
 use crate::say::Usage;
 use crate::stack::node::Service;
@@ -31,7 +31,7 @@ impl Targets {
     pub async fn aim(self, order: &Order, look: &dyn Look) -> Result<Aim> {
         let struck = match self {
             Self::Server(server) => vec![server.title().to_owned()],
-            Self::Nodes(service) => names(&choose(order, look, Some(service)).await?),
+            Self::Nodes(service) => names(&choose(order, look, &[service]).await?),
         };
         let mut before = Map::new();
         for name in &struck {
@@ -86,15 +86,23 @@ impl Targets {
     }
 }
 
-/// The nodes that an order means: of one service, or of any.
+/// The nodes that an order means, of these services. Where nobody is named, and there are senders and receivers among them,
+/// only those are meant: other services run beside them.
 pub async fn choose(
     order: &Order,
     look: &dyn Look,
-    service: Option<Service>,
+    services: &[Service],
 ) -> Result<Vec<NodeSight>> {
     let mut nodes = look.nodes().await?;
-    nodes.retain(|node| service.is_none_or(|service| node.service == service));
-    let what = service.map_or("node", Service::name);
+    nodes.retain(|node| services.contains(&node.service));
+    let main = |node: &NodeSight| Service::MAIN.contains(&node.service);
+    if !matches!(order.which, Which::One(_)) && nodes.iter().any(main) {
+        nodes.retain(main);
+    }
+    let what = match services {
+        [service] => service.name(),
+        _ => "node",
+    };
     Ok(order.choose(&nodes, |node| node.name.clone(), what)?)
 }
 

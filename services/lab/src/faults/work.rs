@@ -75,7 +75,7 @@ impl Fault for Work {
     }
 
     async fn aim(&self, order: &Order, look: &dyn Look) -> Result<Aim> {
-        let struck = names(&choose(order, look, Some(Service::Receiver)).await?);
+        let struck = names(&choose(order, look, &[Service::Receiver]).await?);
         let wanted = self.wanted(order)?;
         let mut before = Map::new();
         for name in &struck {

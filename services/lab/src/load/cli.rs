@@ -12,13 +12,15 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
+use super::plan::one_in;
 use super::processed::Processed;
 use super::{Plan, Progress, Summary, length, table};
 use crate::audit::ledger::Ledger;
 use crate::faults::active::Notes;
 use crate::run::sight::{Elsewhere, Sight};
-use crate::run::{Meta, RunDir, RunId};
+use crate::run::{Job, Meta, RunDir, RunId};
 use crate::say::{self, Usage};
+use crate::stack::dir;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// Between two lines of progress where they cannot be rewritten.
@@ -27,6 +29,15 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 // Values are read by hand: what is wrong with one is said in one line, whichever flag it is.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
+    /// Where it goes: messages, notes, leases (with lessees that lease and confirm) or signup; the last three need a stack
+    /// that was started --with them
+    #[arg(
+        long,
+        default_value = "messages",
+        value_name = "SERVICE",
+        allow_hyphen_values = true
+    )]
+    pub to: String,
     /// Requests a second: 50, or 50..200 (from 50 to 200, evenly), or 100x3 (every fifth second three times as many)
     #[arg(
         long,
@@ -84,6 +95,24 @@ pub struct LoadArgs {
         allow_hyphen_values = true
     )]
     pub patience: String,
+    /// With --to notes: how many read the list all the while, and how old it is at worst
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub readers: Option<String>,
+    /// With --to leases: how many lease messages, work on them and confirm [default: 8]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub lessees: Option<String>,
+    /// With --to leases: such a share of the messages is confirmed late, when somebody else holds it [default: 0]
+    #[arg(long, value_name = "1/N", allow_hyphen_values = true)]
+    pub late: Option<String>,
+    /// With --to leases: confirm by the token of the lease, or by the id of the message alone (unsafe) [default: token]
+    #[arg(long, value_name = "token|id", allow_hyphen_values = true)]
+    pub confirm: Option<String>,
+    /// With --to leases: how long a lease holds [default: 1s]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub lease: Option<String>,
+    /// With --to leases: after so many leases a message is given up on, 0 never [default: 20]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub max_receives: Option<String>,
     /// The run's name [default: by the time, such as r1121-0915-k3fz]
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub run: Option<String>,
@@ -100,7 +129,9 @@ pub struct LoadArgs {
 impl LoadArgs {
     /// What they ask for.
     pub fn plan(&self) -> Result<Plan, Usage> {
+        let usual = Plan::default();
         let plan = Plan {
+            to: said("--to", self.to.parse())?,
             rate: said("--rate", self.rate.parse())?,
             length: optional("--for", self.length.as_deref(), length::parse)?,
             total: optional("--total", self.total.as_deref(), number)?,
@@ -114,6 +145,16 @@ impl LoadArgs {
                 None => rand::random_range(1..1_000_000),
             },
             patience: said("--patience", length::parse(&self.patience))?,
+            readers: optional("--readers", self.readers.as_deref(), number)?
+                .unwrap_or(usual.readers),
+            lessees: optional("--lessees", self.lessees.as_deref(), number)?,
+            late: optional("--late", self.late.as_deref(), one_in)?.unwrap_or(usual.late),
+            confirm: optional("--confirm", self.confirm.as_deref(), str::parse)?
+                .unwrap_or(usual.confirm),
+            lease: optional("--lease", self.lease.as_deref(), length::parse)?
+                .unwrap_or(usual.lease),
+            max_receives: optional("--max-receives", self.max_receives.as_deref(), number)?
+                .unwrap_or(usual.max_receives),
         };
         plan.schedule()?;
         Ok(plan)
@@ -146,10 +187,12 @@ pub async fn run(root: &Path, args: &LoadArgs) -> Result<()> {
         unbroken(root, &args.elsewhere)?;
     }
     reachable(&sight.gateway).await?;
+    there(root, &args.elsewhere, &sight, plan.to)?;
     let mut meta = Meta::new(id.clone(), "load", plan.seed, &sight.gateway);
     meta.load = Some(plan.clone());
     meta.elsewhere = args.elsewhere.flags();
-    meta.stack = sight.facts().await;
+    meta.mails.clone_from(&sight.mails);
+    meta.stack = sight.facts_of(plan.to).await;
     meta.ledger = Ledger::identity_at(&sight.auditor_url).await;
     let mut ends = Ends::new()?;
     let run = RunDir::create(root, id, &meta)?;
@@ -175,7 +218,7 @@ pub async fn run(root: &Path, args: &LoadArgs) -> Result<()> {
             ends.next().await;
         }
     };
-    let processed = Processed::wait(&sight.auditor_url, run.id(), stop).await;
+    let processed = Processed::wait(&sight.auditor_url, &run, plan.to, stop).await;
     if args.json {
         let all = Figures {
             summary: &summary,
@@ -220,6 +263,22 @@ fn unbroken(root: &Path, elsewhere: &Elsewhere) -> Result<()> {
         "{what} is active{others}; `{heal}` ends it, --despite-faults offers the load all the same"
     ))
     .into())
+}
+
+/// Where no node accepts, nothing of it is begun; elsewhere, where nodes need not be known, the first answer tells.
+fn there(root: &Path, elsewhere: &Elsewhere, sight: &Sight, to: Job) -> Result<(), Usage> {
+    let known = sight.nodes.iter().any(|node| node.service == to.accepts());
+    if to == Job::Messages || known || sight.nodes.is_empty() {
+        return Ok(());
+    }
+    let up = if elsewhere.compose.is_some() {
+        format!("docker compose -f docker/docker-compose.yml --profile {to} up -d")
+    } else {
+        dir::command(root, &format!("up --with {to}"))
+    };
+    Err(Usage(format!(
+        "this stack has no {to}; start it with `{up}`"
+    )))
 }
 
 /// Nobody listening is found out before anything begins.

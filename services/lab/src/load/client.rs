@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming};
 use hyper_util::client::legacy::{Client as Http, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
 use super::Plan;
-use super::body::body;
-use crate::run::RunId;
+use super::body::request;
 use crate::run::requests::{Answer, Offered};
+use crate::run::{Job, RunId};
 use crate::say::Usage;
 
 /// One try. Above what the gateway waits for a node that hangs, so that it can ask another one.
@@ -28,7 +32,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-const PROBLEM_MAX: usize = 64 * 1024;
+const ANSWER_MAX: usize = 64 * 1024;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const RUN: HeaderName = HeaderName::from_static("x-run");
@@ -51,10 +55,12 @@ impl Said {
     };
 
     /// From the status, the problem's code, and how many nodes the gateway asked.
-    pub(super) fn of(status: StatusCode, code: Option<&str>, asked: usize) -> Self {
+    pub(super) fn of(to: Job, status: StatusCode, code: Option<&str>, asked: usize) -> Self {
         let nothing_stored = matches!(code, Some("database_away" | "outbox_full"));
         let answer = match status.as_u16() {
             200..=299 => Answer::Accepted,
+            // nobody else makes accounts for these addresses, so the account is there: by an earlier try whose answer was lost
+            409 if to == Job::Signup => Answer::Unknown,
             400..=499 => Answer::Refused,
             // of several nodes only the last one's word arrives here: an earlier one may have stored it
             503 if nothing_stored && asked <= 1 => Answer::Refused,
@@ -69,6 +75,8 @@ impl Said {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ended {
     pub(super) offered: Offered,
+    /// As what it was accepted, where that is put on record.
+    pub(super) id: Option<Uuid>,
     pub(super) answer: Answer,
     pub(super) tries: u32,
     pub(super) at: std::time::Instant,
@@ -88,6 +96,10 @@ pub(super) enum Stage {
 /// Sends requests. Clones nothing but counters per request.
 pub(super) struct Client {
     http: Http<HttpConnector, Full<Bytes>>,
+    to: Job,
+    /// The id that a yes tells is needed; who else wants to hear it.
+    names: bool,
+    heard: Option<UnboundedSender<Uuid>>,
     uri: Uri,
     headers: HeaderMap,
     run: RunId,
@@ -103,13 +115,14 @@ impl Client {
         run: RunId,
         plan: &Plan,
         stage: watch::Receiver<Stage>,
+        heard: Option<UnboundedSender<Uuid>>,
     ) -> Result<Self, Usage> {
         let wrong = || {
             Usage(format!(
                 "{gateway:?} is no gateway: right is http://HOST:PORT"
             ))
         };
-        let uri: Uri = format!("{gateway}/api/messages")
+        let uri: Uri = format!("{gateway}{}", plan.to.path(&run))
             .parse()
             .map_err(|_| wrong())?;
         let name = HeaderValue::try_from(run.as_str()).map_err(|_| wrong())?;
@@ -123,8 +136,15 @@ impl Client {
             .build(connector);
         Ok(Self {
             http,
+            to: plan.to,
+            names: heard.is_some() || matches!(plan.to, Job::Leases | Job::Signup),
+            heard,
             uri,
-            headers: HeaderMap::from_iter([(CONTENT_TYPE, json), (RUN, name)]),
+            headers: HeaderMap::from_iter([
+                (ACCEPT, json.clone()),
+                (CONTENT_TYPE, json),
+                (RUN, name),
+            ]),
             run,
             size: plan.size,
             batch: plan.batch,
@@ -136,15 +156,16 @@ impl Client {
     /// Sees one request to its end. Patience counts from the first try.
     pub(super) async fn deliver(&self, offered: Offered) -> Ended {
         let key = self.run.key(offered.number);
-        let body = body(&self.run, offered, self.size, self.batch);
-        let mut tries = Tries::default();
+        let body = request(self.to, &self.run, offered, self.size, self.batch);
+        let (mut tries, mut named) = (Tries::default(), None);
         let end = Instant::now() + self.patience;
         while let Ok(key) = HeaderValue::try_from(&key) {
             let limit = TRY_LIMIT.min(end.saturating_duration_since(Instant::now()));
-            let said = tokio::select! {
+            let (said, id) = tokio::select! {
                 said = self.once(key, body.clone(), limit) => said,
-                () = self.reaches(Stage::Cut) => Said::NOTHING,
+                () = self.reaches(Stage::Cut) => (Said::NOTHING, None),
             };
+            named = named.or(id);
             tries.add(said.answer);
             let pause = pause(tries.count, rand::random());
             if !said.again || Instant::now() + pause >= end {
@@ -158,8 +179,13 @@ impl Client {
                 break;
             }
         }
+        if let (Some(heard), Some(id)) = (&self.heard, named) {
+            // whoever listened may be gone: then nobody needs it
+            let _ = heard.send(id);
+        }
         Ended {
             offered,
+            id: named.filter(|_| self.to != Job::Notes),
             answer: tries.answer(),
             tries: tries.count,
             at: std::time::Instant::now(),
@@ -172,7 +198,7 @@ impl Client {
         let _ = stages.wait_for(|now| *now >= stage).await;
     }
 
-    async fn once(&self, key: HeaderValue, body: Bytes, limit: Duration) -> Said {
+    async fn once(&self, key: HeaderValue, body: Bytes, limit: Duration) -> (Said, Option<Uuid>) {
         let end = Instant::now() + limit;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
@@ -180,19 +206,34 @@ impl Client {
         *request.headers_mut() = self.headers.clone();
         request.headers_mut().insert(KEY, key);
         let Ok(Ok(response)) = timeout(limit, self.http.request(request)).await else {
-            return Said::NOTHING;
+            return (Said::NOTHING, None);
         };
+        let mut id = None;
         let (status, asked) = (response.status(), asked(response.headers()));
         let rest = end.saturating_duration_since(Instant::now());
         let code = if status == StatusCode::SERVICE_UNAVAILABLE {
             timeout(rest, code_of(response)).await.ok().flatten()
+        } else if self.names && status.is_success() {
+            let told = timeout(rest, json_of(response)).await.ok().flatten();
+            id = told.and_then(|body: Value| id_in(&body));
+            if id.is_none() {
+                // a yes that cannot be read is as good as none: the same key brings it again
+                return (Said::NOTHING, None);
+            }
+            None
         } else {
             // only a body that was read to its end gives the connection back; the answer itself is here already
             let _ = timeout(rest, drain(response)).await;
             None
         };
-        Said::of(status, code.as_deref(), asked)
+        (Said::of(self.to, status, code.as_deref(), asked), id)
     }
+}
+
+/// As what something was accepted: each service has its own word for it.
+fn id_in(body: &Value) -> Option<Uuid> {
+    let mut words = ["messageID", "messageId", "id"].into_iter();
+    words.find_map(|word| body[word].as_str()?.parse().ok())
 }
 
 /// How many nodes the gateway asked; 1 where it does not tell.
@@ -212,17 +253,19 @@ async fn code_of(response: Response<Incoming>) -> Option<String> {
     struct Problem {
         r#type: String,
     }
-    let body = Limited::new(response.into_body(), PROBLEM_MAX)
-        .collect()
-        .await
-        .ok()?;
-    let problem: Problem = serde_json::from_slice(&body.to_bytes()).ok()?;
+    let problem: Problem = json_of(response).await?;
     Some(
         problem
             .r#type
             .strip_prefix("urn:unacked:problem:")?
             .to_owned(),
     )
+}
+
+async fn json_of<T: DeserializeOwned>(response: Response<Incoming>) -> Option<T> {
+    let body = Limited::new(response.into_body(), ANSWER_MAX);
+    let body = body.collect().await.ok()?;
+    serde_json::from_slice(&body.to_bytes()).ok()
 }
 
 /// What the tries of one request come to.
@@ -282,8 +325,15 @@ mod tests {
             (504, None, 1, Unknown, true),
             (301, None, 1, Unknown, false),
         ] {
-            let said = Said::of(StatusCode::from_u16(status).unwrap(), code, asked);
+            let status = StatusCode::from_u16(status).unwrap();
+            let said = Said::of(Job::Messages, status, code, asked);
             assert_eq!(said, Said { answer, again }, "{status} {code:?} {asked}");
+        }
+        // an account that is there is no account that was refused
+        for (to, answer) in [(Job::Signup, Unknown), (Job::Notes, Refused)] {
+            let said = Said::of(to, StatusCode::CONFLICT, None, 1);
+            let again = false;
+            assert_eq!(said, Said { answer, again }, "{to}");
         }
         assert_eq!(Said::NOTHING.answer, Unknown);
     }

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::clerk::Note;
 use super::client::Ended;
 use super::{Counts, Progress, rate};
-use crate::run::requests::{Answer, Answered, Line, Offered};
+use crate::run::requests::{Answer, Answered, Line, Named, Offered};
 
 /// What is due and what has come back.
 pub(super) struct Desk {
@@ -82,6 +82,7 @@ impl Desk {
         self.counts.never_sent += 1;
         self.settle(&Ended {
             offered,
+            id: None,
             answer: Answer::Refused,
             tries: 0,
             at: Instant::now(),
@@ -104,8 +105,12 @@ impl Desk {
         }
         self.counts.retries += u64::from(ended.tries.saturating_sub(1));
         self.last = self.last.max(done);
+        let number = ended.offered.number;
+        // before its answer: what is known as accepted has its name
+        let named = ended.id.map(|id| Line::Named(Named { number, id }));
+        self.lines.extend(named);
         self.lines.push(Line::Answered(Answered {
-            number: ended.offered.number,
+            number,
             answer: ended.answer,
             tries: ended.tries,
             done_us,

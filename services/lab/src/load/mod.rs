@@ -8,15 +8,18 @@
 //! some seconds to be answered, and is unknown after that. A request that found no free connection during its whole
 //! patience is never sent: refused, since nothing can have been stored.
 
+mod beside;
 pub(crate) mod body;
 mod clerk;
 pub mod cli;
 mod client;
 mod desk;
 pub mod length;
+pub mod lessees;
 pub mod plan;
 pub mod poison;
 pub mod processed;
+pub mod readers;
 pub mod schedule;
 pub mod table;
 
@@ -36,11 +39,15 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::run::requests::Recorder;
 use crate::run::sight::Sight;
 use crate::run::{RunDir, RunId};
+use beside::{Beside, Pace};
 use clerk::{Clerk, Note};
 use client::{Client, Stage};
 use desk::Desk;
+use lessees::Leases;
 pub use plan::Plan;
 use poison::Poison;
+use readers::Reads;
+use schedule::Schedule;
 
 /// The name of the summary in the folder of a run.
 pub const SUMMARY: &str = "load.json";
@@ -115,27 +122,102 @@ pub struct Summary {
     pub accepted_rate: f64,
     /// From due to accepted; none: nothing was accepted.
     pub accepted_us: Option<Latency>,
+    /// What readers were shown; none: nobody read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<Reads>,
+    /// What lessees did; none: there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leases: Option<Leases>,
 }
 
-/// Offers the load and waits for all answers, or until `stop` and some seconds more. `progress` is called ten times a
-/// second.
+/// Offers the load and waits for all answers, or until `stop` and some seconds more; and for what goes on beside it.
+/// `progress` is called ten times a second.
 pub async fn run(
     plan: &Plan,
     sight: &Sight,
     run: &RunDir,
-    mut progress: impl FnMut(&Progress),
+    progress: impl FnMut(&Progress),
     stop: impl Future<Output = ()>,
 ) -> Result<Summary> {
     let schedule = plan.schedule()?;
+    let (beside, heard) = Beside::prepare(plan, sight, run).await?;
     let (stage, stages) = watch::channel(Stage::Go);
-    let client = Client::new(&sight.gateway, run.id().clone(), plan, stages)?;
+    let client = Client::new(&sight.gateway, run.id().clone(), plan, stages, heard)?;
     let recorder = Recorder::create(run).context("cannot begin the record of requests")?;
     let mut meta = run.meta()?;
     let began = Instant::now();
     meta.started_at = Some(clock::now());
     meta.load = Some(plan.clone());
     run.write_meta(&meta)?;
+    let (pace, paces) = watch::channel(Pace::Goes);
+    let offers = async {
+        let offered = offer(
+            plan, schedule, client, stage, recorder, began, progress, stop,
+        )
+        .await?;
+        let over = if offered.stopped.is_some() {
+            Pace::Stopped
+        } else {
+            Pace::Over
+        };
+        pace.send_replace(over);
+        Ok(offered)
+    };
+    let (offered, beside) = tokio::try_join!(offers, beside.run(paces, began))?;
+    meta.ended_at = Some(clock::now());
+    run.write_meta(&meta)?;
 
+    let Offers {
+        counts,
+        last,
+        times,
+        stopped,
+    } = offered;
+    let offering = stopped.unwrap_or(schedule.length()).min(schedule.length());
+    let answering = last.max(offering);
+    let summary = Summary {
+        run: run.id().clone(),
+        load: plan.clone(),
+        stopped: counts.offered < schedule.count(),
+        counts,
+        offering_secs: offering.as_secs_f64(),
+        answering_secs: answering.as_secs_f64(),
+        offered_rate: rate(counts.offered, offering),
+        accepted_rate: rate(counts.accepted, answering),
+        accepted_us: Latency::of(&times),
+        reads: beside.reads,
+        leases: beside.leases,
+    };
+    let path = run.path(SUMMARY);
+    std::fs::write(&path, serde_json::to_vec_pretty(&summary)?)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(summary)
+}
+
+/// What requests came to.
+struct Offers {
+    counts: Counts,
+    last: Duration,
+    times: Histogram<u64>,
+    /// When it was stopped, if it was.
+    stopped: Option<Duration>,
+}
+
+/// The requests alone.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "made for each other, and used once"
+)]
+async fn offer(
+    plan: &Plan,
+    schedule: Schedule,
+    client: Client,
+    stage: watch::Sender<Stage>,
+    recorder: Recorder,
+    began: Instant,
+    mut progress: impl FnMut(&Progress),
+    stop: impl Future<Output = ()>,
+) -> Result<Offers> {
     let (way, mut due) = channel::unbounded_channel();
     let (notes, read) = mpsc::channel();
     let clerk = Clerk {
@@ -196,26 +278,12 @@ pub async fn run(
     clerk
         .await?
         .context("cannot write the record of requests")?;
-    meta.ended_at = Some(clock::now());
-    run.write_meta(&meta)?;
-
-    let offering = stopped.unwrap_or(schedule.length()).min(schedule.length());
-    let answering = last.max(offering);
-    let summary = Summary {
-        run: run.id().clone(),
-        load: plan.clone(),
-        stopped: counts.offered < schedule.count(),
+    Ok(Offers {
         counts,
-        offering_secs: offering.as_secs_f64(),
-        answering_secs: answering.as_secs_f64(),
-        offered_rate: rate(counts.offered, offering),
-        accepted_rate: rate(counts.accepted, answering),
-        accepted_us: Latency::of(&times),
-    };
-    let path = run.path(SUMMARY);
-    std::fs::write(&path, serde_json::to_vec_pretty(&summary)?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(summary)
+        last,
+        times,
+        stopped,
+    })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people")]

@@ -11,7 +11,8 @@ use tokio::time::{sleep, timeout};
 
 use super::Latency;
 use crate::audit::ledger::{self, Ledger};
-use crate::run::RunId;
+use crate::run::job::Books;
+use crate::run::{Job, RunDir, RunId};
 
 const WAIT: Duration = Duration::from_secs(10);
 const EACH: Duration = Duration::from_millis(250);
@@ -33,9 +34,12 @@ impl Processed {
     /// None: the ledger cannot be read now.
     pub(super) async fn wait(
         url: &str,
-        run: &RunId,
+        run: &RunDir,
+        job: Job,
         stop: impl Future<Output = ()>,
     ) -> Option<Self> {
+        // where the load itself has the effects, it has waited for them
+        let books = job.books()?;
         if url.is_empty() {
             return None;
         }
@@ -45,22 +49,27 @@ impl Processed {
                 () = sleep(WAIT) => {}
             }
         };
-        let found = timeout(WAIT + ASK_LIMIT, Self::find(url, run, patience)).await;
+        let found = timeout(WAIT + ASK_LIMIT, Self::find(url, run.id(), books, patience)).await;
         found.ok()?.ok()
     }
 
-    async fn find(url: &str, run: &RunId, patience: impl Future<Output = ()>) -> Result<Self> {
+    async fn find(
+        url: &str,
+        run: &RunId,
+        books: &Books,
+        patience: impl Future<Output = ()>,
+    ) -> Result<Self> {
         let mut connection = Ledger::new(url)?.connect().await?;
         let mut patience = std::pin::pin!(patience);
         let mut patient = true;
         let count = |count: i64| u64::try_from(count).unwrap_or(0);
         loop {
-            let now = ledger::progress(&mut connection, run).await?;
+            let now = ledger::progress(&mut connection, books, run).await?;
             let stored = count(now.messages);
             let on_their_way = stored.saturating_sub(count(now.effects + now.parked));
             if on_their_way == 0 || !patient {
                 return Ok(Self {
-                    processed_us: ledger::processed_us(&mut connection, run).await?,
+                    processed_us: ledger::processed_us(&mut connection, books, run).await?,
                     stored,
                     on_their_way,
                 });

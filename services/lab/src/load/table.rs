@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::lessees::Leases;
 use super::processed::Processed;
+use super::readers::Reads;
 use super::{Latency, Progress, Summary, length};
 use crate::say::{grouped, time};
 
@@ -75,6 +77,8 @@ pub fn summary(summary: &Summary, processed: Option<&Processed>) -> String {
         latency("due to accepted", accepted)
             .unwrap_or_else(|| format!("{:<24}{nothing}", "due to accepted")),
     );
+    lines.extend(summary.reads.as_ref().map(reads));
+    lines.extend(summary.leases.as_ref().map(leases));
     if let Some(processed) = processed {
         lines.extend(latency(
             "accepted to processed",
@@ -89,6 +93,38 @@ pub fn summary(summary: &Summary, processed: Option<&Processed>) -> String {
         }
     }
     lines.join("\n")
+}
+
+fn reads(reads: &Reads) -> String {
+    let stale = match reads.stale_ms {
+        0 => "no saved note was missing".to_owned(),
+        ms => format!("a saved note was missing for {}", time(ms * 1_000)),
+    };
+    let (lists, states, failed) = (reads.lists, reads.states, reads.failed);
+    let [lists, states, failed] = [lists, states, failed].map(grouped);
+    format!(
+        "\nread: the list {lists} times, single notes {states} times, {failed} reads failed; {stale}"
+    )
+}
+
+fn leases(leases: &Leases) -> String {
+    let all = [
+        leases.leased,
+        leases.confirmed,
+        leases.refused,
+        leases.unknown,
+    ];
+    let [leased, confirmed, refused, unknown] = all.map(grouped);
+    let late = match leases.late {
+        0 => String::new(),
+        late => {
+            let (late, taken) = (grouped(late), grouped(leases.late_taken));
+            format!(", {late} late and {taken} of these taken")
+        }
+    };
+    format!(
+        "\nleased {leased} times; confirms: {confirmed} taken, {refused} refused, {unknown} unknown{late}"
+    )
 }
 
 fn latency(name: &str, times: Option<&Latency>) -> Option<String> {
@@ -140,6 +176,8 @@ mod tests {
                 p99_9: 2_000_000,
                 max: 2_500_000,
             }),
+            reads: None,
+            leases: None,
         }
     }
 
@@ -158,6 +196,31 @@ retries             12
 latency                        p50       p90       p99     p99.9       max
 due to accepted            1.50 ms   12.0 ms    130 ms    2.00 s    2.50 s";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn what_went_on_beside_has_a_line() {
+        let beside = Summary {
+            reads: Some(Reads {
+                lists: 1_200,
+                stale_ms: 1_500,
+                ..Reads::default()
+            }),
+            leases: Some(Leases {
+                leased: 12,
+                confirmed: 9,
+                late: 2,
+                ..Leases::default()
+            }),
+            ..example()
+        };
+        let table = summary(&beside, None);
+        assert!(table.contains("read: the list 1,200 times"), "{table}");
+        assert!(table.contains("missing for 1.50 s"), "{table}");
+        assert!(
+            table.ends_with("0 unknown, 2 late and 0 of these taken"),
+            "{table}"
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::experiment::runner::Play;
 use crate::experiment::settings;
 use crate::experiment::stage::Stage;
 use crate::say::{Steps, Usage};
+use crate::stack::node::Service;
 
 const NODES_MAX: usize = 8;
 
@@ -52,7 +53,7 @@ impl Plan {
                 settings.insert("QUEUE_TYPE".to_owned(), "classic".to_owned());
             }
         }
-        settings::check(&setup.settings, &setup.without.to_string()).map_err(Usage)?;
+        settings::check(&Service::MAIN, &setup.settings, &setup.without.to_string()).map_err(Usage)?;
         setup.expect = expectation(&setup.expect, predicted);
         Ok(Self {
             fault,

@@ -129,6 +129,8 @@ pub(super) fn journal(audit: audit::Report, outcome: Outcome) -> Journal {
             offered_rate: 100.0,
             accepted_rate: 99.0,
             accepted_us: Some(latency(1_500)),
+            reads: None,
+            leases: None,
         },
         faults: vec![fault()],
         samples: (0..20).map(sample).collect(),

@@ -51,6 +51,7 @@ impl Recorded {
         let mut times: Vec<Option<Histogram<u64>>> = (0..count).map(|_| None).collect();
         let mut open = HashMap::new();
         each(path, |line| match line {
+            Line::Named(_) => {}
             Line::Offered(offered) => {
                 recorded.offered[place(offered.due_us)] += u64::from(offered.messages);
                 open.insert(offered.number, (offered.due_us, offered.messages));
@@ -89,6 +90,8 @@ fn time(line: &Line) -> u64 {
     match line {
         Line::Offered(offered) => offered.due_us,
         Line::Answered(answered) => answered.done_us,
+        // said at the same time as its answer
+        Line::Named(_) => 0,
     }
 }
 

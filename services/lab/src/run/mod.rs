@@ -1,9 +1,12 @@
 //! A run: a load or an experiment with a name, which its messages carry, and a folder of its own.
 //!
 //! The folder (`<lab root>/runs/ID/`) holds what the run's own side knows, never what a server knows: the run may break
-//! every server. `run.json` says what was asked for, `requests.log` what each client was told.
+//! every server. `run.json` says what was asked for, `requests.log` what each client was told, `leases.log` what lessees were.
 
 pub mod elsewhere;
+pub mod job;
+pub mod leased;
+pub mod record;
 pub mod requests;
 pub mod sight;
 
@@ -20,6 +23,7 @@ use daemon::clock;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::job::Job;
 use crate::load::Plan;
 use crate::say::Usage;
 use crate::stack::dir::{make_folder, write_secret};
@@ -135,11 +139,19 @@ pub struct Meta {
     /// The flags by which a command reaches its stack; empty: it is that of this folder.
     #[serde(default)]
     pub elsewhere: String,
+    /// Where the mails of its stack are put down; none: nobody knows.
+    #[serde(default)]
+    pub mails: Option<PathBuf>,
     #[serde(default)]
     pub stack: Facts,
 }
 
 impl Meta {
+    /// What it is about.
+    pub fn job(&self) -> Job {
+        self.load.as_ref().map(|load| load.to).unwrap_or_default()
+    }
+
     /// Of a run that is about to begin.
     pub fn new(run: RunId, kind: &str, seed: u64, gateway: &str) -> Self {
         Self {
@@ -153,6 +165,7 @@ impl Meta {
             gateway: gateway.to_owned(),
             ledger: None,
             elsewhere: String::new(),
+            mails: None,
             stack: Facts::default(),
         }
     }

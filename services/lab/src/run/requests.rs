@@ -3,17 +3,18 @@
 //! ```text
 //! o NUMBER DUE_US MESSAGES POISON     offered: when it was due, microseconds after the run's start
 //! a NUMBER ANSWER TRIES DONE_US       answered for good: accepted, refused or unknown
+//! i NUMBER ID                         the id that the yes told, where the ledger does not know the number
 //! ```
 //!
 //! A request is on record before anything of it is sent, so no message of a run can be one that the record does not
-//! know. An offered request without an answer is unknown. A line is in the kernel's hands when `append` returns: killing
-//! the process loses at most what comes after, and a torn last line is not a line.
+//! know. An offered request without an answer is unknown.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use super::RunDir;
+use uuid::Uuid;
+
+use super::record;
 
 /// The record's name in the folder of a run.
 pub const FILE: &str = "requests.log";
@@ -65,14 +66,25 @@ pub struct Answered {
     pub done_us: u64,
 }
 
+/// As what a request was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    pub number: u64,
+    pub id: Uuid,
+}
+
 /// One fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
     Offered(Offered),
     Answered(Answered),
+    Named(Named),
 }
 
-impl Line {
+impl record::Line for Line {
+    const FILE: &'static str = FILE;
+    const WHAT: &'static str = "the record of requests";
+
     fn write(&self, text: &mut Vec<u8>) -> io::Result<()> {
         match self {
             Self::Offered(Offered {
@@ -93,6 +105,7 @@ impl Line {
                 let answer = answer.word();
                 writeln!(text, "a {number} {answer} {tries} {done_us}")
             }
+            Self::Named(Named { number, id }) => writeln!(text, "i {number} {id}"),
         }
     }
 
@@ -117,6 +130,10 @@ impl Line {
                 tries: words.next()?.parse().ok()?,
                 done_us: words.next()?.parse().ok()?,
             }),
+            "i" => Self::Named(Named {
+                number,
+                id: words.next()?.parse().ok()?,
+            }),
             _ => return None,
         };
         words.next().is_none().then_some(line)
@@ -124,72 +141,11 @@ impl Line {
 }
 
 /// The writing end.
-#[derive(Debug)]
-pub struct Recorder {
-    file: File,
-    text: Vec<u8>,
-    broken: bool,
-}
-
-impl Recorder {
-    /// Begins the record of a run, which has none yet.
-    pub fn create(run: &RunDir) -> io::Result<Self> {
-        let mut options = File::options();
-        let file = options.append(true).create_new(true).open(run.path(FILE))?;
-        Ok(Self {
-            file,
-            text: Vec::new(),
-            broken: false,
-        })
-    }
-
-    /// Adds lines; they outlive this process when it returns.
-    pub fn append(&mut self, lines: &[Line]) -> io::Result<()> {
-        // half a line may stand there now; nothing may come after it
-        if self.broken {
-            return Err(io::Error::other("the record of requests is broken"));
-        }
-        self.text.clear();
-        for line in lines {
-            line.write(&mut self.text)?;
-        }
-        let written = self.file.write_all(&self.text);
-        self.broken = written.is_err();
-        written
-    }
-}
+pub type Recorder = record::Recorder<Line>;
 
 /// Reads a record line by line, in memory that does not grow.
 pub fn read(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Line>> + use<>> {
-    Ok(Lines {
-        input: BufReader::with_capacity(1 << 16, File::open(path)?),
-        text: Vec::new(),
-        count: 0,
-    })
-}
-
-struct Lines<R> {
-    input: R,
-    text: Vec<u8>,
-    count: u64,
-}
-
-impl<R: BufRead> Iterator for Lines<R> {
-    type Item = io::Result<Line>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.text.clear();
-        if let Err(error) = self.input.read_until(b'\n', &mut self.text) {
-            return Some(Err(error));
-        }
-        // nothing, or torn
-        let text = self.text.strip_suffix(b"\n")?;
-        self.count += 1;
-        Some(Line::parse(text).ok_or_else(|| {
-            let place = format!("line {} of the record of requests is damaged", self.count);
-            io::Error::new(io::ErrorKind::InvalidData, place)
-        }))
-    }
+    record::read(path)
 }
 
 #[cfg(test)]
@@ -197,6 +153,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::run::RunDir;
     use crate::run::tests::Root;
 
     fn offered(number: u64) -> Line {
@@ -234,6 +191,10 @@ mod tests {
             offered(2),
             answered(0, Answer::Unknown),
             answered(2, Answer::Refused),
+            Line::Named(Named {
+                number: 1,
+                id: Uuid::from_u128(7),
+            }),
         ];
         recorder.append(&lines[..2]).unwrap();
         recorder.append(&[]).unwrap();
@@ -267,6 +228,7 @@ mod tests {
             "o 1 2 3 1 4",
             "a 1 perhaps 1 1",
             "a -1 accepted 1 1",
+            "i 1 7",
             "x 1",
             "",
         ] {

@@ -3,7 +3,7 @@
 //! Where its gateway, its ledger, its broker and its nodes are: the native stack tells it over its control socket; any other is described by flags or the environment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,17 +14,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::net::lookup_host;
 
-use super::Facts;
 pub use super::elsewhere::Elsewhere;
+use super::{Facts, Job};
 use crate::say::Usage;
 use crate::stack::control::{self, Request};
-use crate::stack::dir::Secrets;
+use crate::stack::dir::{self, Secrets};
 use crate::stack::node::Service;
 use crate::stack::postgres;
 use crate::status::Status;
 
 const LIMIT: Duration = Duration::from_secs(3);
-const MESSAGES: &str = "messages";
 
 /// Where the parts of a stack are. It holds passwords.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +38,9 @@ pub struct Sight {
     /// The secret of who may have receivers send dead letters back; none: not known.
     #[serde(default)]
     pub redrive_token: Option<String>,
+    /// Where the mails of the stack are put down; none: nowhere that is known.
+    #[serde(default)]
+    pub mails: Option<PathBuf>,
 }
 
 /// One node.
@@ -90,6 +92,7 @@ impl Sight {
             vhost: vhost_of(&status.rabbitmq.amqp)?,
             nodes: nodes.collect(),
             redrive_token: Some(secrets.redrive.clone()),
+            mails: status.catcher.is_some().then(|| dir::mails(&status.dir)),
         })
     }
 
@@ -135,21 +138,30 @@ impl Sight {
             vhost: elsewhere.vhost.clone(),
             nodes,
             redrive_token: elsewhere.redrive_token.clone(),
+            mails: None,
         })
     }
 
     /// What the stack is now, as far as it tells: for the record of a run.
     pub async fn facts(&self) -> Facts {
+        self.facts_of(Job::Messages).await
+    }
+
+    /// The same of those who have to do with this job.
+    pub async fn facts_of(&self, job: Job) -> Facts {
         let mut facts = Facts::default();
-        for node in &self.nodes {
+        let nodes = || self.nodes.iter().filter(|node| job.has(node.service));
+        for node in nodes() {
             let name = node.service.name().to_owned();
             *facts.counts.entry(name).or_default() += 1;
         }
-        facts.add(join_all(self.nodes.iter().map(tells)).await);
+        facts.add(join_all(nodes().map(tells)).await);
         let overview = self.ask_broker(&["overview"]).await;
         facts.broker_version = word(overview.as_ref(), "rabbitmq_version");
-        let queue = self.ask_broker(&["queues", &self.vhost, MESSAGES]).await;
-        facts.queue_type = word(queue.as_ref(), "type");
+        if let Some(road) = job.road() {
+            let queue = self.ask_broker(&["queues", &self.vhost, road]).await;
+            facts.queue_type = word(queue.as_ref(), "type");
+        }
         facts
     }
 
@@ -225,7 +237,7 @@ async fn nodes_behind(place: &str) -> Result<Vec<NodeSight>> {
         nodes.push(NodeSight {
             name: field("node"),
             service: Service::from_str(&field("service"), false)
-                .map_err(|_| Usage(format!("{ops} is neither a sender nor a receiver")))?,
+                .map_err(|_| Usage(format!("{ops} is no node of this stack")))?,
             ops,
             address: format!("http://{address}"),
             place: Some(place.to_owned()),

@@ -51,11 +51,11 @@ impl Before {
     async fn of(project: &Project) -> Result<Self> {
         let all = project.look().await?;
         let nodes: Vec<_> = all.iter().filter(|one| one.role().is_some()).collect();
-        let mut counts: BTreeMap<_, usize> = Service::ALL.map(|service| (service, 0)).into();
+        let mut counts: BTreeMap<_, usize> = Service::MAIN.map(|service| (service, 0)).into();
         for service in nodes.iter().filter_map(|one| one.role()) {
             *counts.entry(service).or_default() += 1;
         }
-        let usual = settings::usual();
+        let usual = settings::usual(&Service::MAIN);
         let names = usual.keys().map(String::as_str).chain(OURS);
         let was = |name: &str| {
             let mut found = nodes.iter().filter_map(|one| one.environment.get(name));

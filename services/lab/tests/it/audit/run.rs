@@ -118,6 +118,7 @@ impl Run {
             vhost: broker.vhost.clone(),
             nodes: nodes.collect(),
             redrive_token: None,
+            ..Sight::default()
         }
     }
 
@@ -135,6 +136,7 @@ impl Run {
             stuck: drain.stuck,
             doubts: drain.doubts,
             dead_max: 0,
+            ..Circumstances::default()
         }
     }
 

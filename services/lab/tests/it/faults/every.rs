@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use lab::faults::injector::NotUndone;
 use lab::faults::native::Native;
-use lab::faults::{Acted, Evidence, Injector, Order, Site, Which, catalogue};
+use lab::faults::{Acted, Evidence, Injector, Order, Site, Which};
 use lab::say::{Steps, Usage};
 use lab::stack::Stack;
 use lab::stack::strike::Target;
@@ -40,7 +40,7 @@ async fn what_is_injected_is_seen_what_is_healed_is_over_and_what_is_neither_is_
         ..site.clone()
     };
     // not among the notes of the stack: each would be in the way of the others
-    let each = catalogue().iter().map(|entry| {
+    let each = super::of_each_stack().map(|entry| {
         let injector = Injector::new(nothing.clone(), &own.root.join(entry.name));
         async move {
             let injected = injector.inject(&Order::new(entry.name)).await;
@@ -56,7 +56,7 @@ async fn what_is_injected_is_seen_what_is_healed_is_over_and_what_is_neither_is_
     join_all(each).await;
 
     let injector = Injector::new(site, &own.root);
-    for entry in catalogue() {
+    for entry in super::of_each_stack() {
         let name = entry.name;
         // a message goes through between two: each leaves a stack that works
         own.process_one().await;

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lab::faults::{Entry, catalogue};
+
 mod commands;
 mod every;
 mod harms;
@@ -17,6 +19,13 @@ mod up;
 const LIMIT: Duration = Duration::from_mins(2);
 /// Enough for statistics of the broker that are five seconds old.
 const NOT_SEEN: Duration = Duration::from_secs(6);
+
+/// All faults but those of nodes that other services have.
+fn of_each_stack() -> impl Iterator<Item = &'static Entry> {
+    catalogue()
+        .iter()
+        .filter(|entry| entry.beyond_main().is_none())
+}
 
 fn folder() -> PathBuf {
     std::env::temp_dir().join(format!("unacked-{}", uuid::Uuid::new_v4().simple()))

@@ -9,7 +9,6 @@ use lab::experiment::file::Experiment;
 use lab::experiment::journal::Outcome;
 use lab::experiment::runner::Play;
 use lab::experiment::stage::Stage;
-use lab::faults::catalogue;
 use lab::say::Steps;
 use lab::stack::postgres;
 
@@ -21,7 +20,7 @@ use crate::world::lab;
 fn everything() -> String {
     let places = ["sender-1", "sender-2", "receiver-1", "receiver-2"];
     let mut links: BTreeMap<&str, std::slice::Iter<'_, &str>> = BTreeMap::new();
-    let faults = catalogue().iter().map(|entry| {
+    let faults = super::of_each_stack().map(|entry| {
         // two that hurt one link would be in each other's way
         let on = entry.needs_links().then(|| {
             let server = entry.name.split('-').next().unwrap();
@@ -64,7 +63,7 @@ async fn an_experiment_whose_faults_are_not_done_is_inconclusive_for_each_of_the
     std::fs::remove_dir_all(&root).unwrap();
     let played = played.unwrap();
     let journal = &played.journal;
-    assert_eq!(journal.faults.len(), catalogue().len());
+    assert_eq!(journal.faults.len(), super::of_each_stack().count());
     let mut injected = 0;
     for fault in &journal.faults {
         let doubt = fault.doubt.as_deref().unwrap_or_default();
@@ -77,7 +76,10 @@ async fn an_experiment_whose_faults_are_not_done_is_inconclusive_for_each_of_the
         assert!(reasons.iter().any(|why| why == doubt), "{reasons:#?}");
     }
     // all at once is much for a busy machine; each alone is looked at above
-    assert!(injected * 4 >= catalogue().len() * 3, "{injected}");
+    assert!(
+        injected * 4 >= super::of_each_stack().count() * 3,
+        "{injected}"
+    );
     // all else was well
     assert_eq!(
         journal.audit.classes.keys().collect::<Vec<_>>(),

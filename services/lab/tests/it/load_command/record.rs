@@ -69,6 +69,7 @@ impl Record {
         };
         for line in lines {
             match line.unwrap() {
+                Line::Named(_) => {}
                 Line::Offered(offered) => {
                     let twice = record.offered.insert(offered.number, offered);
                     assert_eq!(twice, None);
