@@ -13,6 +13,7 @@ use crate::dead::cli::DeadCommand;
 use crate::experiment::cli::ExperimentCommand;
 use crate::faults::cli::FaultCommand;
 use crate::load::cli::LoadArgs;
+use crate::mails::MailsArgs;
 use crate::matrix::cli::MatrixArgs;
 use crate::passport::cli::MessageArgs;
 use crate::prune::PruneArgs;
@@ -55,6 +56,18 @@ pub enum Command {
     /// Be one receiver, as `up` starts them: `lab receiver --help` lists its settings
     #[command(disable_help_flag = true)]
     Receiver(Settings),
+    /// Be one node of notes: `lab notes api --help` and `lab notes worker --help` list their settings
+    #[command(disable_help_flag = true)]
+    Notes(Settings),
+    /// Be one node of leases: `lab leases --help` lists its settings
+    #[command(disable_help_flag = true)]
+    Leases(Settings),
+    /// Be one node of sign-up: `lab signup api --help` and `lab signup welcome --help` list their settings
+    #[command(disable_help_flag = true)]
+    Signup(Settings),
+    /// Be the catcher of mails, as `up --with signup` starts it
+    #[command(disable_help_flag = true, hide = true)]
+    Catcher(Settings),
 }
 
 /// What is done to a stack, or to the project.
@@ -64,7 +77,8 @@ pub enum Deed {
     ///
     /// Settings of the services are handed on from the environment: `WORK_DELAY_MAX_MS=0 cargo lab up` starts receivers
     /// that work without delay. `lab sender --help` and `lab receiver --help` list them. A node or server that dies is
-    /// started again.
+    /// started again. With `--with notes,leases,signup` three more services run, each under its name behind the gateway
+    /// and at the root of a port of its own.
     Up(Up),
     /// Stop what `up` started; the data stay
     Down,
@@ -98,6 +112,10 @@ pub enum Deed {
     },
     /// Tell all that is known of one message, in order, and what brought it back each time
     Message(Box<MessageArgs>),
+    /// List the mails that `up --with signup` has caught, the newest first
+    ///
+    /// A mail that was sent more than once under one Message-ID is one mail, told with how often it came.
+    Mails(MailsArgs),
     /// Look at dead letters, send them back, or throw them away
     #[command(subcommand)]
     Dead(Box<DeadCommand>),
@@ -197,10 +215,13 @@ mod tests {
     #[test]
     fn the_help_lists_the_services() {
         let help = Cli::command().render_help().to_string();
-        for service in ["  sender ", "  receiver "] {
-            assert!(help.contains(service), "{help}");
+        for service in Service::ALL {
+            let listed = format!("  {} ", service.words()[0]);
+            assert!(help.contains(&listed), "{help}");
         }
-        assert!(!help.contains("  servers "), "{help}");
+        for hidden in ["  servers ", "  catcher "] {
+            assert!(!help.contains(hidden), "{help}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The laboratory's own program: starts and stops the native stack, scales it, tells its state, runs the tests.
 //!
-//! It is also each service: the stack starts `lab sender` and `lab receiver`, so that one build and one file are enough.
+//! It is also each service: the stack starts `lab sender`, `lab receiver` and others, so that one build and one file are enough.
 
 // a file of tests that both kinds of tests use names it so
 #[cfg(test)]
@@ -18,6 +18,7 @@ pub mod experiment;
 pub mod faults;
 pub mod halving;
 pub mod load;
+pub mod mails;
 pub mod matrix;
 pub mod passport;
 pub mod prune;
@@ -61,6 +62,10 @@ pub fn main() -> ExitCode {
         Command::Deed(deed) => deed,
         Command::Sender(settings) => return services::be(Service::Sender, settings.all),
         Command::Receiver(settings) => return services::be(Service::Receiver, settings.all),
+        Command::Notes(settings) => return services::of("notes", settings.all),
+        Command::Leases(settings) => return services::be(Service::Leases, settings.all),
+        Command::Signup(settings) => return services::of("signup", settings.all),
+        Command::Catcher(settings) => return services::catch(settings.all),
     };
     if let Some(say) = cli.say {
         stack::dir::called(say);
@@ -123,6 +128,7 @@ fn run(lab_dir: Option<PathBuf>, deed: Deed) -> Result<ExitCode> {
             Deed::Report(args) => report::cli::run(&root, &args),
             Deed::Compare(args) => compare::run(&root, &args),
             Deed::Prune(args) => prune::run(&root, &args).await,
+            Deed::Mails(args) => mails::run(&root, &args),
             Deed::Scale { nodes } => scale::run(&root, &nodes).await,
             Deed::Reset { yes } => reset::run(&root, yes).await,
             Deed::Servers { dir } => servers::run(&dir).await,

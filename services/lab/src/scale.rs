@@ -15,8 +15,10 @@ use crate::up;
 pub fn parse(text: &str) -> Result<(Service, usize), String> {
     let shape = "say it like receiver=5";
     let (name, count) = text.split_once('=').ok_or(shape)?;
-    let service = Service::from_str(name, false)
-        .map_err(|_| format!("there is no service `{name}`: it is sender or receiver"))?;
+    let service = Service::from_str(name, false).map_err(|_| {
+        let names = Service::ALL.map(Service::name).join(", ");
+        format!("there is no service `{name}`: right is one of {names}")
+    })?;
     Ok((service, up::count(count)?))
 }
 
@@ -38,8 +40,9 @@ mod tests {
     #[test]
     fn a_service_and_a_number() {
         assert_eq!(parse("receiver=5"), Ok((Service::Receiver, 5)));
+        assert_eq!(parse("notes-worker=3"), Ok((Service::NotesWorker, 3)));
         assert!(parse("receiver").unwrap_err().contains("receiver=5"));
-        assert!(parse("sendr=1").unwrap_err().contains("sender or receiver"));
+        assert!(parse("sendr=1").unwrap_err().contains("sender, receiver,"));
         assert!(parse("sender=-1").unwrap_err().contains("0 to 64"));
     }
 }

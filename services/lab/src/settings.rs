@@ -10,19 +10,21 @@ use daemon::WrongSetting;
 use daemon::settings::wrong;
 use reqwest::Url;
 
+use crate::stack::node::Service;
 use crate::stack::postgres;
 use crate::stack::servers::Given;
 
 const DATABASE: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE";
 const MANAGEMENT: &str = "http://USER:PASSWORD@HOST:PORT";
 
-/// Finds what a service would refuse. `arguments` are those of this process.
+/// Finds what one of these services would refuse. `arguments` are those of this process.
 pub fn check(
     given: &Given,
     without: Option<&str>,
+    services: &[Service],
     arguments: &[OsString],
 ) -> Result<(), WrongSetting> {
-    services(given, without).map_err(|wrong| as_given_here(wrong, arguments))?;
+    each(given, without, services).map_err(|wrong| as_given_here(wrong, arguments))?;
     if given
         .management_url
         .as_deref()
@@ -34,7 +36,7 @@ pub fn check(
     Ok(())
 }
 
-fn services(given: &Given, without: Option<&str>) -> Result<(), WrongSetting> {
+fn each(given: &Given, without: Option<&str>, services: &[Service]) -> Result<(), WrongSetting> {
     let or = |url: &Option<String>, ours: &str| url.clone().unwrap_or_else(|| ours.to_owned());
     let database = or(
         &given.database_url,
@@ -42,31 +44,55 @@ fn services(given: &Given, without: Option<&str>) -> Result<(), WrongSetting> {
     );
     let redis = or(&given.redis_url, "redis://127.0.0.1:1/0");
     let amqp = or(&given.amqp_url, "amqp://127.0.0.1:1/%2f");
-    let flags = |service: &str| -> Result<Vec<OsString>, WrongSetting> {
-        let database = postgres::url_for(&database, service, "x")
+    for service in services {
+        let database = postgres::url_for(&database, service.role(), "x")
             .map_err(|_| WrongSetting::secret("DATABASE_URL", DATABASE))?;
-        let flags = [
-            service.to_owned(),
-            format!("--node-name={service}"),
+        let mut flags = vec![
+            format!("--node-name={}", service.name()),
             "--listen=127.0.0.1:0".to_owned(),
             "--ops-listen=127.0.0.1:0".to_owned(),
             format!("--database-url={database}"),
             format!("--redis-url={redis}"),
             format!("--amqp-url={amqp}"),
+            "--signup-key=one of thirty-two bytes, or more".to_owned(),
         ];
-        let without = without.map(|off| format!("--without={off}"));
-        Ok(flags
-            .into_iter()
-            .chain(without)
-            .map(OsString::from)
-            .collect())
-    };
-    read::<sender::Config>(&flags("sender")?)?.check()?;
-    read::<receiver::Config>(&flags("receiver")?)?.check()
+        flags.extend(without.map(|off| format!("--without={off}")));
+        // unless the environment says where to, our catcher gets the mails
+        if std::env::var_os("SMTP_URL").is_none() {
+            flags.push("--smtp-url=smtp://127.0.0.1:1".to_owned());
+        }
+        match service {
+            Service::Sender => read(service, flags, sender::Config::check),
+            Service::Receiver => read(service, flags, receiver::Config::check),
+            Service::Notes => read(service, flags, notes::api::Config::check),
+            Service::NotesWorker => read(service, flags, notes::worker::Config::check),
+            Service::Leases => read(service, flags, leases::Config::check),
+            Service::Signup => read(service, flags, signup::api::Config::check),
+            Service::SignupWelcome => read(service, flags, signup::welcome::Config::check),
+        }?;
+    }
+    Ok(())
 }
 
-fn read<C: Parser>(arguments: &[OsString]) -> Result<C, WrongSetting> {
-    C::try_parse_from(arguments).map_err(|error| wrong(&error, C::command(), arguments))
+/// Reads those of the flags that the service has, and has it look at them.
+fn read<C: Parser>(
+    service: &Service,
+    flags: Vec<String>,
+    check: impl Fn(&C) -> Result<(), WrongSetting>,
+) -> Result<(), WrongSetting> {
+    let command = C::command();
+    let has = |flag: &String| {
+        let name = flag.trim_start_matches('-').split('=').next();
+        let mut arguments = command.get_arguments();
+        arguments.any(|argument| argument.get_long() == name)
+    };
+    let flags = flags.into_iter().filter(has);
+    let arguments: Vec<OsString> = std::iter::once(service.name().to_owned())
+        .chain(flags)
+        .map(OsString::from)
+        .collect();
+    let config = C::try_parse_from(&arguments);
+    check(&config.map_err(|error| wrong(&error, C::command(), &arguments))?)
 }
 
 fn is_http(url: &str) -> bool {
@@ -91,7 +117,9 @@ mod tests {
 
     fn refused(given: &Given, arguments: &[&str]) -> String {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        check(given, None, &arguments).unwrap_err().to_string()
+        check(given, None, &Service::ALL, &arguments)
+            .unwrap_err()
+            .to_string()
     }
 
     fn given(name: &str, url: &str) -> Given {
@@ -108,7 +136,7 @@ mod tests {
 
     #[test]
     fn without_settings_nothing_is_wrong() {
-        assert_eq!(check(&Given::default(), None, &[]), Ok(()));
+        assert_eq!(check(&Given::default(), None, &Service::ALL, &[]), Ok(()));
     }
 
     #[test]
@@ -119,7 +147,11 @@ mod tests {
             ("AMQP_URL", "amqp://me:secret@broker.example/%2f"),
             ("MANAGEMENT_URL", "http://me:secret@broker.example:15672"),
         ] {
-            assert_eq!(check(&given(name, url), None, &[]), Ok(()), "{url}");
+            assert_eq!(
+                check(&given(name, url), None, &Service::ALL, &[]),
+                Ok(()),
+                "{url}"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
 //! `lab status`: what everything is doing, as a table for people or as JSON for scripts.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::say;
 use crate::stack::control::{self, Request};
-use crate::stack::dir::Place;
+use crate::stack::dir::{self, Place};
 use crate::stack::node::Service;
 use crate::stack::supervisor::{Condition, Doing};
 
@@ -25,6 +26,12 @@ pub struct Status {
     /// None: it was left out.
     #[serde(default)]
     pub console: Option<ServerStatus>,
+    /// What keeps the mails that nodes send; none: none sends any, or elsewhere.
+    #[serde(default)]
+    pub catcher: Option<ServerStatus>,
+    /// Services that have a port of the gateway to themselves, with its URL.
+    #[serde(default)]
+    pub own: BTreeMap<Service, String>,
     pub nodes: Vec<NodeStatus>,
     /// The stack's folder and the process that runs it.
     pub dir: PathBuf,
@@ -91,11 +98,17 @@ impl From<Condition> for Program {
 
 impl NodeStatus {
     pub fn new(service: Service, place: Place, now: Condition) -> Self {
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
         Self {
             name: place.name,
             service,
-            address: format!("http://127.0.0.1:{}", place.port),
-            ops: format!("http://127.0.0.1:{}", place.ops),
+            // one without pages has one port
+            address: url(if service.has_pages() {
+                place.port
+            } else {
+                place.ops
+            }),
+            ops: url(place.ops),
             program: now.into(),
         }
     }
@@ -144,6 +157,9 @@ fn table(status: &Status) -> String {
     for node in &status.nodes {
         row(&node.name, &node.program, &node.address);
     }
+    if let Some(catcher) = &status.catcher {
+        row("catcher", &catcher.program, &catcher.url);
+    }
     if let Some(console) = &status.console {
         row("console", &console.program, &console.url);
     }
@@ -167,6 +183,16 @@ fn pages(status: &Status) -> String {
             "The lab        {gateway}/lab  (to break something, sign in with the token `console` in {})",
             secrets.display()
         ));
+    }
+    for (service, own) in &status.own {
+        let (name, page) = (service.name(), service.page());
+        lines.push(format!(
+            "{name:<13}  {gateway}{page}  (at the root of its own port: {own}/)"
+        ));
+    }
+    if status.catcher.is_some() {
+        let mails = dir::command(&status.dir, "mails");
+        lines.push(format!("Mails          `{mails}`"));
     }
     if let Some(management) = &status.rabbitmq.management {
         lines.push(format!("RabbitMQ's UI  http://{}/", host(management)));
@@ -260,6 +286,13 @@ mod tests {
         );
         status.console = None;
         assert!(!table(&status).contains("The lab"));
+        assert!(!table(&status).contains("mails"));
+        let own = "http://127.0.0.1:8092".to_owned();
+        status.own.insert(Service::Leases, own);
+        status.catcher = Some(serde_json::from_value(with(json!({"url": "smtp://x"}))).unwrap());
+        let said = table(&status);
+        let line = "leases         http://127.0.0.1:8080/leases/queues  (at the root of its own port: http://127.0.0.1:8092/)";
+        assert!(said.contains(line) && said.contains(" mails`"), "{said}");
     }
 
     #[test]

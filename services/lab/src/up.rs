@@ -1,16 +1,17 @@
 //! `lab up`: starts the stack and stays until it is told to stop.
 //!
 //! The order matters: first the lock (one stack per folder), then what an earlier one left behind is ended, then the
-//! gateway's port is looked at before anything slow begins. A signal, at any moment after that, stops what was started;
+//! gateway's ports are looked at before anything slow begins. A signal, at any moment after that, stops what was started;
 //! a second one kills it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::{sleep, timeout};
@@ -43,6 +44,33 @@ pub struct Up {
     /// The gateway's port on 127.0.0.1
     #[arg(long, default_value_t = 8080, env = "LAB_PORT")]
     pub port: u16,
+    /// What to run beside them, with commas between; `lab scale notes-worker=5` changes how many
+    #[arg(long, value_name = "SERVICES", value_enum, value_delimiter = ',')]
+    pub with: Vec<With>,
+    /// With notes: a port of the gateway that leads there only
+    #[arg(
+        long,
+        default_value_t = 8091,
+        env = "LAB_NOTES_PORT",
+        value_name = "PORT"
+    )]
+    pub notes_port: u16,
+    /// With leases: a port of the gateway that leads there only
+    #[arg(
+        long,
+        default_value_t = 8092,
+        env = "LAB_LEASES_PORT",
+        value_name = "PORT"
+    )]
+    pub leases_port: u16,
+    /// With signup: a port of the gateway that leads there only
+    #[arg(
+        long,
+        default_value_t = 8093,
+        env = "LAB_SIGNUP_PORT",
+        value_name = "PORT"
+    )]
+    pub signup_port: u16,
     /// Install missing server programs without asking
     #[arg(long)]
     pub yes: bool,
@@ -59,6 +87,76 @@ pub struct Up {
     pub given: Given,
 }
 
+/// What may run beside senders and receivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum With {
+    /// Notes that are written through a queue and read through a cache: 2 nodes, and 2 workers
+    Notes,
+    /// An HTTP lease queue: 2 nodes
+    Leases,
+    /// Accounts with a welcome mail: 1 node, 1 that sends the mails, and a catcher that keeps them
+    Signup,
+    /// All of these
+    All,
+}
+
+impl With {
+    fn means(self, service: Service) -> bool {
+        match self {
+            Self::Notes => service.role() == "notes",
+            Self::Leases => service.role() == "leases",
+            Self::Signup => service.role() == "signup",
+            Self::All => true,
+        }
+    }
+}
+
+impl Up {
+    /// How many nodes of each service.
+    fn plan(&self) -> Plan {
+        let usual = |service| match service {
+            Service::Sender => self.sender,
+            Service::Receiver => self.receiver,
+            Service::Notes | Service::NotesWorker | Service::Leases => 2,
+            Service::Signup | Service::SignupWelcome => 1,
+        };
+        let asked = |service: &Service| {
+            Service::MAIN.contains(service) || self.with.iter().any(|with| with.means(*service))
+        };
+        let all = Service::ALL.into_iter().filter(asked);
+        all.map(|service| (service, usual(service))).collect()
+    }
+
+    /// The ports of the gateway that lead to one service only.
+    fn own(&self) -> BTreeMap<Service, u16> {
+        let mut own = BTreeMap::from([
+            (Service::Notes, self.notes_port),
+            (Service::Leases, self.leases_port),
+            (Service::Signup, self.signup_port),
+        ]);
+        let plan = self.plan();
+        own.retain(|service, _| plan.contains_key(service));
+        own
+    }
+
+    /// Finds a port that somebody has, or that was said twice.
+    fn check_ports(&self) -> Result<()> {
+        let own = self.own().into_iter();
+        let own = own.map(|(service, port)| (format!("--{}-port", service.name()), port));
+        let mut seen = BTreeSet::new();
+        for (flag, port) in std::iter::once(("--port".to_owned(), self.port)).chain(own) {
+            if !ports::is_free(port) {
+                let who = ports::holder(port);
+                bail!("port {port} is taken by {who}; end it or choose another with {flag}");
+            }
+            if !seen.insert(port) {
+                bail!("port {port} is to be two at once; choose another with {flag}");
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A number of nodes.
 pub fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -70,7 +168,10 @@ pub fn count(text: &str) -> Result<usize, String> {
 /// Starts the stack, waits, stops it.
 pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
     let arguments: Vec<_> = std::env::args_os().collect();
-    if let Err(wrong) = settings::check(&up.given, up.without.as_deref(), &arguments) {
+    let plan = up.plan();
+    let services: Vec<Service> = plan.keys().copied().collect();
+    let checked = settings::check(&up.given, up.without.as_deref(), &services, &arguments);
+    if let Err(wrong) = checked {
         return Ok(wrong.report());
     }
     let mut ends = Ends::new()?;
@@ -93,10 +194,6 @@ pub async fn run(root: PathBuf, up: Up) -> Result<ExitCode> {
     };
     let stack = Arc::new(prepared);
     let (control, down) = (Control::open(&root)?, Arc::new(Notify::new()));
-    let plan = Plan::from([
-        (Service::Sender, up.sender),
-        (Service::Receiver, up.receiver),
-    ]);
     let work = async {
         stack.start_servers(&steps).await?;
         // what an earlier stack was hurt by and left in the broker's data
@@ -177,13 +274,7 @@ async fn prepare(root: &Path, up: &Up, news: News, steps: &Steps<'_>) -> Result<
             ),
         );
     }
-    if !ports::is_free(up.port) {
-        let who = ports::holder(up.port);
-        bail!(
-            "port {} is taken by {who}; end it or choose another with --port",
-            up.port
-        );
-    }
+    up.check_ports()?;
     let mut needed = up.given.needed();
     needed.push(NGINX);
     install::ensure_installed(&needed, up.yes, steps).await?;
@@ -197,6 +288,7 @@ async fn prepare(root: &Path, up: &Up, news: News, steps: &Steps<'_>) -> Result<
             .map(|off| ("WITHOUT".to_owned(), off.clone()))
             .collect(),
         program: None,
+        own: up.own(),
     };
     let stack = Stack::prepare(dir, &up.given, up.port, options, news).await?;
     if begun.elapsed() > Duration::from_millis(500) {
@@ -263,5 +355,79 @@ impl Ends {
             _ = self.terminate.recv() => {}
             _ = self.hangup.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        up: Up,
+    }
+
+    fn up(flags: &[&str]) -> Up {
+        Line::try_parse_from([&["up"], flags].concat()).unwrap().up
+    }
+
+    #[test]
+    fn only_what_was_asked_for_runs_and_has_a_port() {
+        let main = Plan::from([(Service::Sender, 2), (Service::Receiver, 3)]);
+        assert_eq!(up(&[]).plan(), main);
+        assert!(up(&[]).own().is_empty());
+        let notes = up(&["--with", "notes", "--notes-port=9"]);
+        let mut plan = main.clone();
+        plan.extend([(Service::Notes, 2), (Service::NotesWorker, 2)]);
+        assert_eq!(notes.plan(), plan);
+        assert_eq!(notes.own(), BTreeMap::from([(Service::Notes, 9)]));
+        let all = up(&["--with=all"]);
+        assert_eq!(all.plan().len(), Service::ALL.len());
+        for same in [
+            &["--with", "leases,signup,notes"][..],
+            &["--with=notes", "--with=leases", "--with=signup"],
+            &["--with=all,notes"],
+        ] {
+            let same = up(same);
+            assert_eq!((same.plan(), same.own()), (all.plan(), all.own()));
+        }
+    }
+
+    #[test]
+    fn what_there_is_is_said_to_who_asks_for_something_else() {
+        for wrong in ["note", "notes,x", "", "notes-worker"] {
+            let Err(error) = Line::try_parse_from(["up", "--with", wrong]) else {
+                panic!("{wrong} was taken");
+            };
+            let said = error.to_string();
+            assert!(said.contains("notes, leases, signup, all"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_taken_or_said_twice_is_named_with_its_flag() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = listener.local_addr().unwrap().port();
+        let (free, _held) = ports::free().unwrap();
+        let port = |name: &str, port: u16| format!("--{name}={port}");
+        let refused = |flags: &[&str]| up(flags).check_ports().map_err(|error| error.to_string());
+        let main = port("port", free);
+        let same = port("leases-port", free);
+        let said = refused(&["--with=leases", &main, &same]).unwrap_err();
+        assert!(
+            said.contains("two at once") && said.ends_with("--leases-port"),
+            "{said}"
+        );
+        let busy = port("leases-port", taken);
+        let said = refused(&["--with=leases", &main, &busy]).unwrap_err();
+        assert!(
+            said.contains("is taken by") && said.ends_with("--leases-port"),
+            "{said}"
+        );
+        // nobody listens there without leases
+        assert_eq!(refused(&[&main, &busy]), Ok(()));
     }
 }

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use crate::stack::node::Service;
 use crate::status::Status;
 
 /// Of the kernel's clock in `/proc`: the same on every Linux.
@@ -50,11 +49,7 @@ impl Cpu {
         add("rabbitmq", status.rabbitmq.program.pid);
         add("redis", status.redis.program.pid);
         for node in &status.nodes {
-            let process = match node.service {
-                Service::Sender => "sender",
-                Service::Receiver => "receiver",
-            };
-            add(process, node.program.pid);
+            add(node.service.name(), node.program.pid);
         }
         let me = i32::try_from(std::process::id()).unwrap_or_default();
         let mine = all.get(&me).map_or(0, |stat| stat.own);

@@ -95,11 +95,16 @@ impl Container {
     }
 }
 
-/// The first port and the one of health and metrics.
+/// The first port, of those that have one, and the one of health and metrics.
 pub fn ports(service: Service) -> (u16, u16) {
     match service {
         Service::Sender => (8081, 9081),
         Service::Receiver => (8082, 9082),
+        Service::Notes => (8084, 9084),
+        Service::Leases => (8085, 9085),
+        Service::Signup => (8086, 9086),
+        Service::NotesWorker => (0, 9087),
+        Service::SignupWelcome => (0, 9088),
     }
 }
 

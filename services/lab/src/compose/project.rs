@@ -200,6 +200,7 @@ impl Project {
             vhost,
             nodes: self.nodes().await?,
             redrive_token: self.redrive_token().await?,
+            mails: None,
         })
     }
 
@@ -278,11 +279,15 @@ fn passwords(all: &[Container]) -> BTreeMap<String, Option<String>> {
         ("postgres", "POSTGRES_PASSWORD", "POSTGRES_PASSWORD"),
         ("postgres", "SENDER_PASSWORD", "SENDER_PASSWORD"),
         ("postgres", "RECEIVER_PASSWORD", "RECEIVER_PASSWORD"),
+        ("postgres", "NOTES_PASSWORD", "NOTES_PASSWORD"),
+        ("postgres", "LEASES_PASSWORD", "LEASES_PASSWORD"),
+        ("postgres", "SIGNUP_PASSWORD", "SIGNUP_PASSWORD"),
         ("postgres", "AUDITOR_PASSWORD", "AUDITOR_PASSWORD"),
         ("postgres", "LAB_PASSWORD", "LAB_PASSWORD"),
         ("redis", "REDISCLI_AUTH", "REDIS_PASSWORD"),
         ("rabbitmq", "RABBITMQ_DEFAULT_PASS", "RABBITMQ_PASSWORD"),
         ("receiver", TOKEN, TOKEN),
+        ("signup", "SIGNUP_KEY", "SIGNUP_KEY"),
     ] {
         let of = all.iter().find(|one| one.service == service);
         if let Some(value) = of.and_then(|one| one.environment.get(theirs)) {

@@ -90,7 +90,10 @@ impl Eye {
     async fn second(&mut self, count: u32) {
         if self.sight.is_none() || count.is_multiple_of(SIGHT_EVERY) {
             // one that cannot be had now keeps the last one
-            if let Ok(Ok(sight)) = timeout(LIMIT * 2, self.app.ground.sight()).await {
+            if let Ok(Ok(mut sight)) = timeout(LIMIT * 2, self.app.ground.sight()).await {
+                sight
+                    .nodes
+                    .retain(|node| Service::MAIN.contains(&node.service));
                 self.sight = Some(sight);
             }
         }
@@ -201,7 +204,12 @@ impl Eye {
     async fn look_at_nodes(&mut self) {
         if self.app.ground.is_native() {
             let nodes = timeout(LIMIT, self.app.ground.conditions()).await;
-            let nodes = nodes.ok().and_then(Result::ok);
+            // the console is about the main job; other services may run beside it
+            let main = |mut nodes: Vec<NodeCondition>| {
+                nodes.retain(|node| Service::MAIN.contains(&node.service));
+                nodes
+            };
+            let nodes = nodes.ok().and_then(Result::ok).map(main);
             self.conditions.hear(nodes, Instant::now());
         }
     }

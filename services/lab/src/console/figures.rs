@@ -116,8 +116,8 @@ impl Figures {
         }
         let seconds = since.map_or(1.0, |at| now.duration_since(at).as_secs_f64().max(0.1));
         let deed = match node.service {
-            Service::Sender => counts[0],
-            Service::Receiver => counts[2],
+            Service::Sender | Service::Notes | Service::Leases | Service::Signup => counts[0],
+            Service::Receiver | Service::NotesWorker | Service::SignupWelcome => counts[2],
         };
         #[expect(clippy::cast_precision_loss, reason = "for people")]
         let rate = (deed as f64 / seconds * 10.0).round() / 10.0;

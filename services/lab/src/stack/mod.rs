@@ -4,6 +4,7 @@
 //! is gone and no node a server that is gone. Scaling up: nodes first, then the gateway's list; scaling down: the list
 //! first. What can go wrong between two lines: a node is not ready in time. It stays, is told, and joins when it can.
 
+pub mod catcher;
 pub mod console;
 pub mod control;
 pub mod dir;
@@ -36,9 +37,10 @@ use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
 use crate::say::Steps;
+use catcher::Catcher;
 use console::Console;
 use dir::{LabDir, Place};
-use gateway::Gateway;
+use gateway::{Gateway, Listens, Routes};
 use install::NGINX;
 use links::Links;
 use node::{Node, Service};
@@ -62,6 +64,8 @@ pub struct Options {
     pub settings: BTreeMap<String, String>,
     /// The program that nodes are; without it this very one.
     pub program: Option<PathBuf>,
+    /// Ports of the gateway that lead to one service only.
+    pub own: BTreeMap<Service, u16>,
 }
 
 /// A node with the one who keeps it running.
@@ -73,6 +77,9 @@ struct Running {
     links: Option<Arc<Links>>,
 }
 
+/// The setting that says where mails are sent.
+const SMTP_URL: &str = "SMTP_URL";
+
 type Nodes = BTreeMap<Service, Vec<Running>>;
 
 /// The stack of one folder.
@@ -83,6 +90,8 @@ pub struct Stack {
     gateway: Gateway,
     /// Where it listens, and who keeps it running.
     console: Option<(u16, Unit)>,
+    /// The same of what keeps the mails; none before the first node that sends some.
+    catcher: Mutex<Option<(u16, Unit)>>,
     options: Options,
     nodes: Mutex<Nodes>,
     /// What must stay dead until it is released.
@@ -119,12 +128,15 @@ impl Stack {
         };
         let behind = console.as_ref().map(|(port, _)| *port);
         let nginx = install::path(&NGINX)?;
-        let gateway = Gateway::prepare(&dir, nginx, port, behind, &news, &mut tasks)?;
+        let own = options.own.clone();
+        let listens = Listens { port, own };
+        let gateway = Gateway::prepare(&dir, nginx, listens, behind, &news, &mut tasks)?;
         Ok(Self {
             dir,
             servers,
             gateway,
             console,
+            catcher: Mutex::default(),
             options,
             nodes: Mutex::default(),
             held: Mutex::default(),
@@ -153,9 +165,7 @@ impl Stack {
         }
         self.grow(plan, steps).await?;
         let begun = Instant::now();
-        self.gateway
-            .start(&self.ports(Service::Sender), &self.ports(Service::Receiver))
-            .await?;
+        self.gateway.start(&self.routes()).await?;
         steps.done(begun, format!("gateway listens on {}", self.gateway.url()));
         Ok(())
     }
@@ -182,6 +192,7 @@ impl Stack {
         let settings = self.settings();
         let program = self.options.program.clone();
         let program = program.unwrap_or_else(process::own_program);
+        let smtp = self.smtp(plan, &settings).await?;
         for (service, count) in plan {
             for nth in self.ports(*service).len()..*count {
                 let place = self.dir.place(service.name(), nth)?;
@@ -194,7 +205,10 @@ impl Stack {
                     Some(links) => links.through(&servers),
                     None => servers.clone(),
                 };
-                let (name, settings) = (place.clone(), settings.clone());
+                let (name, mut settings) = (place.clone(), settings.clone());
+                if *service == Service::SignupWelcome {
+                    settings.extend(smtp.clone().map(|url| (SMTP_URL.to_owned(), url)));
+                }
                 let node = Node::new(&self.dir, *service, name, seen, settings, program.clone())?;
                 let mut nodes = self.nodes();
                 ensure!(!self.closed.load(Ordering::SeqCst), "the stack is stopping");
@@ -226,6 +240,40 @@ impl Stack {
             running.retain(|node| node.unit.condition().doing != Doing::Failed);
         }
         results.map(drop)
+    }
+
+    /// Where nodes of this plan send mails, if nobody has said it: to our catcher, which then runs.
+    async fn smtp(
+        &self,
+        plan: &Plan,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<Option<String>> {
+        let wanted = plan.get(&Service::SignupWelcome).is_some_and(|n| *n > 0);
+        // empty is as good as nothing: a scene names all settings that there are
+        let ours = settings.get(SMTP_URL).is_some_and(|url| !url.is_empty());
+        let said = ours || std::env::var_os(SMTP_URL).is_some();
+        if !wanted || said {
+            return Ok(None);
+        }
+        if self.catcher().is_none() {
+            let port = self.dir.port("catcher")?;
+            let program = Catcher::new(&self.dir, port, self.options.program.clone())?;
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            let unit = Unit::new(program, true, &self.news, &mut tasks);
+            *self.catcher() = Some((port, unit));
+        }
+        let catcher = self.catcher().clone();
+        let Some((port, unit)) = catcher else {
+            return Ok(None);
+        };
+        if matches!(unit.condition().doing, Doing::Stopped | Doing::Failed) {
+            unit.start().await?;
+        }
+        Ok(Some(format!("smtp://127.0.0.1:{port}")))
+    }
+
+    fn catcher(&self) -> MutexGuard<'_, Option<(u16, Unit)>> {
+        self.catcher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn nodes(&self) -> MutexGuard<'_, Nodes> {
@@ -270,6 +318,14 @@ impl Stack {
     /// Whether links can be hurt.
     pub fn has_links(&self) -> bool {
         self.options.faults
+    }
+
+    /// Where requests go: the ports of all nodes that have pages.
+    fn routes(&self) -> Routes {
+        let paged = Service::ALL.into_iter().filter(|one| one.has_pages());
+        paged
+            .map(|service| (service, self.ports(service)))
+            .collect()
     }
 
     /// Where the nodes are, senders first.
@@ -317,6 +373,12 @@ impl Stack {
         let mut nodes = std::mem::take(&mut *self.nodes());
         for service in Service::ALL {
             stop_nodes(nodes.remove(&service).unwrap_or_default(), steps).await;
+        }
+        let catcher = self.catcher().take();
+        if let Some((_, catcher)) = catcher {
+            let begun = Instant::now();
+            drop(catcher.stop().await);
+            steps.done(begun, "catcher of mails stopped");
         }
         self.servers.stop(steps).await;
         clear_up(self.dir.root()).await;

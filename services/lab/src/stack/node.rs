@@ -1,4 +1,4 @@
-//! One running copy of a service: this very program, started again as `lab sender` or `lab receiver`.
+//! One running copy of a service: this very program, started again as `lab sender`, `lab notes worker` and so on.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,20 +20,76 @@ use super::supervisor::Program;
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum,
 )]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Service {
     Sender,
     Receiver,
+    Notes,
+    NotesWorker,
+    Leases,
+    Signup,
+    SignupWelcome,
 }
 
 impl Service {
-    pub const ALL: [Self; 2] = [Self::Sender, Self::Receiver];
+    pub const ALL: [Self; 7] = [
+        Self::Sender,
+        Self::Receiver,
+        Self::Notes,
+        Self::NotesWorker,
+        Self::Leases,
+        Self::Signup,
+        Self::SignupWelcome,
+    ];
+    /// Those without which there is no stack.
+    pub const MAIN: [Self; 2] = [Self::Sender, Self::Receiver];
 
+    /// As people call it; its nodes are named after it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sender => "sender",
             Self::Receiver => "receiver",
+            Self::Notes => "notes",
+            Self::NotesWorker => "notes-worker",
+            Self::Leases => "leases",
+            Self::Signup => "signup",
+            Self::SignupWelcome => "signup-welcome",
         }
+    }
+
+    /// What follows `lab` on the command line of a node: a program, and its role where it has several.
+    pub fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Sender => &["sender"],
+            Self::Receiver => &["receiver"],
+            Self::Notes => &["notes", "api"],
+            Self::NotesWorker => &["notes", "worker"],
+            Self::Leases => &["leases"],
+            Self::Signup => &["signup", "api"],
+            Self::SignupWelcome => &["signup", "welcome"],
+        }
+    }
+
+    /// Its role in the database, and its schema.
+    pub fn role(self) -> &'static str {
+        self.words()[0]
+    }
+
+    /// Where people begin behind the gateway: the path of its first page.
+    pub fn page(self) -> &'static str {
+        match self {
+            Self::Sender => "/",
+            Self::Receiver => "/received",
+            Self::Notes | Self::NotesWorker => "/notes",
+            // the other paths of it are for programs
+            Self::Leases => "/leases/queues",
+            Self::Signup | Self::SignupWelcome => "/signup",
+        }
+    }
+
+    /// Whether it has pages or an API; the others have health and metrics only.
+    pub fn has_pages(self) -> bool {
+        !matches!(self, Self::NotesWorker | Self::SignupWelcome)
     }
 }
 
@@ -48,6 +104,7 @@ pub struct Node {
     program: PathBuf,
     settings: BTreeMap<String, String>,
     redrive_token: String,
+    signup_key: String,
 }
 
 impl Node {
@@ -61,11 +118,8 @@ impl Node {
         program: PathBuf,
     ) -> Result<Self> {
         let secrets = dir.secrets();
-        let password = match service {
-            Service::Sender => &secrets.sender,
-            Service::Receiver => &secrets.receiver,
-        };
-        servers.database = postgres::url_for(&servers.database, service.name(), password)?;
+        let (role, roles) = (service.role(), BTreeMap::from(secrets.of_roles()));
+        servers.database = postgres::url_for(&servers.database, role, roles[role])?;
         Ok(Self {
             stack: dir.root().to_owned(),
             service,
@@ -75,6 +129,7 @@ impl Node {
             program,
             settings,
             redrive_token: secrets.redrive.clone(),
+            signup_key: secrets.signup_key.clone(),
         })
     }
 }
@@ -89,7 +144,7 @@ impl Program for Node {
         // the caller's environment goes on to the services, but for what is ours to say
         command
             .arg0("lab")
-            .arg(self.service.name())
+            .args(self.service.words())
             .env(MARKER, &self.stack)
             .env_remove("RUST_BACKTRACE")
             // the client library reads the headers of a message by recursion: a hostile one, as large as a frame may
@@ -101,11 +156,16 @@ impl Program for Node {
         }
         command.env("LAB_OPS", "true").envs(&self.settings);
         command.env("NODE_NAME", &self.place.name);
-        command.env("LISTEN", format!("127.0.0.1:{}", self.place.port));
+        if self.service.has_pages() {
+            command.env("LISTEN", format!("127.0.0.1:{}", self.place.port));
+        }
         command.env("OPS_LISTEN", format!("127.0.0.1:{}", self.place.ops));
         command.env("DATABASE_URL", &self.servers.database);
         command.env("REDIS_URL", &self.servers.redis);
         command.env("AMQP_URL", &self.servers.amqp);
+        if self.service == Service::Signup {
+            command.env("SIGNUP_KEY", &self.signup_key);
+        }
         command
     }
 

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::install::{self, PSQL};
 use super::servers::Addresses;
-use super::{Plan, Service, Stack, postgres, stop_nodes};
+use super::{Plan, Stack, postgres, stop_nodes};
 use crate::faults::http;
 use crate::run::sight::vhost_of;
 use crate::say::Steps;
@@ -171,8 +171,7 @@ impl Stack {
     }
 
     pub(super) async fn route(&self) -> Result<()> {
-        let (senders, receivers) = (self.ports(Service::Sender), self.ports(Service::Receiver));
-        self.gateway.route(&senders, &receivers).await
+        self.gateway.route(&self.routes()).await
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a stack tells of itself: the state of all its programs, and where its pages are.
 
+use std::fmt::Write;
+
 use futures::future::join_all;
 
 use super::node::Service;
 use super::servers::Which;
-use super::{Running, Stack, process};
+use super::{Running, Stack, dir, process};
 use crate::status::{NodeCondition, NodeStatus, RabbitMqStatus, ServerStatus, Status};
 
 impl Stack {
@@ -25,12 +27,20 @@ impl Stack {
                 program: unit.look().await.into(),
             })
         };
-        let (postgres, redis, rabbitmq, gateway, console, nodes) = tokio::join!(
+        let catcher = async {
+            let (port, unit) = self.catcher().clone()?;
+            Some(ServerStatus {
+                url: format!("smtp://127.0.0.1:{port}"),
+                program: unit.look().await.into(),
+            })
+        };
+        let (postgres, redis, rabbitmq, gateway, console, catcher, nodes) = tokio::join!(
             self.servers.look(Which::Postgres),
             self.servers.look(Which::Redis),
             self.servers.look(Which::RabbitMq),
             self.gateway.look(),
             console,
+            catcher,
             join_all(looks),
         );
         // a scene that could not be read was not made
@@ -57,6 +67,8 @@ impl Stack {
                 program: rabbitmq.into(),
             },
             console,
+            catcher,
+            own: self.own().collect(),
             nodes,
             dir: self.dir.root().to_owned(),
             pid: std::process::id(),
@@ -110,7 +122,30 @@ impl Stack {
         } else {
             String::new()
         };
-        format!("  Send     {gateway}/\n  Results  {gateway}/received\n{console}{broker}")
+        let mut others = String::new();
+        for (service, own) in self.own() {
+            let title = match service {
+                Service::Notes => "Notes",
+                Service::Leases => "Leases",
+                _ => "Sign-up",
+            };
+            let page = service.page();
+            let _ = writeln!(
+                others,
+                "  {title:<8} {gateway}{page}  (at the root of its own port: {own}/)"
+            );
+        }
+        if self.catcher().is_some() {
+            let mails = dir::command(self.dir.root(), "mails");
+            let _ = writeln!(others, "  Mails    `{mails}` shows those that were sent");
+        }
+        format!("  Send     {gateway}/\n  Results  {gateway}/received\n{others}{console}{broker}")
+    }
+
+    /// The services that have a port of the gateway to themselves, with its URL.
+    fn own(&self) -> impl Iterator<Item = (Service, String)> {
+        let own = self.gateway.own().iter();
+        own.map(|(service, port)| (*service, format!("http://127.0.0.1:{port}")))
     }
 }
 

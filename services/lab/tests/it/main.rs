@@ -53,4 +53,5 @@ mod storm;
 mod topology;
 mod up;
 mod window;
+mod with;
 mod world;

@@ -13,7 +13,12 @@ use futures::future::join_all;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, Response, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
-use lab::stack::{dir::LabDir, gateway::Gateway, install};
+use lab::stack::{
+    dir::LabDir,
+    gateway::{Gateway, Listens, Routes},
+    install,
+    node::Service,
+};
 use testkit::wait_until;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -33,6 +38,8 @@ const RELOADS: usize = 20;
 struct Stage {
     gateway: Gateway,
     address: SocketAddr,
+    /// Of notes, which leads to the same nodes.
+    own: SocketAddr,
     nodes: [u16; 2],
     folder: PathBuf,
     _tasks: JoinSet<()>,
@@ -45,13 +52,17 @@ impl Stage {
         let folder = folder();
         let dir = LabDir::open(&folder).unwrap();
         let port = dir.port("gateway").unwrap();
+        let own = dir.port("own").unwrap();
+        let mut listens = Listens::on(port);
+        listens.own.insert(Service::Notes, own);
         let nginx = install::path(&install::NGINX).unwrap();
         let (news, _) = mpsc::unbounded_channel();
-        let gateway = Gateway::prepare(&dir, nginx, port, None, &news, &mut tasks).unwrap();
-        gateway.start(&nodes, &[]).await.unwrap();
+        let gateway = Gateway::prepare(&dir, nginx, listens, None, &news, &mut tasks).unwrap();
+        gateway.start(&routes(&nodes)).await.unwrap();
         Self {
             gateway,
             address: SocketAddr::from(([127, 0, 0, 1], port)),
+            own: SocketAddr::from(([127, 0, 0, 1], own)),
             nodes,
             folder,
             _tasks: tasks,
@@ -60,14 +71,20 @@ impl Stage {
 
     /// With both nodes, and then with one.
     async fn scale(&self, time: usize) {
-        let senders = &self.nodes[time % 2..];
-        self.gateway.route(senders, &[]).await.unwrap();
+        let nodes = routes(&self.nodes[time % 2..]);
+        self.gateway.route(&nodes).await.unwrap();
     }
 
     async fn end(self) {
         self.gateway.stop().await.unwrap();
         std::fs::remove_dir_all(self.folder).unwrap();
     }
+}
+
+fn routes(nodes: &[u16]) -> Routes {
+    [Service::Sender, Service::Notes]
+        .map(|service| (service, nodes.to_vec()))
+        .into()
 }
 
 async fn node(tasks: &mut JoinSet<()>) -> u16 {
@@ -161,7 +178,10 @@ async fn client(place: usize, address: SocketAddr, over: &AtomicBool, again: &At
 async fn no_post_over_a_kept_connection_is_lost_while_nodes_come_and_go() {
     let stage = Stage::new().await;
     let (over, again) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let clients = join_all((0..CLIENTS).map(|place| client(place, stage.address, &over, &again)));
+    let clients = join_all((0..CLIENTS).map(|place| {
+        let address = [stage.address, stage.own][place % 2];
+        client(place, address, &over, &again)
+    }));
     let scaling = async {
         for time in 0..RELOADS {
             // otherwise there would be nothing to lose
@@ -189,7 +209,14 @@ async fn no_post_over_a_kept_connection_is_lost_while_nodes_come_and_go() {
 #[tokio::test]
 async fn a_reload_waits_for_a_kept_connection_and_its_next_answer_is_the_last() {
     let stage = Stage::new().await;
-    let mut kept = Connection::to(stage.address).await;
+    for address in [stage.address, stage.own] {
+        says_goodbye(&stage, address).await;
+    }
+    stage.end().await;
+}
+
+async fn says_goodbye(stage: &Stage, address: SocketAddr) {
+    let mut kept = Connection::to(address).await;
     assert!(!is_last(&kept.post().await.unwrap()));
     let file = stage.folder.join("gateway/drain");
     let farewell = async {
@@ -207,11 +234,10 @@ async fn a_reload_waits_for_a_kept_connection_and_its_next_answer_is_the_last() 
     assert!(is_last(&answer), "{answer:?}");
     assert_eq!(answer.status(), StatusCode::ACCEPTED);
     // who says nothing is not waited for for ever, and connections are kept again afterwards
-    let mut silent = Connection::to(stage.address).await;
+    let mut silent = Connection::to(address).await;
     assert!(!is_last(&silent.post().await.unwrap()));
     timeout(LIMIT, stage.scale(0)).await.unwrap();
     assert!(!file.exists());
-    let mut next = Connection::to(stage.address).await;
+    let mut next = Connection::to(address).await;
     assert!(!is_last(&next.post().await.unwrap()));
-    stage.end().await;
 }

@@ -25,6 +25,12 @@ pub(crate) fn folder() -> PathBuf {
     std::env::temp_dir().join(format!("unacked-{}", uuid::Uuid::new_v4().simple()))
 }
 
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// All that a command said.
 pub(crate) fn said(output: &Output) -> String {
     let said = [output.stdout.as_slice(), &output.stderr].concat();
@@ -48,17 +54,24 @@ pub(crate) struct Stack {
 impl Stack {
     /// So many nodes of each service, with these settings; ready.
     pub(crate) async fn up(senders: u8, receivers: u8, settings: &[(&str, &str)]) -> Self {
+        Self::up_with(senders, receivers, &[], settings).await
+    }
+
+    /// The same, said with these flags too.
+    pub(crate) async fn up_with(
+        senders: u8,
+        receivers: u8,
+        flags: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Self {
         let folder = folder();
         let output = folder.with_extension("log");
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let up = Command::new(lab())
             .args(["up", "--yes", "--port", &port.to_string()])
             .args(["--sender", &senders.to_string()])
             .args(["--receiver", &receivers.to_string()])
+            .args(flags)
             .arg("--lab-dir")
             .arg(&folder)
             .envs(settings.iter().copied())

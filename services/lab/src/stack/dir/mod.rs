@@ -152,6 +152,11 @@ pub fn made_here(root: &Path) -> bool {
     root.join("secrets.json").is_file() || all_entries(root, &ours)
 }
 
+/// Where the mails are kept that nodes of the stack in this folder have sent.
+pub fn mails(root: &Path) -> PathBuf {
+    root.join("mails.ndjson")
+}
+
 impl LabDir {
     /// Opens the folder, making what is missing.
     pub fn open(root: &Path) -> Result<Self> {

@@ -41,6 +41,7 @@ impl Own {
             console: false,
             settings: BTreeMap::from(settings),
             program: Some(lab().to_owned()),
+            ..Options::default()
         };
         let (news, _) = mpsc::unbounded_channel();
         let stack = Stack::prepare(dir, &Given::default(), port(), options, news).await;
