@@ -42,13 +42,33 @@ const SETTINGS: &[&str] = &[
     "LAB_OPS",
     "AMQP_VHOST",
     "LAB_FOLDER",
+    "COMPOSE_PROFILES",
+    "NOTES_CACHE",
+    "NOTES_CACHE_MS",
+    "NOTES_PER_SECOND",
+    "SIGNUP_KEY",
+    "SIGNUP_KEY_OLD",
+    "SMTP_URL",
+    "SMTP_STARTTLS",
+    "MAIL_FROM",
+    "MAIL_ID",
+];
+
+/// The variables of the ports that are published, the gateway's first.
+const PORTS: [&str; 6] = [
+    "GATEWAY_PORT",
+    "RABBITMQ_UI_PORT",
+    "NOTES_PORT",
+    "LEASES_PORT",
+    "SIGNUP_PORT",
+    "MAILS_PORT",
 ];
 
 pub(crate) struct Stack {
     pub(crate) project: String,
     environment: Vec<(String, String)>,
-    /// The gateway's, and RabbitMQ's page's.
-    pub(crate) ports: [u16; 2],
+    /// In the order of their variables.
+    pub(crate) ports: [u16; PORTS.len()],
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -59,10 +79,11 @@ impl Stack {
         let mut checkout = DefaultHasher::new();
         env!("CARGO_MANIFEST_DIR").hash(&mut checkout);
         let ports = free_ports();
-        let mut environment = vec![
-            ("GATEWAY_PORT".to_owned(), ports[0].to_string()),
-            ("RABBITMQ_UI_PORT".to_owned(), ports[1].to_string()),
-        ];
+        let mut environment: Vec<(String, String)> = PORTS
+            .iter()
+            .zip(ports)
+            .map(|(name, port)| ((*name).to_owned(), port.to_string()))
+            .collect();
         environment.extend(
             settings
                 .iter()
@@ -86,6 +107,13 @@ impl Stack {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.ports[0])
+    }
+
+    /// Behind another port than the gateway's first.
+    pub(crate) fn url_at(&self, port: &str, path: &str) -> String {
+        let place = PORTS.iter().position(|name| *name == port);
+        let port = self.ports[place.expect("a port that is published")];
+        format!("http://127.0.0.1:{port}{path}")
     }
 
     /// Comes back when every new node is ready; the waiting is done on a thread of its own, so that traffic goes on.
@@ -213,8 +241,9 @@ fn run(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// Free a moment ago; both are held until both are known.
-fn free_ports() -> [u16; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+/// Free a moment ago; all are held until all are known.
+fn free_ports() -> [u16; PORTS.len()] {
+    let listeners =
+        [(); PORTS.len()].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("its address").port())
 }
