@@ -49,7 +49,7 @@ pub(crate) async fn list(
         "with counted as (
            select number, row_number() over before as place, sum(length) over before - length as bytes
              from (select number, octet_length(body) as length from dead_letter
-                    where queue_id = $1 and number > $2 order by number limit $3) as some
+                    where queue_id = $1 and number > $2 order by number limit $3) as found
            window before as (order by number))
          select number, message_id, body, receive_count, pushed_at, dead_at
            from dead_letter join counted using (number) where bytes < $4 or place = 1 order by number",

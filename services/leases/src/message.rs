@@ -68,7 +68,8 @@ pub(crate) struct Leased {
 /// skipped, not waited for. All get the same end, so when it comes they are in the order they were in.
 ///
 /// The array is there on purpose: planned while the table was empty, a join would read all of it. The bounds are stable, so
-/// that the index ends where the free ones end.
+/// that the index ends where the free ones end. What is free is what was so when the transaction began: several of these in one
+/// never lease a message twice, however short the lease.
 pub(crate) async fn lease(
     tx: &mut Transaction<'_, Postgres>,
     wanted: &Wanted,
@@ -77,7 +78,7 @@ pub(crate) async fn lease(
         "with free as materialized (
            select message_id, free_at, seq, octet_length(body) as length from message
             where queue_id = $1 and not final
-              and free_at >= coalesce($2, '-infinity') and free_at <= statement_timestamp()
+              and free_at >= coalesce($2, '-infinity') and free_at <= now()
             order by free_at, seq limit $3 for update skip locked),
          counted as materialized (
            select message_id, free_at, row_number() over before as place, sum(length) over before - length as bytes

@@ -17,7 +17,7 @@ pub(crate) const NAME_MAX: usize = 80;
 /// Beyond so many of a kind the counts only say "over".
 pub(crate) const COUNT_MAX: i64 = 100_000;
 /// Queues on one page.
-pub(crate) const SHOWN: i64 = 500;
+pub(crate) const SHOWN: usize = 500;
 /// Of the time that rates are made of.
 const RATE_SECS: i32 = 10;
 const LIMIT: Duration = Duration::from_secs(3);
@@ -111,6 +111,10 @@ pub(crate) struct QueueRow {
 
 /// Messages a second, of all nodes, over the last ten.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, FromRow)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they stand beside counts in the JSON"
+)]
 pub(crate) struct Rates {
     pub(crate) pushed_per_second: f64,
     pub(crate) leased_per_second: f64,
@@ -141,7 +145,7 @@ pub(crate) async fn all(pool: &PgPool) -> Result<Arc<[QueueRow]>, sqlx::Error> {
           order by name limit $2",
     )
     .bind(COUNT_MAX + 1)
-    .bind(SHOWN)
+    .bind(i64::try_from(SHOWN).unwrap_or(i64::MAX))
     .bind(RATE_SECS)
     .fetch_all(pool)
     .await?;

@@ -210,9 +210,7 @@ async fn draw(
     let page = Page {
         head: Head::new(site, &chrome, "Leased", app.tally.read(), figures),
         here: uri.path().to_owned(),
-        is_cut: rows
-            .as_ref()
-            .is_ok_and(|rows| rows.len() as i64 >= queue::SHOWN),
+        is_cut: rows.as_ref().is_ok_and(|rows| rows.len() >= queue::SHOWN),
         rows: rows.ok().map(|rows| rows.iter().map(Row::new).collect()),
         chrome,
     };

@@ -112,14 +112,12 @@ pub(crate) fn whole<T: FromStr + PartialOrd + Into<i64> + Copy>(
     };
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let parsed = value.parse().ok().filter(|_| digits);
-    match parsed.filter(|parsed| bounds.contains(parsed)) {
-        Some(parsed) => Ok(Some(parsed)),
-        None => {
-            let [from, to] = [*bounds.start(), *bounds.end()].map(|bound| number(bound.into()));
-            let detail = format!("{name} is a whole number from {from} to {to}.");
-            Err(Error::bad_request(detail))
-        }
+    if let Some(parsed) = parsed.filter(|parsed| bounds.contains(parsed)) {
+        return Ok(Some(parsed));
     }
+    let [from, to] = [*bounds.start(), *bounds.end()].map(|bound| number(bound.into()));
+    let detail = format!("{name} is a whole number from {from} to {to}.");
+    Err(Error::bad_request(detail))
 }
 
 /// A header of visible ASCII characters.
