@@ -33,9 +33,13 @@ fn mute(world: &World) -> testkit::Program {
         .env("REDIS_URL", "redis://127.0.0.1:1/0")
 }
 
-async fn source(world: &World, api: &Process) -> String {
-    let said = world.get(&api.url(), "/").await;
-    said.header("x-cache").unwrap().to_owned()
+/// Waits until a node shows the list from the cache, of which it may have no link yet.
+async fn warm(world: &World, api: &Process) {
+    wait_until("the list to come from the cache", LIMIT, async || {
+        let said = world.get(&api.url(), "/").await;
+        said.header("x-cache") == Some("hit")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -44,10 +48,8 @@ async fn what_is_asked_for_again_comes_from_the_cache_at_every_node() {
     let (api, _worker) = world.both().await;
     let other = started(world.api("notes-2")).await;
     save(&world, &api, "a").await;
-    wait_until("a copy to be kept", LIMIT, async || {
-        source(&world, &api).await == "hit"
-    })
-    .await;
+    warm(&world, &api).await;
+    warm(&world, &other).await;
     let before = (reads(&api).await, reads(&other).await);
     for node in [&api, &other] {
         for path in ["/", "/?limit=20", "/notes"] {
@@ -86,10 +88,9 @@ async fn a_change_that_nobody_tells_is_shown_when_the_time_to_live_is_over() {
     let api = world.api("notes-1").env("NOTES_CACHE_MS", live.as_millis());
     let api = started(api).await;
     let _worker = started(mute(&world)).await;
-    assert!(world.get(&api.url(), "/").await.contents().is_empty());
+    warm(&world, &api).await;
     let kept = Instant::now();
     save(&world, &api, "a").await;
-    assert_eq!(source(&world, &api).await, "hit");
     wait_until("the list to have the note", LIMIT, async || {
         let said = world.get(&api.url(), "/").await;
         let late = kept.elapsed();
@@ -102,7 +103,7 @@ async fn a_change_that_nobody_tells_is_shown_when_the_time_to_live_is_over() {
     })
     .await;
     assert!(
-        kept.elapsed() >= live.mul_f64(0.8),
+        kept.elapsed() >= live / 2,
         "the copy was not used: {:?}",
         kept.elapsed()
     );
@@ -114,7 +115,7 @@ async fn a_copy_that_is_taken_for_the_truth_is_wrong_for_ever_when_nobody_tells(
     let node = |name| world.api(name).env("NOTES_CACHE_MS", 500);
     let trusting = started(node("notes-1").env("NOTES_CACHE", "truth")).await;
     let _worker = started(mute(&world)).await;
-    assert!(world.get(&trusting.url(), "/").await.contents().is_empty());
+    warm(&world, &trusting).await;
     save(&world, &trusting, "a").await;
     let apart = node("notes-2").env("REDIS_PREFIX", testkit::redis_prefix());
     let careful = started(apart).await;

@@ -8,6 +8,7 @@ mod burst;
 mod cache;
 mod crash;
 mod page;
+mod race;
 mod save;
 mod seed;
 mod settings;
