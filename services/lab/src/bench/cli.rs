@@ -28,6 +28,9 @@ const PAGE: &str = "docs/benchmarks.md";
     reason = "each is a flag of the command line"
 )]
 pub struct BenchArgs {
+    /// Only these, as with --only: `lab bench leases`
+    #[arg(value_name = "NAME", conflicts_with = "only")]
+    pub names: Vec<Scenario>,
     /// Only these, and the limits that they are compared with
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub only: Vec<Scenario>,
@@ -76,21 +79,31 @@ impl BenchArgs {
         }
     }
 
+    /// None: all.
+    fn chosen(&self) -> &[Scenario] {
+        if self.names.is_empty() {
+            &self.only
+        } else {
+            &self.names
+        }
+    }
+
     fn rounds(&self) -> usize {
         let default = if self.short { 1 } else { 3 };
         self.rounds.map_or(default, usize::from)
     }
 
     fn scenarios(&self) -> Result<Vec<Scenario>, Usage> {
-        if self.only.contains(&Scenario::Vacuum) && !self.long {
-            return Err(Usage("--only vacuum: it needs --long".to_owned()));
+        let chosen = self.chosen();
+        if chosen.contains(&Scenario::Vacuum) && !self.long {
+            return Err(Usage("vacuum needs --long".to_owned()));
         }
-        Ok(with_limits(&self.only, self.long))
+        Ok(with_limits(chosen, self.long))
     }
 
     /// Where the page goes, if anywhere.
     fn page(&self, checkout: Option<&Path>) -> Option<PathBuf> {
-        let whole = !self.short && self.only.is_empty() && release::HERE;
+        let whole = !self.short && self.chosen().is_empty() && release::HERE;
         let usual = checkout.filter(|_| whole).map(|folder| folder.join(PAGE));
         self.write.clone().or(usual)
     }
@@ -234,6 +247,9 @@ mod tests {
     fn names_are_read_with_commas() {
         let args = read(&["x", "--only", "raw,drain"]);
         assert_eq!(args.only, [Scenario::Raw, Scenario::Drain]);
+        let named = read(&["x", "leases", "page"]);
+        assert_eq!(named.chosen(), [Scenario::Leases, Scenario::Page]);
+        assert!(Line::try_parse_from(["x", "leases", "--only", "page"]).is_err());
         assert!(Line::try_parse_from(["x", "--only", "nothing"]).is_err());
         assert!(Line::try_parse_from(["x", "--rounds", "0"]).is_err());
         assert!(Line::try_parse_from(["x", "--short", "--long"]).is_err());

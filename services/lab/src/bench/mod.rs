@@ -19,6 +19,7 @@ mod footprint;
 mod growth;
 pub mod highest;
 mod http;
+mod leases;
 mod live;
 mod mission;
 mod offer;
@@ -78,6 +79,8 @@ pub enum Scenario {
     Growth,
     /// Finding messages among many
     Search,
+    /// The lease queue
+    Leases,
     /// Start, memory, sizes
     Footprint,
     /// 30 minutes at half load; only with --long
@@ -93,7 +96,7 @@ impl Display for Scenario {
 
 impl Scenario {
     /// In the order in which they are measured: a limit right before what is compared with it.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Client,
         Self::Commit,
         Self::Accept,
@@ -105,6 +108,7 @@ impl Scenario {
         Self::Mission,
         Self::Growth,
         Self::Search,
+        Self::Leases,
         Self::Footprint,
         Self::Vacuum,
     ];
@@ -128,6 +132,7 @@ impl Scenario {
                 | Self::Mission
                 | Self::Growth
                 | Self::Search
+                | Self::Leases
                 | Self::Footprint
                 | Self::Vacuum
         )
@@ -178,6 +183,7 @@ impl Course<'_> {
                 Scenario::Mission => Box::pin(mission::run(self)).await,
                 Scenario::Growth => Box::pin(growth::run(self)).await,
                 Scenario::Search => Box::pin(search::run(self)).await,
+                Scenario::Leases => Box::pin(leases::run(self)).await,
                 Scenario::Footprint => Box::pin(footprint::run(self)).await,
                 Scenario::Vacuum => Box::pin(vacuum::run(self)).await,
             }

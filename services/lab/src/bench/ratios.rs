@@ -135,6 +135,18 @@ pub(super) const RATIOS: &[(&str, &str, &str, &str)] = &[
         "time of the 1,000th page of what nine of ten messages have, against the first",
     ),
     (
+        "growth-lease",
+        "lease-behind",
+        "lease-few",
+        "time of a lease with the most messages ready, against the fewest: 1 is flat",
+    ),
+    (
+        "passed-lease",
+        "lease-passed",
+        "lease-few",
+        "the same after many have passed through",
+    ),
+    (
         "growth-sessions",
         "sessions-few",
         "sessions-many",

@@ -40,6 +40,9 @@ pub struct Size {
     pub searched: u64,
     pub searches: u64,
     pub searched_pages: u64,
+    /// Leases: messages that are ready or in hand while much is leased or confirmed, and those that pass through.
+    pub leased: u64,
+    pub passed: u64,
     /// How long nodes are idle before their memory is looked at.
     pub idle: Duration,
     /// The vacuum run.
@@ -83,6 +86,8 @@ pub const USUAL: Size = Size {
     searched: 400_000,
     searches: 20,
     searched_pages: 1_000,
+    leased: 100_000,
+    passed: 200_000,
     idle: secs(10),
     vacuum: secs(0),
     // what is measured once needs the rest of the half hour
@@ -117,6 +122,8 @@ pub const SHORT: Size = Size {
     searched: 2_000,
     searches: 2,
     searched_pages: 10,
+    leased: 20_000,
+    passed: 200,
     idle: millis(500),
     ..USUAL
 };
@@ -125,6 +132,7 @@ pub const SHORT: Size = Size {
 pub const LONG: Size = Size {
     rows: &[1_000, 100_000, 1_000_000, 3_000_000],
     searched: 1_000_000,
+    passed: 1_000_000,
     vacuum: secs(30 * 60),
     rounds_limit: secs(6 * 3_600),
     ..USUAL

@@ -98,12 +98,18 @@ impl Stage {
         receivers: usize,
         settings: Settings,
     ) -> Result<Scene<'_>> {
+        let nodes = [(Service::Sender, senders), (Service::Receiver, receivers)];
+        self.scene_of(nodes.into(), settings).await
+    }
+
+    /// The same with any nodes.
+    pub(super) async fn scene_of(&self, nodes: Plan, settings: Settings) -> Result<Scene<'_>> {
         let name = RunId::new().to_string();
         let scene = scene::Scene {
             vhost: name.clone(),
             database: name,
             settings,
-            nodes: [(Service::Sender, senders), (Service::Receiver, receivers)].into(),
+            nodes,
         };
         self.stack.fresh(scene, &Steps::new(&|_| {})).await?;
         let status = Box::pin(self.stack.status()).await;
