@@ -35,9 +35,8 @@ const AMOUNT_MAX: i32 = 1_000;
 /// Twelve hours.
 pub(crate) const LEASE_MS_MAX: i32 = 43_200_000;
 const WAIT_MS_MAX: i32 = 20_000;
+/// The client's own. The gateway's does not count: it tries no other node with a push, and each key is a row.
 const KEY: &str = "idempotency-key";
-/// Where the gateway puts a key of its own, which stays the same when it tries another node; it keeps a client from setting it.
-const GATEWAY_KEY: &str = "x-gateway-key";
 const KEY_MAX: usize = 200;
 const RUN: &str = "x-run";
 const RUN_MAX: usize = 64;
@@ -96,14 +95,10 @@ async fn store(
     headers: &HeaderMap,
     bodies: Vec<String>,
 ) -> Result<Vec<Uuid>, Error> {
-    let key = match header(headers, KEY, KEY_MAX)? {
-        Some(key) => Some(key),
-        None => header(headers, GATEWAY_KEY, KEY_MAX)?,
-    };
     let push = Push {
         queue_id: queue.queue_id,
         bodies,
-        key,
+        key: header(headers, KEY, KEY_MAX)?,
         run: header(headers, RUN, RUN_MAX)?,
     };
     match app.pushing.ask(push).await? {
