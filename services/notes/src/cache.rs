@@ -9,7 +9,7 @@
 //! If the change cannot be told (Redis is away, the worker dies before the line that tells it), copies stay within reach, and
 //! are wrong until they are too old. With [`Trust::Truth`] they are never too old: that is the unsafe alternative.
 //!
-//! Nobody waits for Redis longer than [`LIMIT`]. After a failure it is not asked for a while, and the answer comes from the
+//! Nobody waits for Redis longer than a tenth of a second. After a failure it is not asked for a while, and the answer comes from the
 //! database alone: slower, and as right.
 
 use std::{

@@ -181,8 +181,7 @@ struct Shown {
     rows: Vec<Row>,
     /// Where those go on, if there are more.
     next: Option<String>,
-    source: &'static str,
-    age: String,
+    source: String,
 }
 
 struct Row {
@@ -259,11 +258,10 @@ impl Shown {
                 .collect(),
             next,
             source: match source {
-                Source::Hit => "from the cache",
-                Source::Miss => "from the database",
-                Source::Off => "from the database, without the cache",
+                Source::Hit => format!("from the cache, {:.1} s old", age.as_secs_f64()),
+                Source::Miss => "from the database".to_owned(),
+                Source::Off => "from the database, without the cache".to_owned(),
             },
-            age: format!("{:.1}", age.as_secs_f64()),
         }
     }
 }

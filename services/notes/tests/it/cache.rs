@@ -22,7 +22,7 @@ async fn reads(api: &Process) -> u64 {
 
 /// Saves a note and waits until it is in the database.
 async fn save(world: &World, api: &Process, content: &str) {
-    let id = world.offer(&[api.url()], content).await;
+    let id = world.offer(&api.url(), content).await;
     world.state(&api.url(), id, "saved").await;
 }
 

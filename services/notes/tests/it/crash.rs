@@ -20,7 +20,7 @@ async fn die_at(fail_point: &str) -> (World, Process, Process) {
         worker = worker.env("FAIL_POINTS", &spec);
     }
     let (mut api, mut worker) = (started(api).await, started(worker).await);
-    let urls = [api.url()];
+    let url = api.url();
     let victim = if api_dies { &mut api } else { &mut worker };
     let revive = async {
         let status = victim.wait(LIMIT).await.expect("it dies at the fail point");
@@ -29,8 +29,8 @@ async fn die_at(fail_point: &str) -> (World, Process, Process) {
         victim.start_again().await;
     };
     let offer = join_all((0..NOTES).map(|n| {
-        let (world, urls) = (&world, &urls);
-        async move { world.offer(urls, &format!("note {n}")).await }
+        let (world, url) = (&world, &url);
+        async move { world.offer(url, &format!("note {n}")).await }
     }));
     tokio::join!(offer, revive);
     world.saved_once(NOTES).await;

@@ -13,7 +13,7 @@ const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*
 async fn saved(world: &World, api: &Process, count: usize) {
     let url = api.url();
     for n in 1..=count {
-        let id = world.offer(&[url.clone()], &format!("note {n}")).await;
+        let id = world.offer(&url, &format!("note {n}")).await;
         world.state(&url, id, "saved").await;
     }
 }
@@ -106,9 +106,7 @@ async fn a_browser_gets_a_page_with_a_form_and_what_others_wrote_is_text() {
     let world = World::new().await;
     let (api, _worker) = world.both().await;
     let url = api.url();
-    let id = world
-        .offer(&[url.clone()], "<script>alert(1)</script>")
-        .await;
+    let id = world.offer(&url, "<script>alert(1)</script>").await;
     world.state(&url, id, "saved").await;
     for (path, form) in [("/", r#"action="/""#), ("/notes", r#"action="/notes""#)] {
         let drawn = wait_until("the page to have it", LIMIT, async || {

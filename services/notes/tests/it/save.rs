@@ -182,7 +182,7 @@ async fn what_was_given_up_on_is_parked_and_said_to_be() {
     let worker = world.worker("worker-1").env("PREFETCH", 1);
     let worker = worker.env("FAIL_POINTS", "consumer.on_delivery=crash@1");
     let mut worker = worker.env("MAX_DELIVERIES", 1).start().await;
-    let id = world.offer(&[url.clone()], "poison").await;
+    let id = world.offer(&url, "poison").await;
     worker.wait(LIMIT).await.unwrap();
     worker.set_env("FAIL_POINTS", "");
     worker.start_again().await;

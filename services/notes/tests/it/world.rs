@@ -82,12 +82,10 @@ impl World {
         said(request.json(&json!({ "content": content })).send().await?).await
     }
 
-    /// Posts a note until somebody says yes, at the nodes in turn.
-    pub(crate) async fn offer(&self, urls: &[String], content: &str) -> Uuid {
+    /// Posts a note until the node says yes.
+    pub(crate) async fn offer(&self, url: &str, content: &str) -> Uuid {
         let key = Uuid::new_v4().to_string();
-        let mut urls = urls.iter().cycle();
         wait_until("a note to be accepted", LIMIT, async || {
-            let url = urls.next().unwrap();
             match self.post(url, &key, content).await {
                 Ok(said) if said.status == StatusCode::ACCEPTED => Ok(said.id()),
                 other => Err(format!("{other:?}")),
