@@ -30,7 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// How long a client may say nothing.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 /// Largest mail.
 const MAIL_MAX: usize = 4 * 1024 * 1024;
 /// Mails kept in memory, the newest.
@@ -85,6 +85,8 @@ impl Caught {
 pub enum Answer {
     /// It is taken.
     Yes,
+    /// This, to who writes.
+    ToSender(String),
     /// This, to whom it is for: such as `451 4.3.0 later`, `550 5.1.1 nobody of that name`.
     ToRecipient(String),
     /// This, to the whole mail.
@@ -185,7 +187,10 @@ impl Catcher {
                     answer = self.next_answer();
                     from = address(&line);
                     to.clear();
-                    client.say("250 go on").await?;
+                    match &answer {
+                        Answer::ToSender(no) => client.say(no).await?,
+                        _ => client.say("250 go on").await?,
+                    }
                 }
                 "RCPT" => match (&answer, address(&line)) {
                     (Answer::ToRecipient(no), _) => client.say(no).await?,
@@ -419,16 +424,13 @@ fn quoted_printable(text: &str) -> Vec<u8> {
             .get(..2)
             .and_then(|code| std::str::from_utf8(code).ok());
         let code = code.and_then(|code| u8::from_str_radix(code, 16).ok());
-        rest = match (byte, code) {
-            (b'=', Some(code)) => {
-                plain.push(code);
-                &after[2..]
-            }
-            _ => {
-                plain.push(byte);
-                after
-            }
-        };
+        if let (b'=', Some(code)) = (byte, code) {
+            plain.push(code);
+            rest = &after[2..];
+        } else {
+            plain.push(byte);
+            rest = after;
+        }
     }
     plain
 }

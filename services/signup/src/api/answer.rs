@@ -7,7 +7,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, OriginalUri, Request},
     http::{
         HeaderMap, HeaderValue, StatusCode,
-        header::{ACCEPT, CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE},
+        header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE},
         request::Parts as RequestParts,
     },
     middleware::Next,
@@ -145,9 +145,11 @@ pub(super) fn known(
     issued: Issued,
     new: Option<Uuid>,
 ) -> Response {
+    // A token is nothing that anybody on the way may keep.
+    let unkept = (CACHE_CONTROL, "no-store".to_owned());
     if by_form {
-        let cookie = AppendHeaders([(SET_COOKIE, app.cookie(&issued.token))]);
-        return (cookie, Redirect::to(under.home())).into_response();
+        let headers = AppendHeaders([unkept, (SET_COOKIE, app.cookie(&issued.token))]);
+        return (headers, Redirect::to(under.home())).into_response();
     }
     let status = if new.is_some() {
         StatusCode::CREATED
@@ -161,7 +163,7 @@ pub(super) fn known(
         expires_at: issued.ends_at,
         message_id: new,
     };
-    let mut response = (status, Json(receipt)).into_response();
+    let mut response = (status, AppendHeaders([unkept]), Json(receipt)).into_response();
     if new.is_some() {
         let home = HeaderValue::from_static(under.home());
         response.headers_mut().insert(LOCATION, home);

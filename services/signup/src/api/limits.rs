@@ -28,6 +28,10 @@ use super::numbers;
 const PRUNE_EACH: Duration = Duration::from_mins(1);
 
 /// The settings of the limits.
+#[expect(
+    clippy::doc_markdown,
+    reason = "this is the text of --help, not Markdown"
+)]
 #[derive(Debug, Clone, clap::Args)]
 pub struct LimitArgs {
     /// Logins tried for one address within LOGIN_WINDOW_SECS, right ones included; beyond that they are refused
@@ -138,7 +142,7 @@ impl Limits {
         )
         .bind(key)
         .bind(most)
-        .bind(&self.window)
+        .bind(self.window)
         .fetch_optional(&mut **tx)
         .await?;
         Ok(added.is_some())
@@ -158,7 +162,7 @@ impl Limits {
         )
         .bind(key)
         .bind(most)
-        .bind(&self.window)
+        .bind(self.window)
         .fetch_optional(&mut **tx)
         .await?;
         #[expect(
@@ -185,7 +189,7 @@ impl Limits {
 
     async fn prune_once(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
         sqlx::query("delete from login_try where last_at < clock_timestamp() - $1")
-            .bind(&self.window)
+            .bind(self.window)
             .execute(pool)
             .await?;
         super::account::prune_revoked(pool).await

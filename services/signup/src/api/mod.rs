@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, middleware::from_fn};
+use axum::{Router, middleware::from_fn, response::Redirect, routing::get};
 use daemon::{lifecycle::Lifecycle, ops::Told, process::Process};
 use messaging::{
     bounded,
@@ -140,9 +140,12 @@ pub fn run(
             .merge(create::routes())
             .merge(login::routes())
     };
+    // A slash too many is no other page.
+    let slash = || async { Redirect::permanent(answer::PREFIX) };
     let both = Router::new()
         .merge(routes())
         .nest(answer::PREFIX, routes())
+        .route("/signup/", get(slash))
         .with_state(app);
     let router = web::wrap(Router::new(), both, site).layer(from_fn(answer::answer_in_kind));
     daemon::http::serve(listener, router, lifecycle);

@@ -44,6 +44,7 @@ pub(super) enum NotStored {
     Unknown(String),
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 impl NotStored {
     fn before_commit(error: sqlx::Error) -> Self {
         Self::Away(error.to_string())

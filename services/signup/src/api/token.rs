@@ -4,9 +4,9 @@
 //! and everything that it says of itself are checked, and whether somebody has logged out with it is
 //! asked of the table `revoked` ([`super::account`]).
 //!
-//! Keys change while nodes run: first every node is given the new key as SIGNUP_KEY_OLD, then the new
-//! one as SIGNUP_KEY and the one of before as SIGNUP_KEY_OLD, and when the last token of before has
-//! ended, none as SIGNUP_KEY_OLD. At no step is there a token that some node does not take.
+//! Keys change while nodes run: first every node is given the new key as `SIGNUP_KEY_OLD`, then the
+//! new one as `SIGNUP_KEY` and the one of before as `SIGNUP_KEY_OLD`, and when the last token of before has
+//! ended, none as `SIGNUP_KEY_OLD`. At no step is there a token that some node does not take.
 
 use std::time::Duration;
 

@@ -34,9 +34,9 @@ pub struct Config {
     /// Times that a mail server may say "later" to one mail, after which it is given up on
     #[arg(long, env = "WORK_MAX_FAILURES", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=800))]
     pub work_max_failures: u32,
-    /// Deliveries, beside those whose work failed, after which a mail is given up on: it may be what kills this program.
-    /// Lost connections count here, so a small number gives up on innocent ones
-    #[arg(long, env = "MAX_DELIVERIES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Deliveries, beside those whose work failed, after which a mail is given up on. Mails that wait for a mail server are
+    /// delivered again each half hour, and whenever a connection is lost, so a small number gives up on innocent ones
+    #[arg(long, env = "MAX_DELIVERIES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_deliveries: u32,
     #[command(flatten)]
     pub retry: RetryArgs,

@@ -61,7 +61,8 @@ pub(super) fn write(
     let mail = Message::builder()
         .message_id(Some(known_by(id, message_id, from)))
         .from(from.clone())
-        .to(Mailbox::new(Some(format!("{first_name} {last_name}")), to))
+        // Without the name: a header is no place for what others typed, and the library panics at some of it.
+        .to(Mailbox::new(None, to))
         .subject(SUBJECT)
         .multipart(MultiPart::alternative_plain_html(text, html))?;
     Ok(mail.formatted())

@@ -1,8 +1,8 @@
 //! The way to the mail server: one connection for one mail, and what its words mean for the mail.
 //!
 //! Which word was said at which step decides. "No such mailbox" about the recipient is about this mail, and
-//! so is "try later". A server that is not there, that goes silent, that wants another password or no
-//! TLS, says nothing about this mail.
+//! so is "try later". A server that is not there, that goes silent, that has no TLS, or does not take what
+//! `MAIL_FROM` says, says nothing about this mail: whoever runs it can mend that, and no mail is lost meanwhile.
 
 use std::time::Duration;
 
@@ -119,13 +119,22 @@ impl SmtpArgs {
             return Err(wrong());
         }
         let authority = url.authority().ok_or_else(wrong)?;
+        let (who, place) = match authority.as_str().rsplit_once('@') {
+            None => (None, authority.as_str()),
+            Some((who, place)) => (Some(who), place),
+        };
+        // One that is no number is no port, and nobody may take the usual one for it.
+        let port = place.strip_prefix(authority.host()).unwrap_or_default();
+        if !port.is_empty() && authority.port_u16().is_none() {
+            return Err(wrong());
+        }
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         if host.is_empty() {
             return Err(wrong());
         }
-        let credentials = match authority.as_str().rsplit_once('@') {
+        let credentials = match who {
             None => None,
-            Some((who, _)) => {
+            Some(who) => {
                 let (user, password) = who.split_once(':').ok_or_else(wrong)?;
                 let plain = |text| {
                     percent_decode_str(text)
@@ -142,7 +151,9 @@ impl SmtpArgs {
                 WrongSetting::because("SMTP_URL", format!("no TLS with this host: {error}"))
             })
         };
-        let from = self.mail_from.parse().map_err(|_| {
+        let from = self.mail_from.parse().ok();
+        let from = from.filter(|_| !self.mail_from.contains(char::is_control));
+        let from = from.ok_or_else(|| {
             let right = "Unacked <welcome@example.test>, a name and an address";
             WrongSetting::new("MAIL_FROM", self.mail_from.clone(), right)
         })?;
@@ -174,10 +185,10 @@ pub(crate) enum NotSent {
     Never(String),
 }
 
-/// What a mail's own words are about.
-#[derive(Clone, Copy)]
+/// What the server's words are about.
+#[derive(Debug, Clone, Copy)]
 enum Step {
-    /// Who writes: wrong for all mails, so it is worth asking again when somebody has mended it.
+    /// Who writes: the same for all mails.
     Sender,
     /// Whom to, and what.
     Mail,
@@ -254,11 +265,15 @@ async fn within<T>(
 fn meaning(step: Step, error: &Error) -> NotSent {
     let said = words(error);
     match (step, error.status().map(u16::from)) {
-        // 421: it closes down.
-        (_, None | Some(421)) => NotSent::Away(said),
-        (Step::Mail, Some(500..)) => NotSent::Never(said),
-        (_, Some(_)) => NotSent::Later(said),
+        (Step::Mail, Some(code)) if about_the_mail(code) && code >= 500 => NotSent::Never(said),
+        (Step::Mail, Some(code)) if about_the_mail(code) => NotSent::Later(said),
+        _ => NotSent::Away(said),
     }
+}
+
+/// Neither that it closes down (421) nor that it wants a password, or another one.
+fn about_the_mail(code: u16) -> bool {
+    !matches!(code, 421 | 530 | 534 | 535 | 538)
 }
 
 /// An error with its cause, without the addresses that a server may repeat.

@@ -151,6 +151,25 @@ async fn a_yes_that_was_lost_is_asked_for_again_and_is_no_failure() {
 }
 
 #[tokio::test]
+async fn what_a_server_says_of_the_sender_is_no_failure_of_a_mail() {
+    let world = World::new().await;
+    world.mail.catcher.answer([
+        Answer::ToSender("553 5.7.1 not with this sender".to_owned()),
+        Answer::ToRecipient("530 5.7.0 log in first".to_owned()),
+        Answer::ToMail("421 4.3.2 closing down".to_owned()),
+    ]);
+    let (api, token, _) = signed_up(&world).await;
+    let _welcome = world
+        .welcome("welcome-1")
+        .env("WORK_MAX_FAILURES", 1)
+        .start()
+        .await;
+    mail_is(&api, &token, "sent").await;
+    assert_eq!(world.mail.catcher.caught().len(), 1);
+    assert_eq!(world.count(FAILURES).await, 0);
+}
+
+#[tokio::test]
 async fn a_server_that_says_later_is_asked_again_by_the_ladder() {
     let world = World::new().await;
     world.mail.catcher.answer([
@@ -262,7 +281,7 @@ async fn while_the_mail_server_is_down_mails_wait_and_none_is_given_up() {
     assert!(ready, "mails may wait here: {told}");
     assert_eq!(world.count(FAILURES).await, 0);
     mail_is(&api, &token, "waiting").await;
-    world.mail.up().await;
+    world.mail.up();
     mail_is(&api, &token, "sent").await;
     assert_eq!(
         (
@@ -292,7 +311,7 @@ async fn a_stop_while_the_mail_server_is_down_is_clean_and_another_node_sends() 
     wait_until("it to be tried", LIMIT, tried).await;
     let ended = welcome.terminate(LIMIT).await.unwrap();
     assert!(ended.success(), "{ended}: {}", welcome.log_tail());
-    world.mail.up().await;
+    world.mail.up();
     let _other = world.welcome("welcome-2").start().await;
     mail_is(&api, &token, "sent").await;
     assert_eq!(

@@ -105,7 +105,7 @@ impl MailServer {
         wait_until("the mail server to be down", LIMIT, gone).await;
     }
 
-    pub(crate) async fn up(&mut self) {
+    pub(crate) fn up(&mut self) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.address).unwrap();
