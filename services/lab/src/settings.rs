@@ -44,7 +44,7 @@ fn each(given: &Given, without: Option<&str>, services: &[Service]) -> Result<()
     );
     let redis = or(&given.redis_url, "redis://127.0.0.1:1/0");
     let amqp = or(&given.amqp_url, "amqp://127.0.0.1:1/%2f");
-    for service in services {
+    for service in services.iter().copied() {
         let database = postgres::url_for(&database, service.role(), "x")
             .map_err(|_| WrongSetting::secret("DATABASE_URL", DATABASE))?;
         let mut flags = vec![
@@ -76,7 +76,7 @@ fn each(given: &Given, without: Option<&str>, services: &[Service]) -> Result<()
 
 /// Reads those of the flags that the service has, and has it look at them.
 fn read<C: Parser>(
-    service: &Service,
+    service: Service,
     flags: Vec<String>,
     check: impl Fn(&C) -> Result<(), WrongSetting>,
 ) -> Result<(), WrongSetting> {

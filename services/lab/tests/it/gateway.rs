@@ -450,8 +450,9 @@ fn count(counts: &[Arc<AtomicUsize>]) -> usize {
 #[tokio::test]
 async fn what_was_not_sent_yet_is_sent_to_a_node_that_is_there() {
     let mut tasks = JoinSet::new();
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = gone.local_addr().unwrap().port();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = listener.local_addr().unwrap().port();
+    drop(listener);
     let lives = tells("leases", &mut tasks).await;
     let gateway = Gateway::of(&[(Service::Leases, vec![gone, lives])]).await;
     let url = format!("http://127.0.0.1:{}/", gateway.own[&Service::Leases]);
