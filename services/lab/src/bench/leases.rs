@@ -193,7 +193,7 @@ impl Queue {
 
     async fn make(&self) -> Result<()> {
         let mut connection = Connection::to(self.node)?;
-        let settings = Bytes::from_static(b"{\"leaseMs\":1000,\"maxReceives\":0}");
+        let settings = Bytes::from_static(b"{\"lease_ms\":1000,\"max_receives\":0}");
         let made = connection
             .ask(request(Method::PUT, &self.path, settings)?)
             .await?;
