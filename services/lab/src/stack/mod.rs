@@ -249,7 +249,7 @@ impl Stack {
         settings: &BTreeMap<String, String>,
     ) -> Result<Option<String>> {
         let wanted = plan.get(&Service::SignupWelcome).is_some_and(|n| *n > 0);
-        // empty is as good as nothing: a scene names all settings that there are
+        // empty is as good as nothing
         let ours = settings.get(SMTP_URL).is_some_and(|url| !url.is_empty());
         let said = ours || std::env::var_os(SMTP_URL).is_some();
         if !wanted || said {
