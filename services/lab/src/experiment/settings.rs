@@ -11,7 +11,7 @@ use clap::{Arg, Command, CommandFactory, Parser};
 use crate::stack::node::Service;
 
 /// What the stack itself says, or what has a field of its own in the file.
-const NOT_YOURS: [&str; 14] = [
+const NOT_YOURS: [&str; 15] = [
     "LISTEN",
     "OPS_LISTEN",
     "AMQP_URL",
@@ -26,6 +26,7 @@ const NOT_YOURS: [&str; 14] = [
     "REDRIVE_TOKEN",
     "SIGNUP_KEY",
     "SIGNUP_KEY_OLD",
+    "SMTP_URL",
 ];
 
 /// Settings by their variable.
@@ -88,6 +89,7 @@ pub fn check(services: &[Service], settings: &Settings, without: &str) -> Result
             "--log=info",
             "--log-format=auto",
             "--lab-ops=true",
+            "--smtp-url=smtp://127.0.0.1:1025",
             "--signup-key=a key of thirty-two bytes or more",
             &without,
         ];
@@ -166,6 +168,7 @@ mod tests {
             let mut line = [&[service.name(), "--shutdown-secs=7"], &urls[..]].concat();
             line.extend((service != Service::Leases).then_some("--amqp-url=z"));
             line.extend((service == Service::Signup).then_some("--signup-key=s"));
+            line.extend((service == Service::SignupWelcome).then_some("--smtp-url=s"));
             let told = match service {
                 Service::Sender => sender::Config::parse_from(line).all.0,
                 Service::Receiver => receiver::Config::parse_from(line).all.0,

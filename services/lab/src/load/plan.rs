@@ -224,7 +224,7 @@ impl Plan {
     }
 }
 
-fn within<N: Copy + PartialOrd + std::fmt::Display>(
+fn within<N: Copy + PartialOrd + fmt::Display>(
     flag: &str,
     value: N,
     min: N,
