@@ -60,12 +60,20 @@ impl Native {
 
     fn all_nodes(&self) -> Vec<NodeSight> {
         let nodes = self.stack.places().into_iter();
-        let seen = nodes.map(|(service, place)| NodeSight {
-            name: place.name,
-            service,
-            ops: format!("http://127.0.0.1:{}", place.ops),
-            address: format!("http://127.0.0.1:{}", place.port),
-            place: None,
+        let seen = nodes.map(|(service, place)| {
+            // one without pages listens on its second port only
+            let port = if service.has_pages() {
+                place.port
+            } else {
+                place.ops
+            };
+            NodeSight {
+                name: place.name,
+                service,
+                ops: format!("http://127.0.0.1:{}", place.ops),
+                address: format!("http://127.0.0.1:{port}"),
+                place: None,
+            }
         });
         seen.collect()
     }

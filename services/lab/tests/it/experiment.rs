@@ -212,6 +212,85 @@ twin:
   expect: { verdict: fail, class: duplicated }
 ";
 
+/// One of each of the other services, as short as it can be.
+const OTHERS: [(&str, &str); 3] = [
+    (
+        "stale",
+        "
+title: The worker cannot tell the cache
+learn: A copy that expires is wrong for as long as its time to live.
+stack: { notes: 1, notes-worker: 1, settings: { NOTES_CACHE_MS: 1000 } }
+load: { to: notes, rate: 20/s, for: 6s, readers: 2 }
+faults: [{ at: 1s, fault: redis-link-refuse, on: notes-worker-1, for: 4s }]
+expect: { figures: { stale: \"< 2500ms\" } }
+twin:
+  settings: { NOTES_CACHE: truth }
+  expect: { verdict: fail, figure: stale }
+",
+    ),
+    (
+        "late",
+        "
+title: A confirm comes late
+learn: A token says whose confirm it is.
+stack: { leases: 1 }
+load: { to: leases, rate: 20/s, for: 3s, lessees: 4, late: 1/20, lease: 300ms }
+twin:
+  load: { confirm: id }
+  expect: { verdict: fail, class: lost }
+",
+    ),
+    (
+        "mail",
+        "
+title: Nobody wrote down that the mail was taken
+learn: A copy under the same Message-ID is the same mail.
+load: { to: signup, rate: 3/s, for: 5s }
+faults: [{ at: 500ms, fault: fail-point, on: signup-welcome-1, set: { point: welcome.after_smtp, action: crash@2 }, for: 2s }]
+expect: { figures: { mail_copies: \">= 1\" } }
+twin:
+  settings: { MAIL_ID: random }
+  expect: { verdict: fail, class: duplicated }
+",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notes_leases_and_mails_are_judged_like_messages_and_their_twins_fail() {
+    let room = Room::new();
+    let files = OTHERS.map(|(name, text)| room.file(&format!("{name}.yaml"), text));
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let (code, text) = room.run(&files).await;
+    assert_eq!(code, 0, "{text}");
+    let left = |kind: &str, verdict| {
+        let left = room.left(kind);
+        assert_eq!(left.journal.verdict(), verdict);
+        assert_eq!(left.journal.outcome, Outcome::AsExpected);
+        left
+    };
+    for (name, _) in OTHERS {
+        let safe = left(name, Verdict::Pass);
+        let right = safe.messages(Class::Ok) + safe.messages(Class::Recovered);
+        assert!(right >= safe.journal.load.counts.accepted, "{name}");
+    }
+    let leases = room.left("late").journal.load.leases.unwrap();
+    assert!(leases.late > 0 && leases.late_taken == 0, "{leases:?}");
+    assert!(leases.leased >= leases.confirmed + leases.late);
+    let reads = room.left("stale").journal.load.reads.unwrap();
+    assert!(reads.lists > 0 && reads.failed == 0, "{reads:?}");
+    assert!(room.left("mail").journal.audit.figures.mail_copies > Some(0));
+    room.nothing_is_left();
+
+    let (code, text) = room.run(&[&["--twin"], &*files].concat()).await;
+    assert_eq!(code, 0, "{text}");
+    let twins = OTHERS.map(|(name, _)| left(&format!("{name} (twin)"), Verdict::Fail));
+    let [stale, late, mail] = &twins;
+    // by the figure alone: every note is there
+    assert_eq!(stale.journal.audit.verdict, Verdict::Pass);
+    assert!(late.messages(Class::Lost) > 0 && mail.messages(Class::Duplicated) > 0);
+    room.nothing_is_left();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_experiment_that_is_interrupted_leaves_nothing_and_the_next_one_passes() {
     let room = Room::new();

@@ -261,7 +261,7 @@ impl Stage {
         let health: Value = answer.json().await.unwrap_or_default();
         let parts = health["parts"].as_object().into_iter().flatten();
         let away: Vec<&str> = parts
-            .filter(|(_, part)| part["state"] != "up")
+            .filter(|(name, part)| part["state"] != "up" && !unasked(name, part))
             .map(|(part, _)| part.as_str())
             .collect();
         if ready && away.is_empty() {
@@ -271,10 +271,23 @@ impl Stage {
     }
 }
 
+/// A mail server is first asked when there is a mail: nobody knows of it before, and nobody needs to.
+fn unasked(name: &str, part: &Value) -> bool {
+    name == "smtp" && part["state"] == "starting"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::stack::node::Service;
+
+    #[test]
+    fn only_a_mail_server_may_be_one_that_nobody_asked_yet() {
+        let part = |state: &str| serde_json::json!({"state": state});
+        assert!(unasked("smtp", &part("starting")));
+        assert!(!unasked("smtp", &part("away")));
+        assert!(!unasked("redis", &part("starting")));
+    }
 
     #[test]
     fn an_order_means_the_nodes_and_the_messages_of_the_run() {
