@@ -16,11 +16,12 @@ use std::{io, net::SocketAddr, time::Duration};
 use anyhow::Context;
 use axum::{
     Router,
-    extract::Request,
+    extract::{ConnectInfo, Request},
     http::StatusCode,
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -30,6 +31,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::RequestBodyDeadlineLayer};
 
 use crate::{WrongSetting, lifecycle::Lifecycle};
@@ -120,8 +122,9 @@ async fn accept(
     let stopping = life.stopping();
     while let Some(accepted) = stopping.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, _)) => {
-                let connection = connection(head_limit, stream, router.clone(), stopping.clone());
+            Ok((stream, peer)) => {
+                let router = router.clone();
+                let connection = connection(head_limit, stream, peer, router, stopping.clone());
                 life.spawn_once("http connection", connection);
             }
             Err(error) if is_the_clients(&error) => {}
@@ -146,11 +149,17 @@ fn is_the_clients(error: &io::Error) -> bool {
 async fn connection(
     head_limit: Duration,
     stream: TcpStream,
+    peer: SocketAddr,
     router: Router,
     stopping: CancellationToken,
 ) -> anyhow::Result<()> {
     // Without it, small answers wait for the other side's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
+    // for handlers that count by who asks
+    let router = router.map_request(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_limit)

@@ -100,9 +100,9 @@ impl WrongSetting {
 }
 
 /// How the names of settings end that are told to nobody.
-const SECRET: [&str; 2] = ["_url", "_token"];
+const SECRET: [&str; 4] = ["_url", "_token", "_key", "_key_old"];
 
-/// All settings of this process as they were read, by their variables; no URL and no token, since those hold passwords.
+/// All settings of this process as they were read, by their variables; no URL, token or key, since those are or hold secrets.
 ///
 /// Flattened into the arguments of a service it adds none, and sees them all if it comes first: whoever reads an argument
 /// takes it away.

@@ -8,6 +8,7 @@
 use std::{collections::HashSet, sync::LazyLock};
 
 use lettre::Address;
+use messaging::text::is_visible;
 use serde::{Deserialize, Serialize};
 
 /// Longest name, in characters.
@@ -99,19 +100,6 @@ fn name<'a>(what: &str, typed: &'a str) -> Result<&'a str, String> {
         return Err(format!("The {what} has a character that cannot be seen."));
     }
     Ok(name)
-}
-
-/// Neither a control character nor a space other than the common one, nor one that only changes how
-/// others are shown: with those a name could look like another.
-fn is_visible(char: char) -> bool {
-    let unseen = char.is_control()
-        || char.is_whitespace()
-        || matches!(char,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}');
-    !unseen
 }
 
 fn email(typed: &str) -> Result<&str, String> {

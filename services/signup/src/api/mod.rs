@@ -19,24 +19,12 @@ mod password;
 mod store;
 mod token;
 
-use std::{
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, sync::Arc};
 
 use axum::{Router, middleware::from_fn, response::Redirect, routing::get};
 use daemon::{lifecycle::Lifecycle, ops::Told, process::Process};
-use messaging::{
-    bounded,
-    guarantee::Guarantee,
-    receive,
-    send::outbox::{self, Depth},
-    watching::Watching,
-};
-use sqlx::PgPool;
-use tokio::{net::TcpListener, sync::watch};
-use tokio_util::sync::CancellationToken;
+use messaging::{guarantee::Guarantee, receive, send::accept::DepthCounter, watching::Watching};
+use tokio::net::TcpListener;
 
 pub use config::Config;
 pub use limits::LimitArgs;
@@ -91,11 +79,12 @@ pub fn run(
         broker_part::sending::publish(&process, broker, &config.send, watching, lifecycle);
     let rabbitmq = broker_part::follow(parts.part("rabbitmq"), vec![link], lifecycle.stopping());
     lifecycle.spawn("broker state", rabbitmq);
-    let (count, depth) = watch::channel(Depth::default());
-    lifecycle.spawn(
-        "outbox depth",
-        count_outbox(pool.clone(), count, lifecycle.stopping()),
-    );
+    let (counter, depth) = DepthCounter::new(pool.clone());
+    let stopping = lifecycle.stopping();
+    lifecycle.spawn("outbox depth", async move {
+        counter.run(stopping).await;
+        Ok(())
+    });
     let pruned = limits.clone();
     database.spawn_when_migrated("old tries and tokens", lifecycle, |stop| async move {
         pruned.prune(pool, stop).await;
@@ -149,26 +138,5 @@ pub fn run(
         .with_state(app);
     let router = web::wrap(Router::new(), both, site).layer(from_fn(answer::answer_in_kind));
     daemon::http::serve(listener, router, lifecycle);
-    Ok(())
-}
-
-/// Counts the outbox, each second or less often when counting takes long.
-async fn count_outbox(
-    pool: PgPool,
-    depth: watch::Sender<Depth>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let rounds = async {
-        loop {
-            let began = Instant::now();
-            if let Ok(counted) = bounded(outbox::depth(&pool)).await {
-                #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-                metrics::gauge!(numbers::OUTBOX).set(counted.waiting as f64);
-                depth.send_replace(counted);
-            }
-            tokio::time::sleep((began.elapsed() * 20).max(Duration::from_secs(1))).await;
-        }
-    };
-    stop.run_until_cancelled(rounds).await;
     Ok(())
 }

@@ -2,8 +2,6 @@
 
 use metrics::{counter, describe_counter};
 
-/// As every service that publishes has it.
-pub(crate) const OUTBOX: &str = "unacked_outbox_messages";
 pub(crate) const CREATED: &str = "unacked_accounts_created_total";
 pub(crate) const CROWDED: &str = "unacked_hashes_refused_total";
 pub(crate) const LIMITED: &str = "unacked_logins_limited_total";

@@ -25,24 +25,14 @@ const KEY_MIN: usize = 32;
 /// How far the clocks of nodes may be apart, in seconds.
 pub(crate) const LEEWAY_SECS: u64 = 30;
 
-/// The settings of tokens. Their names inside end as those of secrets do, which are told to nobody.
+/// The settings of tokens.
 #[derive(Clone, clap::Args)]
 pub struct TokenArgs {
     /// The key that signs tokens, 32 bytes or more, the same on all nodes; `openssl rand -base64 48` makes one
-    #[arg(
-        id = "signup_key_token",
-        long = "signup-key",
-        env = "SIGNUP_KEY",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "SIGNUP_KEY", hide_env_values = true)]
     pub signup_key: Option<String>,
     /// A second key whose tokens are accepted too, while keys change: the new one first, and the old one once all nodes know the new one
-    #[arg(
-        id = "signup_key_old_token",
-        long = "signup-key-old",
-        env = "SIGNUP_KEY_OLD",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "SIGNUP_KEY_OLD", hide_env_values = true)]
     pub signup_key_old: Option<String>,
     /// Seconds after which a token ends
     #[arg(long, env = "TOKEN_SECS", default_value_t = 43_200, value_parser = clap::value_parser!(u32).range(1..=31_536_000))]

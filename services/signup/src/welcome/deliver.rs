@@ -58,8 +58,7 @@ pub(super) struct Sent {
 }
 
 impl Deliver {
-    /// Until the server has said something about this mail. At a stop it goes back, which counts as a failure: one more than
-    /// there was.
+    /// Until the server has said something about this mail. At a stop it goes back as it came.
     async fn send(&self, to: &Address, mail: &[u8]) -> Result<(), Failure> {
         let mut backoff = Backoff::default();
         loop {
@@ -87,7 +86,7 @@ impl Deliver {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.stop.cancelled() => {
-                    return Err(Failure::Retry("the mail server is away, and this node stops".to_owned()));
+                    return Err(Failure::Stopped("the mail server is away, and this node stops".to_owned()));
                 }
             }
         }

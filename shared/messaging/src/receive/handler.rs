@@ -38,6 +38,8 @@ pub enum Failure {
     Reject(String),
     /// Counted, and acked though there is no effect: what no sound receiver does.
     Swallow(String),
+    /// Not counted: the node stops before it could do it, and the message goes back as it came.
+    Stopped(String),
 }
 
 impl Failure {
@@ -47,7 +49,8 @@ impl Failure {
             Self::Retry(reason)
             | Self::RetryBy(_, reason)
             | Self::Reject(reason)
-            | Self::Swallow(reason) => reason,
+            | Self::Swallow(reason)
+            | Self::Stopped(reason) => reason,
         }
     }
 }

@@ -371,6 +371,9 @@ impl<H: Handler> Processor<H> {
         failure: Failure,
         stop: &CancellationToken,
     ) -> Decision {
+        if let Failure::Stopped(_) = failure {
+            return Decision::not_begun();
+        }
         let failed = Arc::new(FailedWork {
             failure_id: Uuid::now_v7(),
             message_id: envelope.message_id,
@@ -398,6 +401,7 @@ impl<H: Handler> Processor<H> {
         );
         let settle = match failure {
             Failure::Swallow(_) => Settle::Ack,
+            Failure::Stopped(_) => Settle::Requeue(Duration::ZERO),
             Failure::Retry(_) if !too_often => {
                 self.policy
                     .retry

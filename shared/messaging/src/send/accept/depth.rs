@@ -26,6 +26,17 @@ pub struct DepthCounter {
 }
 
 impl DepthCounter {
+    /// For who stores rows in a way of its own; counted is what is in the table.
+    pub fn new(pool: PgPool) -> (Self, watch::Receiver<Depth>) {
+        let (depth, counted) = watch::channel(Depth::default());
+        let counter = Self {
+            pool,
+            depth,
+            since: Arc::default(),
+        };
+        (counter, counted)
+    }
+
     /// Counts until the stop, each second or less often when counting takes long.
     pub async fn run(self, stop: CancellationToken) {
         let rounds = async {
