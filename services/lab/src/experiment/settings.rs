@@ -195,17 +195,25 @@ mod tests {
     #[test]
     fn the_compose_file_hands_on_every_setting() {
         let file = include_str!("../../../../docker/docker-compose.yml");
-        for name in usual(&Service::ALL)
-            .into_keys()
-            .chain(["WITHOUT".to_owned()])
-        {
-            let handed_on = format!("\n  {name}:");
-            let to_one = format!("\n      {name}:");
-            assert!(
-                file.contains(&handed_on) || file.contains(&to_one),
-                "{name} is missing"
-            );
+        for service in Service::ALL {
+            let name = service.name();
+            let begin = [format!("\n  {name}:\n"), format!("\n  {name}: &{name}\n")];
+            let begin = begin
+                .iter()
+                .find_map(|begin| Some(file.find(begin)? + begin.len()));
+            let own = &file[begin.unwrap_or_else(|| panic!("there is no {name}"))..];
+            // to the next service, or the comment before it
+            let own = own.split("\n\n").next().unwrap_or_default();
+            for setting in usual(&[service]).into_keys() {
+                let to_all = format!("\n  {setting}:");
+                let to_one = format!("\n      {setting}:");
+                assert!(
+                    file.contains(&to_all) || own.contains(&to_one),
+                    "{setting} is missing for {name}"
+                );
+            }
         }
+        assert!(file.contains("\n  WITHOUT:"));
     }
 
     #[test]

@@ -268,7 +268,7 @@ fn unbroken(root: &Path, elsewhere: &Elsewhere) -> Result<()> {
 /// Where no node accepts, nothing of it is begun; elsewhere, where nodes need not be known, the first answer tells.
 fn there(root: &Path, elsewhere: &Elsewhere, sight: &Sight, to: Job) -> Result<(), Usage> {
     let known = sight.nodes.iter().any(|node| node.service == to.accepts());
-    if to == Job::Messages || known || sight.nodes.is_empty() {
+    if to == Job::Messages || known || elsewhere.gateway.is_some() || sight.nodes.is_empty() {
         return Ok(());
     }
     let up = if elsewhere.compose.is_some() {

@@ -163,7 +163,8 @@ impl Program for Node {
         command.env("DATABASE_URL", &self.servers.database);
         command.env("REDIS_URL", &self.servers.redis);
         command.env("AMQP_URL", &self.servers.amqp);
-        if self.service == Service::Signup {
+        // one of the environment comes first: it is how keys are changed
+        if self.service == Service::Signup && std::env::var_os("SIGNUP_KEY").is_none() {
             command.env("SIGNUP_KEY", &self.signup_key);
         }
         command
