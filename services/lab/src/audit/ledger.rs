@@ -206,7 +206,7 @@ pub async fn processed_us(
     let statement = about(
         books,
         "select percentile_disc(array[0.5, 0.9, 0.99, 0.999, 1]) within group (order by us) from (
-            select (extract(epoch from min(p.{processed_at}) - m.{accepted_at}) * 1000000)::bigint as us
+            select (extract(epoch from min(p.{processed_at}) - min(m.{accepted_at})) * 1000000)::bigint as us
               from {accepted} m join {effects} p using (message_id)
              where m.run = $1 group by m.message_id
          ) each",

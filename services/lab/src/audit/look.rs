@@ -24,6 +24,7 @@ const LOAD_SILENT: Duration = Duration::from_secs(10);
 
 /// What was seen at one look.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each was seen by itself")]
 pub(super) struct Look {
     pub(super) load_runs: bool,
     /// Of the ledger; else why it could not be read.

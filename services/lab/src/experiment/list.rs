@@ -160,11 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn the_fast_ones_and_their_twins_take_less_than_five_minutes() {
+    fn the_fast_ones_and_their_twins_take_less_than_seven_minutes() {
         let all = catalogue::all(usize::MAX).unwrap();
         let fast = all.iter().filter(|one| one.fast);
         let each = fast.flat_map(|one| std::iter::once(&one.safe).chain(&one.twin));
         let sum: Duration = each.map(takes).sum();
-        assert!(sum < Duration::from_mins(5), "{sum:?}");
+        assert!(sum < Duration::from_mins(7), "{sum:?}");
     }
 }

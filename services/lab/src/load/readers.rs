@@ -74,7 +74,7 @@ struct Saved {
     /// When that was said.
     told: Instant,
     /// By the database's clock.
-    saved_at: Option<DateTime<Utc>>,
+    at: Option<DateTime<Utc>>,
 }
 
 /// What they know together.
@@ -107,7 +107,7 @@ impl Book {
         let only = page.next.is_none();
         let from = page.notes.iter().filter_map(|note| note.saved_at).min();
         let belongs = |saved: &Saved| {
-            let after = saved.saved_at.zip(from);
+            let after = saved.at.zip(from);
             only || after.is_some_and(|(at, from)| at - from > APART)
         };
         let missing = self
@@ -201,7 +201,7 @@ impl Readers {
                         book.save(Saved {
                             id,
                             told: Instant::now(),
-                            saved_at: note.saved_at,
+                            at: note.saved_at,
                         });
                     }
                     said => {
@@ -254,7 +254,7 @@ mod tests {
             book.save(Saved {
                 id: id(n),
                 told: begin + Duration::from_secs(u64::try_from(n).unwrap()),
-                saved_at: Some(at(i64::try_from(n).unwrap())),
+                at: Some(at(i64::try_from(n).unwrap())),
             });
         }
         book
