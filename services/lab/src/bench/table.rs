@@ -197,7 +197,9 @@ impl Report<'_> {
                 let _ = writeln!(text, "  ({note})");
             }
         }
-        let _ = write!(text, "\nCPU\n{}", aligned(&self.budgets()));
+        if !self.sheet.budgets.is_empty() {
+            let _ = write!(text, "\nCPU\n{}", aligned(&self.budgets()));
+        }
         let _ = write!(text, "\n{}", aligned(&self.ratios()));
         for failure in &self.sheet.failures {
             let round = failure.round + 1;
@@ -221,7 +223,9 @@ impl Report<'_> {
             let _ = writeln!(page, "- **{name}:** {value}");
         }
         let _ = write!(page, "\n## Ratios\n\n{}", markdown(&self.ratios()));
-        let _ = write!(page, "\n## CPU\n\n{}", markdown(&self.budgets()));
+        if !self.sheet.budgets.is_empty() {
+            let _ = write!(page, "\n## CPU\n\n{}", markdown(&self.budgets()));
+        }
         for scenario in self.scenarios() {
             let _ = write!(
                 page,
