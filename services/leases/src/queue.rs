@@ -123,6 +123,16 @@ pub(crate) struct Rates {
 
 /// All queues by name, up to [`SHOWN`].
 pub(crate) async fn all(pool: &PgPool) -> Result<Arc<[QueueRow]>, sqlx::Error> {
+    rows(pool, None).await
+}
+
+/// The one of this name, alone, if it is there.
+pub(crate) async fn one(pool: &PgPool, name: &str) -> Result<Option<Arc<[QueueRow]>>, sqlx::Error> {
+    let rows = within(LIMIT, rows(pool, Some(name))).await?;
+    Ok((!rows.is_empty()).then_some(rows))
+}
+
+async fn rows(pool: &PgPool, name: Option<&str>) -> Result<Arc<[QueueRow]>, sqlx::Error> {
     let rows: Vec<QueueRow> = sqlx::query_as(
         "select name, lease_ms, max_receives,
                 (select count(*) from (select from message m where m.queue_id = queue.queue_id and not final
@@ -142,11 +152,13 @@ pub(crate) async fn all(pool: &PgPool) -> Result<Arc<[QueueRow]>, sqlx::Error> {
                 select queue_id, sum(pushed) as pushed, sum(leased) as leased, sum(confirmed) as confirmed
                   from tally where at > now() - $3 * interval '1 second' group by queue_id) as tally
              using (queue_id)
+          where $4::text is null or name = $4
           order by name limit $2",
     )
     .bind(COUNT_MAX + 1)
     .bind(i64::try_from(SHOWN).unwrap_or(i64::MAX))
     .bind(RATE_SECS)
+    .bind(name)
     .fetch_all(pool)
     .await?;
     Ok(rows.into())

@@ -1,4 +1,4 @@
-//! The queues: a page that shows how full they are, the same as JSON, and how one is made or changed.
+//! The queues: a page that shows how full they are, or one of them (`?name=`), the same as JSON, and how one is made or changed.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{FromRequestParts, State},
+    extract::{FromRequestParts, RawQuery, State},
     http::{
         HeaderMap, HeaderValue, StatusCode, Uri,
         header::{RETRY_AFTER, VARY},
@@ -30,7 +30,7 @@ use crate::{
     api::LEASE_MS_MAX,
     app::App,
     queue::{self, COUNT_MAX, QueueRow},
-    request::{in_path, json},
+    request::{in_path, json, no_queue, parameters},
 };
 
 pub(crate) const MEANINGS: &[(&str, &str)] = &[
@@ -164,12 +164,15 @@ async fn show(
     State(app): State<Arc<App>>,
     site: Site,
     uri: Uri,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     mut visit: Visit,
 ) -> Result<Response, Error> {
-    let rows = match site.need_database() {
-        Ok(()) => app.shown.read().await,
-        Err(error) => Err(error),
+    let [name] = parameters(query.as_deref(), ["name"])?;
+    let rows = match (site.need_database(), name) {
+        (Ok(()), None) => app.shown.read().await,
+        (Ok(()), Some(name)) => named(&app, name).await,
+        (Err(error), _) => Err(error),
     };
     let mut response = if wants_json(&uri, &headers) {
         let rows = rows?;
@@ -189,6 +192,16 @@ async fn show(
         .headers_mut()
         .insert(VARY, HeaderValue::from_static("accept"));
     Ok(response)
+}
+
+/// The one of this name, however many there are.
+async fn named(app: &App, name: &str) -> Result<Arc<[QueueRow]>, Error> {
+    if !queue::is_name(name) {
+        return Err(no_queue(name));
+    }
+    queue::one(&app.pool, name)
+        .await?
+        .ok_or_else(|| no_queue(name))
 }
 
 async fn draw(

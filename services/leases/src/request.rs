@@ -31,19 +31,23 @@ impl FromRequestParts<Arc<App>> for Queue {
         app.need_database()?;
         let name = in_path(parts, "name").await;
         let name = name.as_deref().unwrap_or(queue::DEFAULT);
-        let none = || {
-            let name: String = name.chars().take(queue::NAME_MAX).collect();
-            Error::new(
-                StatusCode::NOT_FOUND,
-                format!("There is no queue {name:?}. PUT /queues/{name} makes it."),
-            )
-        };
         if !queue::is_name(name) {
-            return Err(none());
+            return Err(no_queue(name));
         }
         let found = app.queues.number(name).await?;
-        found.map(|queue_id| Self { queue_id }).ok_or_else(none)
+        found
+            .map(|queue_id| Self { queue_id })
+            .ok_or_else(|| no_queue(name))
     }
+}
+
+/// 404: nobody made it.
+pub(crate) fn no_queue(name: &str) -> Error {
+    let name: String = name.chars().take(queue::NAME_MAX).collect();
+    Error::new(
+        StatusCode::NOT_FOUND,
+        format!("There is no queue {name:?}. PUT /queues/{name} makes it."),
+    )
 }
 
 /// The message that an address names.

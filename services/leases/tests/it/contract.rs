@@ -49,16 +49,27 @@ contract! {
     queues_have_names_and_settings_of_their_own
     head_never_leases
     the_page_shows_the_queues
+    one_queue_can_be_asked_for_by_its_name_however_many_there_are
     errors_are_problem_details_whatever_the_client_accepts
     a_push_with_a_key_is_one_push
     behind_the_gateway_it_is_the_same_under_its_prefix
     an_answer_is_not_larger_than_a_node_can_hold
+    what_is_larger_than_many_at_once_can_have_is_no_empty_queue
+    what_a_queue_allows_when_the_last_lease_ends_is_what_holds
+    a_page_of_another_site_can_say_nothing
 }
 
 /// What curl says of `--data`.
 const FORM: &str = "application/x-www-form-urlencoded";
 
+/// Has leases of the queue `default` last as long as a test may.
+async fn last(served: &Served) {
+    let settings = r#"{"lease_ms":60000}"#;
+    served.put("/queues/default", settings).await.is(200);
+}
+
 async fn the_seeds_commands_work_as_pasted(served: &Served) {
+    last(served).await;
     let post = |media: Option<&str>| {
         let request = served.request(Method::POST, "").body(r#"{"value": 12}"#);
         match media {
@@ -86,6 +97,7 @@ async fn the_seeds_commands_work_as_pasted(served: &Served) {
 }
 
 async fn any_valid_json_comes_back_equal(served: &Served) {
+    last(served).await;
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     let documents = [
         "null",
@@ -111,6 +123,7 @@ async fn any_valid_json_comes_back_equal(served: &Served) {
 }
 
 async fn a_batch_is_pushed_in_one_call_in_its_order(served: &Served) {
+    last(served).await;
     let pushed = served
         .post("/batch", r#"[1, "two", {"n":3}]"#)
         .await
@@ -225,28 +238,26 @@ async fn a_lease_is_a_second_or_what_the_queue_or_the_call_says(served: &Served)
         .await
         .is(201);
     served.put("/queues/plain", "").await.is(201);
-    let until = |queue: &'static str| async move {
-        served
-            .count(&format!(
-                "select extract(epoch from free_at - clock_timestamp()) * 1000
-               from leases.message join leases.queue using (queue_id) where name = '{queue}'"
-            ))
-            .await
-    };
-    for (queue, path, parameters, bounds) in [
-        ("default", "", "", 1..=1_000),
-        ("slow", "/queues/slow", "", 3_590_000..=3_600_000),
-        (
-            "plain",
-            "/queues/plain",
-            "lease_ms=43200000",
-            43_190_000..=43_200_000,
-        ),
+    let now = "select floor(extract(epoch from clock_timestamp()) * 1000)";
+    for (queue, path, parameters, lasts) in [
+        ("default", "", "", 1_000),
+        ("slow", "/queues/slow", "", 3_600_000),
+        ("plain", "/queues/plain", "lease_ms=43200000", 43_200_000),
     ] {
         served.push(path, "1").await;
+        let before = served.count(now).await;
         assert_eq!(served.lease(path, parameters).await.len(), 1);
-        let left = until(queue).await;
-        assert!(bounds.contains(&left), "{queue}: {left}");
+        let after = served.count(now).await;
+        let end = format!(
+            "select floor(extract(epoch from free_at) * 1000)
+               from leases.message join leases.queue using (queue_id) where name = '{queue}'"
+        );
+        // it began between the two, however long that took
+        let began = served.count(&end).await - lasts;
+        assert!(
+            (before..=after).contains(&began),
+            "{queue}: {before} {began} {after}"
+        );
     }
     // per call it may also be shorter
     let id = served.push("/queues/slow", "2").await;
@@ -643,6 +654,40 @@ async fn head_never_leases(served: &Served) {
     assert_eq!(served.lease("", "").await[0].receive_count, 1);
 }
 
+async fn one_queue_can_be_asked_for_by_its_name_however_many_there_are(served: &Served) {
+    // more than one page has
+    for number in 0..501 {
+        let status = served.put(&format!("/queues/q{number}"), "").await.status;
+        assert_eq!(status, 201);
+    }
+    served.put("/queues/zz", "").await.is(201);
+    served.push_numbers("/queues/zz", 0..3).await;
+    served.lease("/queues/zz", "amount=1&lease_ms=60000").await;
+    let read = |path| {
+        let request = served.request(Method::GET, path);
+        answer(request.header("accept", "application/json"))
+    };
+    for path in ["/queues?name=zz", "/leases/queues?name=zz"] {
+        let found = read(path).await.is(200).json();
+        let queues = found["queues"].as_array().unwrap();
+        assert_eq!(queues.len(), 1, "{found}");
+        let told = ["name", "ready", "leased", "dead"].map(|name| queues[0][name].clone());
+        assert_eq!(told, [json!("zz"), json!(2), json!(1), json!(0)]);
+    }
+    let all = read("/queues").await.is(200).json();
+    assert_eq!(all["queues"].as_array().unwrap().len(), 500);
+    let none = read("/queues?name=nobodys").await.is(404).json();
+    assert!(
+        none["detail"].as_str().unwrap().contains("nobodys"),
+        "{none}"
+    );
+    read("/queues?name=A%20B").await.is(404);
+    read("/queues?names=zz").await.is(400);
+    let page = served.get("/leases/queues?name=zz").await.is(200);
+    assert!(page.text.contains("data-queue=\"zz\""), "{}", page.text);
+    assert!(!page.text.contains("data-queue=\"q1\""), "{}", page.text);
+}
+
 async fn the_page_shows_the_queues(served: &Served) {
     served
         .put("/queues/mail", r#"{"max_receives":1}"#)
@@ -675,9 +720,15 @@ async fn the_page_shows_the_queues(served: &Served) {
     );
     assert_eq!(of(&list, "gone")["dead"], 2);
     assert_eq!(of(&list, "default")["ready"], 0);
+    // rates are of the last seconds: there is something to count in each turn
     wait_until("the rates of all nodes", LIMIT, async || {
+        served.push("/queues/mail", "4").await;
+        served
+            .lease("/queues/mail", "amount=1&lease_ms=60000")
+            .await;
         let mail = of(&read("/leases/queues").await.is(200).json(), "mail");
-        if mail["pushed_per_second"] == 0.4 && mail["leased_per_second"] == 0.1 {
+        let rates = ["pushed_per_second", "leased_per_second"].map(|rate| mail[rate].as_f64());
+        if rates.iter().all(|rate| rate.unwrap() > 0.0) {
             Ok(())
         } else {
             Err(mail)
@@ -756,7 +807,11 @@ async fn a_push_with_a_key_is_one_push(served: &Served) {
 }
 
 async fn behind_the_gateway_it_is_the_same_under_its_prefix(served: &Served) {
-    served.put("/leases/queues/q", "").await.is(201);
+    last(served).await;
+    served
+        .put("/leases/queues/q", r#"{"lease_ms":60000}"#)
+        .await
+        .is(201);
     for queue in ["/leases", "/leases/queues/q"] {
         let pushed = served.post(queue, "1").await.is(201).json();
         let id = pushed["messageID"].as_str().unwrap();
@@ -794,4 +849,73 @@ async fn an_answer_is_not_larger_than_a_node_can_hold(served: &Served) {
         found += leased.len();
     }
     assert_eq!(found, 48);
+}
+
+async fn what_is_larger_than_many_at_once_can_have_is_no_empty_queue(served: &Served) {
+    let large = format!("\"{}\"", "x".repeat(250 * 1024));
+    let batch = format!("[{}]", [large.as_str(); 4].join(","));
+    for _ in 0..12 {
+        served.post("/batch", batch.clone()).await.is(201);
+    }
+    // they share a group, and it cannot hold what all of them want
+    let lease = || served.lease("", "amount=8&lease_ms=600000");
+    let all = tokio::join!(lease(), lease(), lease(), lease(), lease(), lease());
+    let all = [all.0, all.1, all.2, all.3, all.4, all.5];
+    assert!(all.iter().all(|leased| !leased.is_empty()));
+}
+
+async fn what_a_queue_allows_when_the_last_lease_ends_is_what_holds(served: &Served) {
+    let allow = async |max_receives: u32, status: u16| {
+        let settings = json!({ "max_receives": max_receives }).to_string();
+        served.put("/queues/q", settings).await.is(status);
+    };
+    allow(1, 201).await;
+    let id = served.push("/queues/q", "1").await;
+    for (count, allowed) in [(1, 0), (2, 3), (3, 5)] {
+        let leased = served.lease_until("/queues/q", "lease_ms=60000").await;
+        assert_eq!(leased[0].receive_count, count);
+        // its last one, so far
+        allow(allowed, 200).await;
+        let path = format!("/queues/q/{id}/lease");
+        served.delete(&path).await.is(204);
+        served.dead("/queues/q", 0).await;
+        allow(u32::try_from(count).unwrap() + 1, 200).await;
+    }
+    served.lease_until("/queues/q", "lease_ms=1").await;
+    served.dead("/queues/q", 1).await;
+}
+
+async fn a_page_of_another_site_can_say_nothing(served: &Served) {
+    let id = served.push("", "1").await;
+    for (name, value) in [
+        ("origin", "http://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ] {
+        for (method, path) in [
+            (Method::GET, "/?amount=1"),
+            (Method::POST, "/"),
+            (Method::POST, "/leases/batch"),
+            (Method::PATCH, &*format!("/{id}")),
+            (Method::PUT, "/queues/theirs"),
+            (Method::GET, "/dead-letters"),
+        ] {
+            let theirs = served.request(method, path).header(name, value);
+            let refused = answer(theirs.body("[1]")).await.is(403);
+            assert_eq!(refused.media, "application/problem+json");
+        }
+        // a link to the page is what links are for
+        let link = served.request(Method::GET, "/leases/queues");
+        answer(link.header(name, value)).await.is(200);
+    }
+    served.get("/queues/theirs").await.is(404);
+    let own = served.to(0, Method::GET, "/?lease_ms=60000");
+    let own = own.header("origin", served.nodes[0].url());
+    let leased = messages(
+        &answer(own.header("sec-fetch-site", "same-origin"))
+            .await
+            .is(200),
+    );
+    assert_eq!((bodies(&leased), leased[0].receive_count), (vec!["1"], 1));
 }
