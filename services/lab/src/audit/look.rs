@@ -208,16 +208,14 @@ impl Eyes<'_> {
 /// What is known of a lease queue.
 struct Leases {
     book: Book,
-    queue: Option<Queue>,
+    queue: Queue,
 }
 
 impl Leases {
     fn tell(self, look: &mut Look) {
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let (left, dead) = self
-            .queue
-            .map_or((0, 0), |queue| (queue.ready + queue.leased, queue.dead));
-        let (confirmed, dead) = (count(self.book.confirmed), count(dead));
+        let left = self.queue.left();
+        let (confirmed, dead) = (count(self.book.confirmed), count(self.queue.dead));
         look.ledger = Some(Progress {
             messages: count(left) + confirmed + dead,
             effects: confirmed,
@@ -229,13 +227,16 @@ impl Leases {
         look.queued = Some(left);
         look.in_hand = Some(0);
         look.fresh = true;
-        look.deserted = match self.book.went {
-            Some(Went::Stopped) => {
-                Some("the lessees were stopped while the queue was not empty".to_owned())
+        let why = match self.book.went {
+            Some(Went::Stopped) => "the lessees were stopped while the queue was not empty",
+            Some(Went::Dry) => "something came into the queue after the lessees had left it empty",
+            None if !look.load_runs => {
+                "the lessees are gone with their load, and the queue was not empty"
             }
-            // they went away from an empty queue, or tried for long
-            _ => None,
+            // they are there, or tried for long
+            None | Some(Went::Tired) => return,
         };
+        look.deserted = (left > 0).then(|| why.to_owned());
     }
 }
 
@@ -323,6 +324,41 @@ mod tests {
         assert_eq!(queues(2.into()), (Some(6), Duration::from_secs(30)));
         assert_eq!(queues(0.into()), (Some(4), Duration::ZERO));
         assert_eq!(queues(Value::Null), (None, Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_queue_that_its_lessees_have_left_is_not_stuck() {
+        let deserted = |went, load_runs, left| {
+            let mut look = Look {
+                load_runs,
+                ..Look::default()
+            };
+            let book = Book {
+                went,
+                ..Book::default()
+            };
+            let queue = Queue {
+                name: "r1".to_owned(),
+                ready: left,
+                leased: 0,
+                dead: 2,
+            };
+            Leases { book, queue }.tell(&mut look);
+            assert_eq!(look.outstanding, i64::try_from(left).ok());
+            look.deserted.is_some()
+        };
+        for (went, load_runs, is_deserted) in [
+            (None, true, false),
+            // killed
+            (None, false, true),
+            (Some(Went::Dry), false, true),
+            (Some(Went::Stopped), false, true),
+            // they were there for long, and got nothing
+            (Some(Went::Tired), false, false),
+        ] {
+            assert_eq!(deserted(went, load_runs, 1), is_deserted, "{went:?}");
+            assert!(!deserted(went, load_runs, 0), "{went:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! It begins before the first request and ends after the last: readers when they have seen all that they wait for, lessees
 //! when their queue is empty.
 
+use std::future::pending;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -24,6 +25,16 @@ pub(super) enum Pace {
     Over,
     /// The same, and nobody wants to wait for anything.
     Stopped,
+}
+
+impl Pace {
+    /// Comes back when nobody wants to wait any more.
+    pub(super) async fn stopped(mut pace: watch::Receiver<Self>) {
+        if pace.wait_for(|pace| *pace == Self::Stopped).await.is_err() {
+            // nobody is left who could say so
+            pending().await
+        }
+    }
 }
 
 /// Who does it.

@@ -217,7 +217,8 @@ impl Client {
             let told = timeout(rest, json_of(response)).await.ok().flatten();
             id = told.and_then(|body: Value| id_in(&body));
             if id.is_none() {
-                // a yes that cannot be read is as good as none: the same key brings it again
+                // a yes that cannot be read is as good as none: the next try brings it again, by the same key, or, where
+                // there are no keys, the word that it is there
                 return (Said::NOTHING, None);
             }
             None

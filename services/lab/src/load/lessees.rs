@@ -88,20 +88,27 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The one of this name; none: it is not there.
-    pub async fn ask(client: &Client, gateway: &str, name: &str) -> Result<Option<Self>> {
-        let ask = client.get(format!("{gateway}/leases/queues"));
+    /// The one of this name. That it is not there is an error: nothing is known of it then.
+    pub async fn ask(client: &Client, gateway: &str, name: &str) -> Result<Self> {
+        let ask = client.get(format!("{gateway}/leases/queues?name={name}"));
         let ask = ask.header(ACCEPT, "application/json").timeout(ASK_LIMIT);
         let answer = ask
             .send()
             .await
             .and_then(reqwest::Response::error_for_status);
-        let all: Queues = answer
+        let found: Queues = answer
             .map_err(reqwest::Error::without_url)
-            .context("the lease queues cannot be seen")?
+            .with_context(|| format!("the lease queue {name} cannot be seen"))?
             .json()
             .await?;
-        Ok(all.queues.into_iter().find(|queue| queue.name == name))
+        let mut queues = found.queues.into_iter();
+        let queue = queues.find(|queue| queue.name == name);
+        queue.with_context(|| format!("there is no lease queue {name}"))
+    }
+
+    /// Messages that are not confirmed and not given up on.
+    pub fn left(&self) -> u64 {
+        self.ready + self.leased
     }
 }
 
@@ -178,22 +185,25 @@ impl Lessees {
     /// Until the queue is empty after the load, or nobody waits for that.
     pub(super) async fn run(
         mut self,
-        mut pace: watch::Receiver<Pace>,
+        pace: watch::Receiver<Pace>,
         began: Instant,
     ) -> Result<Leases> {
         self.began = began;
         let this = &self;
-        let (gone, goes) = watch::channel(false);
+        let (gone, goes) = watch::channel(None);
         let ends = async {
+            let mut pace = pace;
             // a load that is gone wants nothing more
             let now = pace.wait_for(|pace| *pace >= Pace::Over).await;
-            let stopped = now.map_or(true, |now| *now == Pace::Stopped);
-            let why = if stopped {
+            let why = if now.map_or(true, |now| *now == Pace::Stopped) {
                 Went::Stopped
             } else {
-                this.empty().await
+                tokio::select! {
+                    why = this.empty() => why,
+                    () = Pace::stopped(pace) => Went::Stopped,
+                }
             };
-            gone.send_replace(true);
+            gone.send_replace(Some(why));
             Ok::<_, anyhow::Error>(why)
         };
         let each = (0..this.count).map(|lessee| this.lessee(lessee, goes.clone()));
@@ -208,25 +218,27 @@ impl Lessees {
         lock(&self.tally).got = Instant::now();
         loop {
             let seen = Queue::ask(&self.client, &self.gateway, &self.name).await;
-            if let Ok(Some(queue)) = seen
-                && queue.ready + queue.leased == 0
-            {
-                return Went::Dry;
-            }
-            if lock(&self.tally).got.elapsed() > TIRED + self.lease {
-                return Went::Tired;
+            let left = seen.ok().map(|queue| queue.left());
+            let why = why_to_go(
+                left,
+                Instant::now(),
+                &mut lock(&self.tally).got,
+                TIRED + self.lease,
+            );
+            if let Some(why) = why {
+                return why;
             }
             sleep(PAUSE).await;
         }
     }
 
-    async fn lessee(&self, lessee: usize, mut goes: watch::Receiver<bool>) -> Result<()> {
+    async fn lessee(&self, lessee: usize, mut goes: watch::Receiver<Option<Went>>) -> Result<()> {
         let lessee = u32::try_from(lessee).unwrap_or(u32::MAX);
-        while !*goes.borrow() {
+        while goes.borrow().is_none() {
             let asked = Instant::now();
             let got = tokio::select! {
                 got = self.ask() => got,
-                _ = goes.wait_for(|gone| *gone) => return Ok(()),
+                _ = goes.wait_for(Option::is_some) => return Ok(()),
             };
             let told = Instant::now();
             let Some(got) = got else {
@@ -234,7 +246,7 @@ impl Lessees {
                 continue;
             };
             for message in got.messages {
-                self.deal(lessee, &message, asked, told).await?;
+                self.deal(lessee, &message, asked, told, &mut goes).await?;
             }
         }
         Ok(())
@@ -254,6 +266,7 @@ impl Lessees {
         message: &Message,
         asked: Instant,
         told: Instant,
+        goes: &mut watch::Receiver<Option<Went>>,
     ) -> Result<()> {
         let lease = self.next.fetch_add(1, Ordering::Relaxed);
         let ours = message.body["run"].as_str() == Some(&self.name);
@@ -288,13 +301,20 @@ impl Lessees {
             // its work fails: rolled back, and nobody says anything
             return Ok(());
         }
-        match found {
-            None => sleep(Duration::from_millis(rand::random_range(WORK_MS))).await,
-            Some(found) => {
-                // however early the lease began, it is over then
-                sleep((told + self.lease).saturating_duration_since(Instant::now())).await;
-                let _ = timeout(LATE_LIMIT, found).await;
+        let work = async {
+            match found {
+                None => sleep(Duration::from_millis(rand::random_range(WORK_MS))).await,
+                Some(found) => {
+                    // however early the lease began, it is over then
+                    sleep((told + self.lease).saturating_duration_since(Instant::now())).await;
+                    let _ = timeout(LATE_LIMIT, found).await;
+                }
             }
+        };
+        tokio::select! {
+            () = work => {}
+            // rolled back; the lease ends by itself
+            _ = goes.wait_for(|gone| *gone == Some(Went::Stopped)) => return Ok(()),
         }
         let late_now = Instant::now();
         self.note(Line::Confirms {
@@ -343,6 +363,42 @@ impl Lessees {
     }
 }
 
+/// Whether to go, and why, if so much is left (none: it cannot be known) and somebody last got something at this time. Only
+/// time in which the queue can be asked makes tired.
+fn why_to_go(
+    left: Option<u64>,
+    now: Instant,
+    got: &mut Instant,
+    patience: Duration,
+) -> Option<Went> {
+    match left {
+        Some(0) => return Some(Went::Dry),
+        Some(_) => {}
+        None => *got = now,
+    }
+    (now.saturating_duration_since(*got) > patience).then_some(Went::Tired)
+}
+
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_queue_that_answers_makes_tired() {
+        let began = Instant::now();
+        let at = |second| began + Duration::from_secs(second);
+        let (mut got, patience) = (began, Duration::from_secs(30));
+        let mut go = |left, second| why_to_go(left, at(second), &mut got, patience);
+        assert_eq!(go(Some(3), 30), None);
+        // away from here on
+        assert_eq!(go(None, 31), None);
+        assert_eq!(go(None, 500), None);
+        assert_eq!(go(Some(3), 530), None);
+        assert_eq!(go(Some(3), 531), Some(Went::Tired));
+        assert_eq!(go(Some(0), 532), Some(Went::Dry));
+    }
 }

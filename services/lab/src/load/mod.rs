@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use daemon::clock;
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc as channel, watch};
@@ -130,8 +130,8 @@ pub struct Summary {
     pub leases: Option<Leases>,
 }
 
-/// Offers the load and waits for all answers, or until `stop` and some seconds more; and for what goes on beside it.
-/// `progress` is called ten times a second.
+/// Offers the load and waits for all answers, or until `stop` and some seconds more; and for what goes on beside it, or
+/// until `stop`. `progress` is called ten times a second.
 pub async fn run(
     plan: &Plan,
     sight: &Sight,
@@ -150,20 +150,34 @@ pub async fn run(
     meta.load = Some(plan.clone());
     run.write_meta(&meta)?;
     let (pace, paces) = watch::channel(Pace::Goes);
+    let stop = stop.shared();
     let offers = async {
         let offered = offer(
-            plan, schedule, client, stage, recorder, began, progress, stop,
+            plan,
+            schedule,
+            client,
+            stage,
+            recorder,
+            began,
+            progress,
+            stop.clone(),
         )
         .await?;
-        let over = if offered.stopped.is_some() {
-            Pace::Stopped
-        } else {
-            Pace::Over
-        };
-        pace.send_replace(over);
-        Ok(offered)
+        let mut cut_short = offered.stopped.is_some();
+        if !cut_short {
+            pace.send_replace(Pace::Over);
+            tokio::select! {
+                // those beside have done all they wanted
+                () = pace.closed() => {}
+                () = stop => cut_short = true,
+            }
+        }
+        if cut_short {
+            pace.send_replace(Pace::Stopped);
+        }
+        Ok((offered, cut_short))
     };
-    let (offered, beside) = tokio::try_join!(offers, beside.run(paces, began))?;
+    let ((offered, cut_short), beside) = tokio::try_join!(offers, beside.run(paces, began))?;
     meta.ended_at = Some(clock::now());
     run.write_meta(&meta)?;
 
@@ -178,7 +192,7 @@ pub async fn run(
     let summary = Summary {
         run: run.id().clone(),
         load: plan.clone(),
-        stopped: counts.offered < schedule.count(),
+        stopped: cut_short || counts.offered < schedule.count(),
         counts,
         offering_secs: offering.as_secs_f64(),
         answering_secs: answering.as_secs_f64(),

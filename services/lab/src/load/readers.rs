@@ -143,7 +143,8 @@ impl Readers {
         }
     }
 
-    /// Until all that was accepted was seen to be saved and shown, for some seconds after the last answer at most.
+    /// Until all that was accepted was seen to be saved and shown, for some seconds after the last answer at most, or until
+    /// nobody wants to wait for that.
     pub(super) async fn run(mut self, pace: watch::Receiver<Pace>) -> Reads {
         let (done, over) = watch::channel(false);
         let mut heard =
@@ -154,6 +155,7 @@ impl Readers {
                 this.book().waiting.push_back(id);
             }
         };
+        let stops = Pace::stopped(pace.clone());
         let ends = async {
             let mut pace = pace;
             // a load that is gone is over
@@ -170,7 +172,16 @@ impl Readers {
             done.send_replace(true);
         };
         let each = (0..self.count).map(|_| this.reader(over.clone()));
-        tokio::join!(hears, ends, join_all(each));
+        let reads = async {
+            tokio::join!(ends, join_all(each));
+        };
+        let ended = async {
+            tokio::select! {
+                () = reads => {}
+                () = stops => {}
+            }
+        };
+        tokio::join!(hears, ended);
         self.book().reads
     }
 
@@ -307,6 +318,23 @@ mod tests {
         let mut book = book(begin);
         book.judge(&unknown, begin + Duration::from_secs(9));
         assert_eq!(book.reads.stale_ms, 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_on_once_it_is_stopped() {
+        let (heard, hears) = tokio::sync::mpsc::unbounded_channel();
+        heard.send(id(1)).unwrap();
+        drop(heard);
+        // nobody listens there, so it is never said to be saved
+        let readers = Readers::new("http://127.0.0.1:1", 2, hears);
+        let (pace, paces) = watch::channel(Pace::Over);
+        let stops = async {
+            pace.send_replace(Pace::Stopped);
+            pace.closed().await;
+        };
+        let both = async { tokio::join!(readers.run(paces), stops) };
+        let (reads, ()) = timeout(LAST_LIMIT / 2, both).await.unwrap();
+        assert_eq!(reads.lists, 0);
     }
 
     #[test]
