@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::drain::{self, Bounds};
 use super::ledger::Ledger;
 use super::verdict::Circumstances;
-use super::{Report, audit as judge};
+use super::{Report, audit_behind as judge};
 use crate::experiment::journal::{self, Journal};
 use crate::faults::Active;
 use crate::faults::active::Notes;
@@ -72,7 +72,8 @@ pub async fn audit(
         ..of_experiment
     };
     circumstances.doubts.extend(drain.doubts);
-    let report = match judge(ledger, run, &circumstances).await {
+    let gateway = Some(&*sight.gateway);
+    let report = match judge(gateway, ledger, run, &circumstances).await {
         Ok(report) => report,
         Err(error) => Report::unseen(run, circumstances, &error)?,
     };

@@ -1,7 +1,8 @@
 //! What became of messages that were leased: from outside, by what lessees were told, and by the queue's dead letters.
 //!
 //! An effect is a confirm that was answered with yes and whose lessee had not rolled back by then. One that was answered by
-//! nobody may or may not have been taken. When nothing of its message is left, and no other confirm took it away, it was.
+//! nobody may or may not have been taken. When nothing of its message is left, no other confirm took it away, it is no dead
+//! letter and was not leased again after that, it was.
 //!
 //! **Two holders at one time.** A lease begins at a moment between the question and the answer that brought it, and holds for
 //! its length from there, unless its holder confirms. So by the lessees' own clock, a lease *surely* holds from its answer
@@ -18,7 +19,7 @@
 //! takes the message away, and nobody gets it after that. The database's clock measures the length, the lessees' clock
 //! all else: that they do not run at one pace is what [`SLACK_US`] is for. It is not for a clock that is set meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
@@ -133,10 +134,10 @@ impl Book {
         all
     }
 
-    /// The effects. `drained`: nothing is left in the queue.
-    fn effects(&self, zero: i64, drained: bool) -> Vec<EffectRow> {
+    /// The effects. `drained`: nothing is left in the queue. `dead`: what was given up on.
+    fn effects(&self, zero: i64, drained: bool, dead: &HashSet<Uuid>) -> Vec<EffectRow> {
         let mut rows = Vec::new();
-        for leases in self.by_id().into_values() {
+        for (id, leases) in self.by_id() {
             let sure = leases.iter().filter_map(|lease| {
                 let confirm = lease.confirm.filter(Confirm::is_effect)?;
                 Some((*lease, confirm))
@@ -145,22 +146,23 @@ impl Book {
             let taken = leases
                 .iter()
                 .any(|lease| lease.confirm.is_some_and(|one| one.is_yes()));
-            if !taken && drained {
-                // only a confirm takes a message away, so it was one of those that nobody answered
+            if !taken && drained && !dead.contains(&id) {
+                // nothing else takes a message away, so it was one of those that nobody answered; but none after which it
+                // was still there to be leased
                 let open = leases.iter().filter_map(|lease| {
                     let confirm = lease.confirm.filter(Confirm::is_open)?;
-                    Some((*lease, confirm))
+                    let again = leases
+                        .iter()
+                        .any(|other| other.leased.asked_us > confirm.over_us());
+                    (!again).then_some((*lease, confirm))
                 });
                 found.extend(open.take(1));
             }
-            rows.extend(found.into_iter().map(|(lease, confirm)| {
-                let told_us = confirm.answer.map_or(confirm.asked_us, |(_, told)| told);
-                EffectRow {
-                    id: lease.leased.id,
-                    processed_us: after(zero, told_us),
-                    attempt: i32::try_from(lease.leased.count).unwrap_or(i32::MAX),
-                    redelivered: lease.leased.count > 1,
-                }
+            rows.extend(found.into_iter().map(|(lease, confirm)| EffectRow {
+                id,
+                processed_us: after(zero, confirm.over_us()),
+                attempt: i32::try_from(lease.leased.count).unwrap_or(i32::MAX),
+                redelivered: lease.leased.count > 1,
             }));
         }
         rows
@@ -231,6 +233,11 @@ impl Confirm {
         self.is_yes() && !self.late
     }
 
+    /// When it was over for its lessee, as far as that is known.
+    fn over_us(&self) -> u64 {
+        self.answer.map_or(self.asked_us, |(_, told)| told)
+    }
+
     /// Nobody knows whether it was taken.
     fn is_open(&self) -> bool {
         let open = |(status, _)| status == 0 || status >= 500;
@@ -252,13 +259,14 @@ fn overlap(one: &Lease, other: &Lease) -> bool {
     holds(one, other) && holds(other, one)
 }
 
-/// All of it.
-pub(super) async fn hold(run: &RunDir, meta: &Meta, drained: bool) -> Result<Held> {
+/// All of it, as who is behind this gateway tells it.
+pub(super) async fn hold(gateway: &str, run: &RunDir, meta: &Meta, drained: bool) -> Result<Held> {
     let zero = zero(meta)?;
     let taken_at = clock::now();
-    let letters = letters(&meta.gateway, run.id()).await?;
+    let letters = letters(gateway, run.id()).await?;
     let book = Book::read(run).context("cannot read the record of leases")?;
     let messages = messages(run, &book, &letters, zero)?;
+    let given_up: HashSet<Uuid> = letters.iter().map(|letter| letter.id).collect();
     let dead = letters.iter().map(|letter| DeadRow {
         id: letter.id,
         dead_us: letter.dead_at.timestamp_micros(),
@@ -267,7 +275,7 @@ pub(super) async fn hold(run: &RunDir, meta: &Meta, drained: bool) -> Result<Hel
     Ok(Held {
         taken_at,
         messages,
-        effects: book.effects(zero, drained),
+        effects: book.effects(zero, drained, &given_up),
         dead: dead.collect(),
         broken: broken(&book.doubles()),
         mail_copies: None,
@@ -457,7 +465,8 @@ mod tests {
 
     #[test]
     fn an_effect_is_a_yes_to_who_has_not_rolled_back() {
-        let count = |leases: &[Lease], drained| book(leases).effects(0, drained).len();
+        let alive = HashSet::new();
+        let count = |leases: &[Lease], drained| book(leases).effects(0, drained, &alive).len();
         let (one, other) = (lease(0, 0, 10), lease(1, 1_100, 1_110));
         let yes = |lease| confirmed(lease, 1_150, false, Some(204));
         let no = |lease| confirmed(lease, 1_160, false, Some(404));
@@ -479,6 +488,15 @@ mod tests {
         assert_eq!(count(&[open(one)], false), 0);
         let gateway = confirmed(one, 500, false, Some(502));
         assert_eq!(count(&[gateway], true), 1);
+        // it was there to be leased after that, so it was not taken
+        assert_eq!(count(&[open(one), other], true), 0);
+        assert_eq!(count(&[gateway, other], true), 0);
+        // leased before that: nothing is known
+        assert_eq!(count(&[open(one), lease(1, 400, 410)], true), 1);
+        // given up on, so it was not taken
+        let dead = HashSet::from([one.leased.id]);
+        assert_eq!(book(&[open(one)]).effects(0, true, &dead).len(), 0);
+        assert_eq!(book(&[yes(one)]).effects(0, true, &dead).len(), 1);
     }
 
     #[test]

@@ -62,11 +62,26 @@ const LIMIT: Duration = Duration::from_mins(15);
 
 /// Judges a run by what is on record now.
 pub async fn audit(ledger: &Ledger, run: &RunDir, circumstances: &Circumstances) -> Result<Report> {
-    let audit = timeout(LIMIT, audit_now(ledger, run, circumstances));
+    audit_behind(None, ledger, run, circumstances).await
+}
+
+/// The same of a stack whose gateway is this one now, and not where it was when the run was made.
+pub async fn audit_behind(
+    gateway: Option<&str>,
+    ledger: &Ledger,
+    run: &RunDir,
+    circumstances: &Circumstances,
+) -> Result<Report> {
+    let audit = timeout(LIMIT, audit_now(gateway, ledger, run, circumstances));
     audit.await.context("the audit did not end in time")?
 }
 
-async fn audit_now(ledger: &Ledger, run: &RunDir, circumstances: &Circumstances) -> Result<Report> {
+async fn audit_now(
+    gateway: Option<&str>,
+    ledger: &Ledger,
+    run: &RunDir,
+    circumstances: &Circumstances,
+) -> Result<Report> {
     let began = Instant::now();
     let meta = run.meta()?;
     let log = run.path(requests::FILE);
@@ -74,7 +89,7 @@ async fn audit_now(ledger: &Ledger, run: &RunDir, circumstances: &Circumstances)
     let mut bench = Bench::new(scatter, circumstances)?;
     let length = length(&log)?;
     let lines = read_all(&log, &mut bench.scatter).context("cannot read the load's record")?;
-    let mut source = Source::open(ledger, run, &meta, circumstances.drained).await?;
+    let mut source = Source::open(ledger, gateway, run, &meta, circumstances.drained).await?;
     if self::length(&log)? != length {
         read_offers(&log, lines, &mut bench.scatter).context("cannot read the load's record")?;
     }

@@ -48,15 +48,24 @@ pub(super) type Streams<'a> = (
 );
 
 impl Source {
-    /// This moment. `drained`: nothing is on its way any more.
-    pub async fn open(ledger: &Ledger, run: &RunDir, meta: &Meta, drained: bool) -> Result<Self> {
+    /// This moment. `drained`: nothing is on its way any more. Without a gateway that of the run is asked.
+    pub async fn open(
+        ledger: &Ledger,
+        gateway: Option<&str>,
+        run: &RunDir,
+        meta: &Meta,
+        drained: bool,
+    ) -> Result<Self> {
         let job = meta.job();
         let held = match (job, job.books()) {
             (Job::Signup, Some(books)) => {
                 mails::hold(ledger.snapshot(books).await?, run, meta).await?
             }
             (_, Some(books)) => return Ok(Self::Ledger(ledger.snapshot(books).await?)),
-            (_, None) => leases::hold(run, meta, drained).await?,
+            (_, None) => {
+                let gateway = gateway.unwrap_or(&meta.gateway);
+                leases::hold(gateway, run, meta, drained).await?
+            }
         };
         Ok(Self::Held(Box::new(held.sorted())))
     }

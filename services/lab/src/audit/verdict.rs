@@ -205,6 +205,11 @@ pub fn verdict(counts: &Counts, circumstances: &Circumstances) -> (Verdict, Vec<
     if counts.keys().all(|class| *class == Class::Refused) {
         doubts.push("no load got through: there is nothing to judge".to_owned());
     }
+    if circumstances.stuck && of(Class::Stuck) == 0 {
+        let what =
+            "something is still on its way long after everything was healed, and nobody knows what";
+        doubts.push(what.to_owned());
+    }
     if !circumstances.drained && !circumstances.stuck {
         doubts.push(match of(Class::Pending) {
             0 => "the system was not quiet: something may still be on its way".to_owned(),
@@ -350,6 +355,8 @@ mod tests {
             of(&[(Class::Ok, 9), (Class::Stuck, 1)], &stuck),
             Verdict::Fail
         );
+        // such as a push of unknown outcome that nobody ever leased
+        assert_eq!(of(&[(Class::Ok, 9)], &stuck), Verdict::Inconclusive);
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl Play<'_> {
 
         circumstances.dead_max = self.setup.expect.dead_max;
         let ledger = Ledger::new(&sight.auditor_url)?;
-        let audit = match audit::audit(&ledger, &run, &circumstances).await {
+        let gateway = Some(&*sight.gateway);
+        let audit = match audit::audit_behind(gateway, &ledger, &run, &circumstances).await {
             Ok(report) => report,
             Err(error) => Report::unseen(&run, circumstances, &error)?,
         };
