@@ -4,7 +4,7 @@ use sqlx::PgPool;
 
 use crate::note::{Asked, Listed, Saved};
 
-/// Some of what is saved, the newest first. Not what is left of pruned runs: their places are negative.
+/// Some of what is saved, the newest first. Places begin at 1.
 pub async fn list(pool: &PgPool, asked: Asked) -> Result<Listed, sqlx::Error> {
     let limit = usize::from(asked.limit);
     let mut notes: Vec<Saved> = sqlx::query_as(

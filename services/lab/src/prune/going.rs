@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::experiment::journal;
-use crate::run::requests;
-use crate::run::{Meta, RunDir};
+use crate::run::record::Line;
+use crate::run::{Meta, RunDir, leased, requests};
 use crate::say::seconds;
 use crate::stack::dir;
 
@@ -85,7 +85,8 @@ fn longest(meta: Option<&Meta>) -> Duration {
 
 /// How long ago something of a run was written; one that was written in the future, by another clock, counts as now.
 fn written(run: &RunDir) -> Option<Duration> {
-    let files = ["run.json", requests::FILE].map(|name| fs::metadata(run.path(name)));
+    let files = ["run.json", requests::FILE, leased::Line::FILE];
+    let files = files.map(|name| fs::metadata(run.path(name)));
     let times = files
         .into_iter()
         .flatten()
@@ -194,6 +195,11 @@ mod tests {
             aged(&run, requests::FILE, Duration::from_secs(secs));
             assert_eq!(why(&root, &run).is_some(), going, "{secs}");
         }
+        // lessees go on when all requests are answered
+        fs::write(run.path(leased::Line::FILE), "").unwrap();
+        assert!(why(&root, &run).is_some());
+        aged(&run, leased::Line::FILE, Duration::from_secs(770));
+        assert_eq!(why(&root, &run), None);
         // by a clock that is ahead
         let ahead = SystemTime::now() + Duration::from_hours(1);
         let log = File::options().write(true).open(run.path(requests::FILE));

@@ -1,6 +1,7 @@
 //! `lab prune`: removes old runs: their folders, and their rows in the ledger.
 //!
-//! In this order: the runs are chosen, all of them are over (`going.rs`), those of another ledger are left out (`place.rs`),
+//! In this order: the runs are chosen, all of them are over (`going.rs`), those of another ledger and those of other jobs than
+//! messages, whose rows nobody removes, are left out (`place.rs`),
 //! what would go is counted and said, somebody agrees; then per run its rows go, batch by batch, each in one transaction
 //! (`ledger.rs`), and its folder last. Interrupted anywhere, the same command goes on where it was.
 //!
@@ -26,7 +27,7 @@ use clap::Args;
 use daemon::clock;
 
 use self::going::Busy;
-use self::place::{Place, is_elsewhere};
+use self::place::{Place, is_elsewhere, of_others};
 use crate::load::length;
 use crate::run::RunDir;
 use crate::say::{self, Usage, grouped};
@@ -63,6 +64,21 @@ pub async fn run(root: &Path, args: &PruneArgs) -> Result<()> {
         return Ok(());
     }
     nobody_at_work(root, &runs).await?;
+    let mut ours = Vec::new();
+    for run in runs {
+        match of_others(&run) {
+            None => ours.push(run),
+            Some(job) => say::line(format!(
+                "The run {} stays: prune removes runs of messages; this one is of {job}.",
+                run.id()
+            )),
+        }
+    }
+    let runs = ours;
+    if runs.is_empty() {
+        say::line("There is nothing to remove.");
+        return Ok(());
+    }
     let mut place = Place::find(root, args.database_url.as_deref()).await?;
     let mut ledger = None;
     if let Some(place) = &mut place {

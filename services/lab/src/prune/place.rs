@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::run::{Meta, RunDir};
+use crate::run::{Job, Meta, RunDir};
 use crate::say::Usage;
 use crate::stack::control::{self, Request};
 use crate::status::Status;
@@ -85,11 +85,25 @@ pub(super) fn is_elsewhere(run: &RunDir, here: Option<&Place>) -> bool {
     }
 }
 
-/// The ledger that still has its rows; none: not known, or it went with the run, as that of an experiment with a database
-/// of its own does.
+/// What a run is of whose rows nobody removes; none: of messages, or its rows went with it.
+pub(super) fn of_others(run: &RunDir) -> Option<Job> {
+    let meta = run.meta().ok()?;
+    let job = meta.job();
+    (job != Job::Messages && !went_along(&meta)).then_some(job)
+}
+
+/// The ledger that still has its rows; none: not known, or it went with the run.
 fn own_ledger(meta: Meta) -> Option<String> {
+    let gone = went_along(&meta);
+    meta.ledger.filter(|_| !gone)
+}
+
+/// Whether its ledger went with the run, as that of an experiment with a database of its own does.
+fn went_along(meta: &Meta) -> bool {
     let gone = format!("/{}", meta.run.scene());
-    meta.ledger.filter(|ledger| !ledger.ends_with(&gone))
+    meta.ledger
+        .as_ref()
+        .is_some_and(|ledger| ledger.ends_with(&gone))
 }
 
 /// Messages in all queues of the broker; none: it cannot be asked.
@@ -122,6 +136,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::load::Plan;
     use crate::run::tests::Root;
 
     /// A broker that counts so many messages in its only queue, one answer after the other; none: it does not say.
@@ -157,6 +172,29 @@ mod tests {
                 quiet,
                 "{answers:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_run_of_another_job_is_left_alone_unless_its_rows_went_with_it() {
+        let root = Root::new();
+        let run = root.run("r1");
+        let of = |to: Option<Job>, ledger: Option<&str>| {
+            let mut meta = run.meta().unwrap();
+            meta.load = to.map(|to| Plan {
+                to,
+                ..Plan::default()
+            });
+            meta.ledger = ledger.map(str::to_owned);
+            run.write_meta(&meta).unwrap();
+            of_others(&run)
+        };
+        assert_eq!(of(None, None), None);
+        assert_eq!(of(Some(Job::Messages), Some("7/unacked")), None);
+        for job in [Job::Notes, Job::Leases, Job::Signup] {
+            assert_eq!(of(Some(job), Some("7/unacked")), Some(job));
+            assert_eq!(of(Some(job), None), Some(job));
+            assert_eq!(of(Some(job), Some("7/run-r1")), None);
         }
     }
 
