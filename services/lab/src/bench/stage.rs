@@ -110,6 +110,7 @@ impl Stage {
             database: name,
             settings,
             nodes,
+            ..scene::Scene::default()
         };
         self.stack.fresh(scene, &Steps::new(&|_| {})).await?;
         let status = Box::pin(self.stack.status()).await;

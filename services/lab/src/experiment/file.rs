@@ -51,7 +51,8 @@ pub struct Experiment {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setup {
     pub nodes: BTreeMap<Service, usize>,
-    /// All of them, as nodes read them from their environment; without those that are switched off.
+    /// All of them, as nodes read them from their environment, but for defaults in which services differ
+    /// ([`settings::own`]); without those that are switched off.
     pub settings: Settings,
     /// Only those that the file names.
     pub named: Settings,
@@ -238,7 +239,6 @@ impl Layers<'_> {
                 return Err(Wrong::at(name.referenced, why));
             }
             let alone = Settings::from([(name.value.clone(), value.value.clone())]);
-            let alone = usual.clone().into_iter().chain(alone).collect();
             // a shortest time above the usual longest one is only wrong if nobody says another longest one
             if let Err(why) = settings::check(&services, &alone, "")
                 && !why.contains("WORK_DELAY_M")
@@ -248,9 +248,9 @@ impl Layers<'_> {
             last = last.or(Some(value.referenced));
             named.insert(name.value, value.value);
         }
-        let settings: Settings = usual.into_iter().chain(named.clone()).collect();
-        settings::check(&services, &settings, &without.to_string())
+        settings::check(&services, &named, &without.to_string())
             .map_err(|why| Wrong::at(last.unwrap_or(self.file.title.referenced), why))?;
+        let settings = usual.into_iter().chain(named.clone()).collect();
         Ok((without, named, settings))
     }
 

@@ -1,7 +1,7 @@
 //! Settings of nodes in an experiment: which there are, and whether a value can be used.
 //!
 //! Every setting is said, those that the file does not name with their default: what stands in the environment of whoever
-//! runs an experiment must not change it.
+//! runs an experiment must not change it. Each service has defaults of its own.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -60,7 +60,7 @@ pub fn usual(services: &[Service]) -> Settings {
                 .map(|value| value.to_string_lossy())
                 .collect::<Vec<_>>();
             if let Some(name) = variable(arg) {
-                // two services may have the same name for what is usually another value: the main job's counts
+                // where services differ in it, the first one's: who starts a node says its own
                 usual.entry(name).or_insert_with(|| default.join(","));
             }
         }
@@ -68,10 +68,17 @@ pub fn usual(services: &[Service]) -> Settings {
     usual
 }
 
-/// Whether nodes of these services can be started with these; else why not.
-pub fn check(services: &[Service], settings: &Settings, without: &str) -> Result<(), String> {
+/// What nodes of one service get: what the file names, else their own default, which may be another than another service's.
+pub fn own(service: Service, named: &Settings) -> Settings {
+    let mut own = usual(&[service]);
+    own.extend(named.clone());
+    own
+}
+
+/// Whether nodes of these services can be started where a file names these; else why not.
+pub fn check(services: &[Service], named: &Settings, without: &str) -> Result<(), String> {
     for service in services.iter().copied() {
-        let command = command(service);
+        let (command, settings) = (command(service), own(service, named));
         let takes = |flag: &str| {
             command
                 .get_arguments()
@@ -158,6 +165,22 @@ mod tests {
         assert_eq!(usual["PUBLISH_WINDOW"], "1000");
         for name in NOT_YOURS {
             assert!(!usual.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_service_has_its_own_defaults_where_the_file_says_nothing() {
+        let named = Settings::from([("HEARTBEAT_SECS".to_owned(), "3".to_owned())]);
+        for (service, name, value) in [
+            (Service::Receiver, "PREFETCH", "16"),
+            (Service::NotesWorker, "PREFETCH", "64"),
+            (Service::Receiver, "RETRY", "requeue"),
+            (Service::SignupWelcome, "RETRY", "ladder"),
+            (Service::Receiver, "MAX_DELIVERIES", "100"),
+            (Service::SignupWelcome, "MAX_DELIVERIES", "1000"),
+            (Service::SignupWelcome, "HEARTBEAT_SECS", "3"),
+        ] {
+            assert_eq!(own(service, &named)[name], value, "{service:?} {name}");
         }
     }
 

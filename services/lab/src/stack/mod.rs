@@ -190,6 +190,8 @@ impl Stack {
     async fn grow(&self, plan: &Plan, steps: &Steps<'_>) -> Result<()> {
         let servers = self.addresses()?;
         let settings = self.settings();
+        let own = self.scene().clone().map(|scene| scene.own);
+        let own = own.unwrap_or_default();
         let program = self.options.program.clone();
         let program = program.unwrap_or_else(process::own_program);
         let smtp = self.smtp(plan).await?;
@@ -206,6 +208,7 @@ impl Stack {
                     None => servers.clone(),
                 };
                 let (name, mut settings) = (place.clone(), settings.clone());
+                settings.extend(own.get(service).cloned().unwrap_or_default());
                 if *service == Service::SignupWelcome {
                     settings.extend(smtp.clone().map(|url| (SMTP_URL.to_owned(), url)));
                 }

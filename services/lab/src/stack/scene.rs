@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::install::{self, PSQL};
+use super::node::Service;
 use super::servers::Addresses;
 use super::{Plan, Stack, postgres, stop_nodes};
 use crate::faults::http;
@@ -26,6 +27,8 @@ pub struct Scene {
     pub database: String,
     /// Settings of the nodes, as they read them from their environment.
     pub settings: BTreeMap<String, String>,
+    /// Those in which the nodes of a service differ from others; they come first.
+    pub own: BTreeMap<Service, BTreeMap<String, String>>,
     pub nodes: Plan,
 }
 

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::{HEAL_LIMIT, Scenery};
 use crate::experiment::file::Setup;
+use crate::experiment::settings;
 use crate::faults::{Harm, Injector, native};
 use crate::run::RunId;
 use crate::run::sight::Sight;
@@ -76,10 +77,13 @@ impl Scenery for Native {
     async fn set(&self, setup: &Setup, run: &RunId) -> Result<Sight> {
         let mut settings = setup.settings.clone();
         settings.insert("WITHOUT".to_owned(), setup.without.to_string());
+        let services = setup.nodes.keys().copied();
+        let own = services.map(|service| (service, settings::own(service, &setup.named)));
         let scene = Scene {
             vhost: run.scene(),
             database: run.scene(),
             settings,
+            own: own.collect(),
             nodes: setup.nodes.clone(),
         };
         self.stack.fresh(scene, &Steps::new(&|_| {})).await?;

@@ -69,6 +69,7 @@ impl Own {
             database: name.to_owned(),
             settings: settings.collect(),
             nodes: Plan::from([(Service::Sender, 1), (Service::Receiver, 2)]),
+            ..Scene::default()
         };
         self.stack.fresh(scene, &Steps::new(&|_| {})).await.unwrap();
     }
