@@ -33,6 +33,7 @@ pub enum Figure {
     Redelivered,
     Failures,
     Refused,
+    Unknown,
     Retries,
     Stale,
     ReadsFailed,
@@ -40,7 +41,7 @@ pub enum Figure {
 }
 
 impl Figure {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::LongestSilence,
         Self::ProcessedP99,
         Self::ProcessedMax,
@@ -51,6 +52,7 @@ impl Figure {
         Self::Redelivered,
         Self::Failures,
         Self::Refused,
+        Self::Unknown,
         Self::Retries,
         Self::Stale,
         Self::ReadsFailed,
@@ -70,6 +72,7 @@ impl Figure {
             Self::Redelivered => "redelivered",
             Self::Failures => "failures",
             Self::Refused => "refused",
+            Self::Unknown => "unknown",
             Self::Retries => "retries",
             Self::Stale => "stale",
             Self::ReadsFailed => "reads_failed",
@@ -92,6 +95,7 @@ impl Figure {
             Self::Redelivered => "effects of messages that had been delivered before",
             Self::Failures => "failures of the work",
             Self::Refused => "requests that were refused",
+            Self::Unknown => "requests of which nobody learned what became of them",
             Self::Retries => "tries beyond the first ones",
             Self::Stale => "longest time for which a saved note was missing in the list",
             Self::ReadsFailed => "reads that failed",
@@ -112,6 +116,7 @@ impl Figure {
             Self::Redelivered
             | Self::Failures
             | Self::Refused
+            | Self::Unknown
             | Self::Retries
             | Self::ReadsFailed
             | Self::MailCopies => Unit::Count,
@@ -157,6 +162,7 @@ impl Figure {
             Self::Redelivered => Some(number(figures.redelivered)),
             Self::Failures => Some(number(figures.failures)),
             Self::Refused => Some(number(found.load.counts.refused)),
+            Self::Unknown => Some(number(found.load.counts.unknown)),
             Self::Retries => Some(number(found.load.counts.retries)),
             Self::Stale => found.load.reads.map(|reads| number(reads.stale_ms)),
             Self::ReadsFailed => found.load.reads.map(|reads| number(reads.failed)),
