@@ -6,9 +6,10 @@
 
 use std::{
     collections::VecDeque,
-    io::Write as _,
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -33,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 const SILENCE: Duration = Duration::from_mins(1);
 /// Largest mail.
 const MAIL_MAX: usize = 4 * 1024 * 1024;
+/// Read at once while the end of a line is looked for.
+const CHUNK: u64 = 64 * 1024;
 /// Mails kept in memory, the newest.
 const KEPT: usize = 10_000;
 
@@ -140,6 +143,9 @@ impl Catcher {
     /// # Errors
     /// The file cannot be written.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+        if let Some(file) = &self.file {
+            cut(file).with_context(|| format!("mending {}", file.display()))?;
+        }
         let mut connections = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -232,10 +238,7 @@ impl Catcher {
         let mut state = self.state();
         if let Some(file) = &self.file {
             let line = format!("{}\n", serde_json::to_string(&caught)?);
-            let opened = std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&**file);
+            let opened = File::options().create(true).append(true).open(&**file);
             let written = opened.and_then(|mut file| file.write_all(line.as_bytes()));
             written.with_context(|| format!("writing {}", file.display()))?;
         }
@@ -328,6 +331,39 @@ impl Client {
             mail.extend_from_slice(b"\r\n");
         }
     }
+}
+
+/// Cuts off what is behind the last whole line: the disk was full, or the process died while it wrote. Of that mail nobody
+/// was told yes.
+fn cut(file: &Path) -> std::io::Result<()> {
+    let mut file = match File::options().read(true).write(true).open(file) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let about = file.metadata()?;
+    // A pipe or a terminal keeps nothing.
+    if !about.is_file() {
+        return Ok(());
+    }
+    let mut end = about.len();
+    let mut chunk = Vec::new();
+    while end > 0 {
+        let from = end.saturating_sub(CHUNK);
+        file.seek(SeekFrom::Start(from))?;
+        chunk.clear();
+        (&mut file).take(end - from).read_to_end(&mut chunk)?;
+        end = from;
+        if let Some(last) = chunk.iter().rposition(|byte| *byte == b'\n') {
+            end += last as u64 + 1;
+            break;
+        }
+    }
+    if end < about.len() {
+        tracing::warn!(bytes = about.len() - end, "half a mail is cut off");
+        file.set_len(end)?;
+    }
+    Ok(())
 }
 
 fn late(_: tokio::time::error::Elapsed) -> End {
@@ -476,6 +512,28 @@ mod tests {
         assert_eq!(caught.part("text/plain"), Some("J\u{fc}rgen!"));
         assert_eq!(caught.part("text/html"), Some("<b>hi</b>"));
         assert_eq!(caught.part("text/csv"), None);
+    }
+
+    #[test]
+    fn what_is_behind_the_last_line_is_cut_off() {
+        let path = std::env::temp_dir().join(format!("catcher-{}", uuid::Uuid::new_v4()));
+        cut(&path).unwrap();
+        assert!(!path.exists());
+        let long = "x".repeat(3 * usize::try_from(CHUNK).unwrap());
+        let line = format!("{long}\n");
+        for (before, after) in [
+            ("", ""),
+            ("torn", ""),
+            ("one\n", "one\n"),
+            ("one\ntwo\nto", "one\ntwo\n"),
+            (&format!("one\n{long}"), "one\n"),
+            (&format!("{line}{{"), &line),
+        ] {
+            std::fs::write(&path, before).unwrap();
+            cut(&path).unwrap();
+            assert!(std::fs::read_to_string(&path).unwrap() == after);
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
