@@ -12,8 +12,8 @@ create table account (
     node text not null,
     run text
 );
--- one account for an address, however it is written; addresses are ASCII, so "lower" means the same everywhere
-create unique index account_email on account (lower(email));
+-- one account for an address, however it is written; by "C", or the database's collation would say what is lower
+create unique index account_email on account (lower(email collate "C"));
 -- an audit reads a run in the order of its ids
 create index account_run on account (run, message_id) where run is not null;
 
@@ -24,7 +24,7 @@ create table revoked (
 );
 create index revoked_ends_at on revoked (ends_at);
 
--- logins that were tried, by a digest of the address or of the client; as many times as are allowed, at most
+-- logins and sign-ups that were tried, by a digest of the address or of the client; as many times as are allowed, at most
 create table login_try (
     key bytea primary key,
     tried_at timestamptz[] not null,

@@ -26,10 +26,10 @@ pub(crate) async fn insert(
     account: &NewAccount<'_>,
 ) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     sqlx::query_scalar(
-        "insert into account (user_id, message_id, first_name, last_name, email, password_hash, node, run)
+        r#"insert into account (user_id, message_id, first_name, last_name, email, password_hash, node, run)
          values ($1, $2, $3, $4, $5, $6, $7, $8)
-         on conflict (lower(email)) do nothing
-         returning created_at",
+         on conflict (lower(email collate "C")) do nothing
+         returning created_at"#,
     )
     .bind(account.user_id)
     .bind(account.message_id)
@@ -52,10 +52,13 @@ pub(crate) struct Known {
 
 /// Of this address, however it is written.
 pub(crate) async fn by_email(pool: &PgPool, email: &str) -> Result<Option<Known>, sqlx::Error> {
-    sqlx::query_as("select user_id, password_hash from account where lower(email) = lower($1)")
-        .bind(email)
-        .fetch_optional(pool)
-        .await
+    sqlx::query_as(
+        r#"select user_id, password_hash from account
+            where lower(email collate "C") = lower($1 collate "C")"#,
+    )
+    .bind(email)
+    .fetch_optional(pool)
+    .await
 }
 
 /// Where the welcome mail is.
