@@ -31,11 +31,12 @@ pub struct Config {
     /// Mails in hand at most, not yet settled
     #[arg(long, env = "PREFETCH", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=2000))]
     pub prefetch: u16,
-    /// Times that a mail server may say "later" to one mail, after which it is given up on
+    /// Times that a mail server may say "later" to one mail, or nothing when it has it whole, after which it is given up on
     #[arg(long, env = "WORK_MAX_FAILURES", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=800))]
     pub work_max_failures: u32,
     /// Deliveries, beside those whose work failed, after which a mail is given up on. Mails that wait for a mail server are
-    /// delivered again each half hour, and whenever a connection is lost, so a small number gives up on innocent ones
+    /// delivered again each half hour, and whenever a connection is lost, so a small number gives up on innocent ones, and
+    /// 1000 on those whose mail server is away for three weeks
     #[arg(long, env = "MAX_DELIVERIES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_deliveries: u32,
     #[command(flatten)]

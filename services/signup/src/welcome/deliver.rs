@@ -5,12 +5,15 @@
 //! so between its yes and our commit there is a moment in which it has the mail and we do not know it.
 //!
 //! Between two lines: die before the server's yes: delivered again, sent. Die after it and before our
-//! commit, or lose the link while the yes is on its way: delivered again, and sent *twice*. Both copies carry one
+//! commit: delivered again, and sent *twice*. Lose the link while the yes is on its way: nobody knows, so it is sent
+//! again too, as a failure that is counted, and not without end. All copies carry one
 //! Message-ID, made of the message's id, so that mail programs that look at it show one; that is all that can
 //! be done, and more than most do. Die after the commit: delivered again, and known.
 //!
-//! Only what a server says of this mail is this mail's failure. While the server is away the mail is held
-//! and tried again with pauses, which counts nothing and is never given up.
+//! What a server says of this mail is this mail's failure, and so is its silence when it had the whole mail. While the
+//! server is away the mail is held and tried again with pauses, which counts no failure. RabbitMQ takes back what is held for
+//! half an hour, and whatever a lost connection held: each of these is a delivery more, and after `MAX_DELIVERIES` of them,
+//! which at half an hour each and by default are three weeks, the mail is given up on and parked.
 
 use std::{
     collections::HashSet,
@@ -71,6 +74,11 @@ impl Deliver {
                 Err(error @ NotSent::Later(_)) => {
                     self.part.up();
                     numbers::count(numbers::LATER);
+                    return Err(Failure::Retry(error.to_string()));
+                }
+                Err(error @ NotSent::Unknown(_)) => {
+                    self.part.away(error.to_string());
+                    numbers::count(numbers::UNKNOWN);
                     return Err(Failure::Retry(error.to_string()));
                 }
                 Err(error @ NotSent::Never(_)) => {

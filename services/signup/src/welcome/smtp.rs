@@ -1,10 +1,14 @@
 //! The way to the mail server: one connection for one mail, and what its words mean for the mail.
 //!
 //! Which word was said at which step decides. "No such mailbox" about the recipient is about this mail, and
-//! so is "try later". A server that is not there, that goes silent, that has no TLS, or does not take what
-//! `MAIL_FROM` says, says nothing about this mail: whoever runs it can mend that, and no mail is lost meanwhile.
+//! so is "try later", also about who writes: a server that has had enough of us for now has the mail wait. A server that is
+//! not there, that goes silent before it has the mail, that has no TLS, or refuses for good what `MAIL_FROM` says, says
+//! nothing about this mail: whoever runs it can mend that, and no mail is lost meanwhile.
+//!
+//! When the whole mail is on its way and no answer comes, nobody knows whether it was taken. To ask again may mean a
+//! second copy, so that is counted as this mail's failure: nobody gets copies without end.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use axum::http::Uri;
 use clap::ValueEnum;
@@ -27,8 +31,9 @@ use tokio::time::timeout;
 const OPEN_LIMIT: Duration = Duration::from_secs(20);
 /// .. how long one word of the server ..
 const WORD_LIMIT: Duration = Duration::from_secs(20);
-/// .. and its yes to the whole mail, which it may look at first.
-const YES_LIMIT: Duration = Duration::from_mins(1);
+/// .. and its yes to the whole mail, which it may look at first: as long as RFC 5321 (4.5.3.2.6) gives it, since who
+/// leaves earlier makes a copy.
+const YES_LIMIT: Duration = Duration::from_mins(10);
 
 /// The settings of the mail server.
 #[derive(Clone, clap::Args)]
@@ -36,8 +41,8 @@ pub struct SmtpArgs {
     /// The mail server: smtp://HOST:PORT, or with USER:PASSWORD@ before the host; smtps:// for TLS from the first byte on
     #[arg(long, env = "SMTP_URL", hide_env_values = true)]
     pub smtp_url: String,
-    /// Whether a connection with smtp:// goes over to TLS: if the server offers it, or always, or never. With a password, or beyond
-    /// this machine, right is: required
+    /// Whether a connection with smtp:// goes over to TLS: if the server offers it, or always, or never. With a password, and a
+    /// server that is not on this machine, it must be: required
     #[arg(
         long,
         env = "SMTP_STARTTLS",
@@ -146,6 +151,12 @@ impl SmtpArgs {
                 Some(Credentials::new(user, plain(password).ok_or_else(wrong)?))
             }
         };
+        // "If the server offers it" is no help: who listens on the way takes the offer out.
+        let plain = !at_once && self.smtp_starttls != Starttls::Required;
+        if credentials.is_some() && plain && !on_this_machine(&host) {
+            let why = "there is a password in SMTP_URL, which would go over a plain link; right is required, or smtps:// in SMTP_URL";
+            return Err(WrongSetting::because("SMTP_STARTTLS", why));
+        }
         let tls = || {
             TlsParameters::new(host.clone()).map_err(|error| {
                 WrongSetting::because("SMTP_URL", format!("no TLS with this host: {error}"))
@@ -171,7 +182,14 @@ impl SmtpArgs {
     }
 }
 
-/// Why a mail was not taken.
+/// By its name or its address; a name is not asked about.
+fn on_this_machine(host: &str) -> bool {
+    let address = host.parse::<IpAddr>().ok();
+    host.eq_ignore_ascii_case("localhost")
+        || address.is_some_and(|address| address.to_canonical().is_loopback())
+}
+
+/// Why a mail was not taken, as far as is known.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotSent {
     /// It says nothing about the mail: the server is away, or does not want us.
@@ -183,6 +201,9 @@ pub(crate) enum NotSent {
     /// Not this mail, ever.
     #[error("the mail server refuses it: {0}")]
     Never(String),
+    /// It was sent whole, and what came of it nobody said.
+    #[error("whether the mail server has taken it is not known: {0}")]
+    Unknown(String),
 }
 
 /// What the server's words are about.
@@ -195,8 +216,7 @@ enum Step {
 }
 
 impl Server {
-    /// Sends a mail; when this says yes, the server has taken it. Dropped, or ended by an error of the link after the last
-    /// byte: nobody knows whether it has.
+    /// Sends a mail; when this says yes, the server has taken it. Dropped after the last byte: nobody knows whether it has.
     pub(crate) async fn send(&self, to: &Address, mail: &[u8]) -> Result<(), NotSent> {
         let mut connection = timeout(OPEN_LIMIT, self.open())
             .await
@@ -246,7 +266,12 @@ impl Server {
         let to = Rcpt::new(to.clone(), Vec::new());
         within(WORD_LIMIT, Step::Mail, connection.command(to)).await?;
         within(WORD_LIMIT, Step::Mail, connection.command(Data)).await?;
-        within(YES_LIMIT, Step::Mail, connection.message(mail)).await
+        match timeout(YES_LIMIT, connection.message(mail)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.status().is_some() => Err(meaning(Step::Mail, &error)),
+            Ok(Err(error)) => Err(NotSent::Unknown(words(&error))),
+            Err(_) => Err(NotSent::Unknown(format!("no answer within {YES_LIMIT:?}"))),
+        }
     }
 }
 
@@ -266,7 +291,7 @@ fn meaning(step: Step, error: &Error) -> NotSent {
     let said = words(error);
     match (step, error.status().map(u16::from)) {
         (Step::Mail, Some(code)) if about_the_mail(code) && code >= 500 => NotSent::Never(said),
-        (Step::Mail, Some(code)) if about_the_mail(code) => NotSent::Later(said),
+        (_, Some(code)) if about_the_mail(code) && code < 500 => NotSent::Later(said),
         _ => NotSent::Away(said),
     }
 }
@@ -341,6 +366,33 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn a_password_leaves_this_machine_by_tls_only() {
+        let started = |url: &str, starttls| {
+            let args = SmtpArgs {
+                smtp_starttls: starttls,
+                ..args(url)
+            };
+            args.server().map(drop).map_err(|error| error.to_string())
+        };
+        for starttls in [Starttls::Off, Starttls::Opportunistic] {
+            let said = started("smtp://me:hidden@mail.example.test", starttls).unwrap_err();
+            assert!(said.contains("SMTP_STARTTLS"), "{said}");
+            assert!(!said.contains("hidden"), "{said}");
+            for fine in [
+                "smtp://mail.example.test",
+                "smtps://me:hidden@mail.example.test",
+                "smtp://me:hidden@localhost:1025",
+                "smtp://me:hidden@127.0.0.1:1025",
+                "smtp://me:hidden@[::1]:1025",
+            ] {
+                assert_eq!(started(fine, starttls), Ok(()), "{fine}");
+            }
+        }
+        let required = started("smtp://me:hidden@mail.example.test", Starttls::Required);
+        assert_eq!(required, Ok(()));
     }
 
     #[test]

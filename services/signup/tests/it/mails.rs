@@ -1,6 +1,8 @@
 //! Mails: sent once where that can be, twice under one Message-ID where it cannot, and given up on only
 //! when a mail server says so.
 
+use std::collections::HashSet;
+
 use reqwest::{StatusCode, header::ACCEPT};
 use serde_json::{Value, json};
 use signup::catcher::Answer;
@@ -135,7 +137,7 @@ async fn dying_between_the_commit_and_the_ack_sends_one_copy() {
 }
 
 #[tokio::test]
-async fn a_yes_that_was_lost_is_asked_for_again_and_is_no_failure() {
+async fn a_yes_that_was_lost_is_a_failure_and_the_mail_is_sent_again_under_its_id() {
     let world = World::new().await;
     world.mail.catcher.answer([Answer::SilentYes]);
     let (api, token, _) = signed_up(&world).await;
@@ -146,7 +148,24 @@ async fn a_yes_that_was_lost_is_asked_for_again_and_is_no_failure() {
     assert_eq!(caught[0].message_id, caught[1].message_id);
     assert_eq!(
         (world.count(EFFECTS).await, world.count(FAILURES).await),
-        (1, 0)
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_never_says_what_came_of_a_mail_does_not_get_it_without_end() {
+    let world = World::new().await;
+    world.mail.catcher.always(Some(Answer::SilentYes));
+    let (api, token, _) = signed_up(&world).await;
+    let welcome = world.welcome("welcome-1").env("WORK_MAX_FAILURES", 3);
+    let _welcome = welcome.start().await;
+    mail_is(&api, &token, "failed").await;
+    let caught = world.mail.catcher.caught();
+    let ids: HashSet<_> = caught.iter().map(|mail| &mail.message_id).collect();
+    assert_eq!((caught.len(), ids.len()), (3, 1));
+    assert_eq!(
+        (world.count(EFFECTS).await, world.count(FAILURES).await),
+        (0, 3)
     );
 }
 
@@ -175,6 +194,7 @@ async fn a_server_that_says_later_is_asked_again_by_the_ladder() {
     world.mail.catcher.answer([
         Answer::ToRecipient("451 4.7.1 greylisted, ada@example.test must wait".to_owned()),
         Answer::ToMail("452 4.3.1 no room just now".to_owned()),
+        Answer::ToSender("451 4.7.1 too many of this sender for now".to_owned()),
     ]);
     let (api, token, _) = signed_up(&world).await;
     let welcome = world.welcome("welcome-1").start().await;
@@ -186,14 +206,14 @@ async fn a_server_that_says_later_is_asked_again_by_the_ladder() {
         ),
         (1, 1)
     );
-    assert_eq!(world.count(FAILURES).await, 2);
+    assert_eq!(world.count(FAILURES).await, 3);
     let delayed = welcome
         .metric("unacked_messages_delayed_total")
         .await
         .unwrap();
     assert!(
-        (delayed - 2.0).abs() < 0.1,
-        "both went by the ladder: {delayed}"
+        (delayed - 3.0).abs() < 0.1,
+        "all went by the ladder: {delayed}"
     );
     let with_address = "select count(*) from signup.failure where reason like '%ada%'";
     assert_eq!(
