@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use daemon::database::within;
 use web::{
     Error, Site,
     chrome::{Chrome, Tab},
@@ -21,7 +22,10 @@ use super::{
     answer::{Sent, Under, known, wrong_fields},
     app::App,
     check::{EMAIL_MAX, NAME_MAX, PASSWORD_MAX, PASSWORD_MIN, Right, Typed, Wrong, check},
+    home::LIMIT,
+    limits::Client,
     numbers,
+    password::For,
     store::{NotStored, Stored, store},
 };
 
@@ -75,6 +79,7 @@ async fn create(
     State(app): State<Arc<App>>,
     site: Site,
     under: Under,
+    client: Client,
     headers: HeaderMap,
     sent: Sent,
 ) -> Result<Response, Error> {
@@ -104,7 +109,7 @@ async fn create(
     let Stored {
         user_id,
         message_id,
-    } = match sign_up(&app, &site, &right, run.as_deref()).await {
+    } = match sign_up(&app, &site, &client, &right, run.as_deref()).await {
         Ok(stored) => stored,
         Err(Refused::Taken) => {
             let detail = "There is an account for this address.";
@@ -174,18 +179,22 @@ impl From<Error> for Refused {
 async fn sign_up(
     app: &App,
     site: &Site,
+    client: &Client,
     right: &Right,
     run: Option<&str>,
 ) -> Result<Stored, Refused> {
     site.need_database()?;
     let waiting = u64::try_from(app.depth.borrow().waiting).unwrap_or(0);
     if waiting >= app.outbox_max {
-        let detail = format!(
-            "{waiting} mails wait to be sent, and no more accounts are taken. Please try again in a while."
-        );
-        return Err(Error::away(detail).coded("outbox_full").into());
+        return Err(Error::from(NotStored::Full).into());
     }
-    let hash = app.hashes.hash(right.password.clone()).await?;
+    let place = app.hashes.place(For::SignUp)?;
+    let counted = app.limits.count_sign_up(&app.database.pool, client);
+    within(LIMIT, counted)
+        .await
+        .map_err(Error::from)?
+        .map_err(Error::from)?;
+    let hash = app.hashes.hash(place, right.password.clone()).await?;
     match store(app, right, &hash, run).await {
         Ok(stored) => Ok(stored),
         Err(NotStored::Taken) => Err(Refused::Taken),

@@ -1,4 +1,4 @@
-//! How often somebody may try to log in: per address and per client, in a window that slides.
+//! How often somebody may try to log in, per address and per client, and to sign up, per client; in a window that slides.
 //!
 //! The tries are in Postgres and not in Redis: a login needs Postgres anyway, so a limit is there
 //! whenever a login is, on all nodes, and what counts guesses is not what may be lost. Each key is one
@@ -11,11 +11,15 @@
 //!
 //! Neither address nor client is stored: the key is a digest.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{
-    extract::ConnectInfo,
-    http::{Extensions, HeaderMap},
+    extract::{ConnectInfo, FromRequestParts},
+    http::{HeaderMap, request::Parts as RequestParts},
 };
 use sha2::{Digest, Sha256};
 use sqlx::{PgPool, Postgres, Transaction, postgres::types::PgInterval};
@@ -37,9 +41,13 @@ pub struct LimitArgs {
     /// Logins tried for one address within LOGIN_WINDOW_SECS, right ones included; beyond that they are refused
     #[arg(long, env = "LOGIN_MAX_ADDRESS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub login_max_address: u16,
-    /// Logins tried by one client within LOGIN_WINDOW_SECS, as the gateway names it (X-Real-IP), or else by the address of the connection
+    /// Logins tried by one client within LOGIN_WINDOW_SECS. A client is whom the gateway names (X-Real-IP), which is believed from
+    /// loopback and private addresses only, or else the other end of the connection
     #[arg(long, env = "LOGIN_MAX_CLIENT", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub login_max_client: u16,
+    /// Sign-ups tried by one client within LOGIN_WINDOW_SECS, those with wrong fields aside; 0: as many as it likes
+    #[arg(long, env = "SIGNUPS_MAX_CLIENT", default_value_t = 300, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub signups_max_client: u16,
     /// Seconds for which a try counts
     #[arg(long, env = "LOGIN_WINDOW_SECS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub login_window_secs: u32,
@@ -50,6 +58,8 @@ pub struct LimitArgs {
 pub(crate) struct Limits {
     address: i32,
     client: i32,
+    /// 0: not counted.
+    sign_ups: i32,
     window: PgInterval,
 }
 
@@ -58,6 +68,8 @@ pub(crate) struct Limits {
 enum By {
     Client,
     Address,
+    /// The sign-ups of a client, which are no logins.
+    SignUps,
 }
 
 impl By {
@@ -65,10 +77,11 @@ impl By {
         match self {
             Self::Client => "client",
             Self::Address => "address",
+            Self::SignUps => "sign-ups",
         }
     }
 
-    /// Says what it is of, so that an address never meets a client.
+    /// Says what it is of, so that an address never meets a client, and a login no sign-up.
     fn key(self, who: &str) -> Vec<u8> {
         let mut digest = Sha256::new();
         digest.update(self.name());
@@ -89,6 +102,7 @@ impl Limits {
         Self {
             address: args.login_max_address.into(),
             client: args.login_max_client.into(),
+            sign_ups: args.signups_max_client.into(),
             window: PgInterval {
                 months: 0,
                 days: 0,
@@ -97,24 +111,49 @@ impl Limits {
         }
     }
 
-    /// Counts a try, committed when this returns; or says when there will be room for one.
-    pub(crate) async fn count(
+    /// Counts a login, committed when this returns; or says when there will be room for one.
+    pub(crate) async fn count_login(
         &self,
         pool: &PgPool,
         email: &str,
-        client: &str,
+        Client(client): &Client,
+    ) -> Result<Result<(), TooMany>, sqlx::Error> {
+        // Always in this order, so that two tries cannot wait for each other.
+        let client = (By::Client, client.as_str(), self.client);
+        let address = (By::Address, email, self.address);
+        self.count(pool, &[client, address]).await
+    }
+
+    /// The same for a sign-up.
+    pub(crate) async fn count_sign_up(
+        &self,
+        pool: &PgPool,
+        Client(client): &Client,
+    ) -> Result<Result<(), TooMany>, sqlx::Error> {
+        if self.sign_ups == 0 {
+            return Ok(Ok(()));
+        }
+        let by = (By::SignUps, client.as_str(), self.sign_ups);
+        self.count(pool, &[by]).await
+    }
+
+    async fn count(
+        &self,
+        pool: &PgPool,
+        keys: &[(By, &str, i32)],
     ) -> Result<Result<(), TooMany>, sqlx::Error> {
         let mut tx = pool.begin().await?;
-        // Always in this order, so that two tries cannot wait for each other.
-        for (by, who, most) in [
-            (By::Client, client, self.client),
-            (By::Address, email, self.address),
-        ] {
+        for &(by, who, most) in keys {
             let key = by.key(who);
             if !self.add(&mut tx, &key, most).await? {
                 let retry_secs = self.room_in(&mut tx, &key, most).await?;
                 tx.rollback().await?;
-                metrics::counter!(numbers::LIMITED, "by" => by.name()).increment(1);
+                match by {
+                    By::SignUps => metrics::counter!(numbers::SIGN_UPS_LIMITED).increment(1),
+                    By::Client | By::Address => {
+                        metrics::counter!(numbers::LIMITED, "by" => by.name()).increment(1);
+                    }
+                }
                 return Ok(Err(TooMany { by, retry_secs }));
             }
         }
@@ -188,44 +227,70 @@ impl Limits {
     }
 
     async fn prune_once(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
-        sqlx::query("delete from login_try where last_at < clock_timestamp() - $1")
-            .bind(self.window)
-            .execute(pool)
-            .await?;
+        // Waits for no row, in whatever order it meets them: a login holds one and wants another. A row that somebody has is
+        // needed anyway.
+        sqlx::query(
+            "delete from login_try where key = any (array(
+                select key from login_try where last_at < clock_timestamp() - $1 for update skip locked))",
+        )
+        .bind(self.window)
+        .execute(pool)
+        .await?;
         super::account::prune_revoked(pool).await
     }
 }
 
 impl From<TooMany> for Error {
     fn from(too_many: TooMany) -> Self {
-        let of = match too_many.by {
-            By::Client => "from here",
-            By::Address => "for this address",
+        let (what, code) = match too_many.by {
+            By::Client => ("logins from here", "too_many_logins"),
+            By::Address => ("logins for this address", "too_many_logins"),
+            By::SignUps => ("sign-ups from here", "too_many_signups"),
         };
         let seconds = too_many.retry_secs;
-        let detail = format!("There were too many logins {of}. Please try again in {seconds} s.");
+        let detail = format!("There were too many {what}. Please try again in {seconds} s.");
         let status = axum::http::StatusCode::TOO_MANY_REQUESTS;
-        Self::new(status, detail)
-            .coded("too_many_logins")
-            .retry_in(seconds)
+        Self::new(status, detail).coded(code).retry_in(seconds)
     }
 }
 
 /// Who asks, as far as is known: as the gateway says, which lets no client set that header, or the
 /// other end of the connection. An IPv6 client has a whole network of addresses, so that is what counts.
-pub(crate) fn client(headers: &HeaderMap, extensions: &Extensions) -> String {
-    let named = headers
-        .get("x-real-ip")
-        .and_then(|named| named.to_str().ok());
-    let peer = || extensions.get::<ConnectInfo<std::net::SocketAddr>>();
-    let address = named.and_then(|named| named.trim().parse::<IpAddr>().ok());
-    match address.or_else(|| peer().map(|peer| peer.0.ip())) {
+pub(crate) struct Client(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut RequestParts, _: &S) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map(|peer| peer.0.ip().to_canonical());
+        Ok(Self(client(&parts.headers, peer)))
+    }
+}
+
+fn client(headers: &HeaderMap, peer: Option<IpAddr>) -> String {
+    let named = || {
+        let named = headers.get("x-real-ip")?.to_str().ok()?;
+        let named = named.trim().parse::<IpAddr>().ok()?;
+        Some(named.to_canonical())
+    };
+    match peer
+        .filter(may_be_the_gateway)
+        .and_then(|_| named())
+        .or(peer)
+    {
         Some(IpAddr::V4(address)) => address.to_string(),
-        Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-            Some(address) => address.to_string(),
-            None => format!("{:x?}", &address.segments()[..4]),
-        },
+        Some(IpAddr::V6(address)) => format!("{:x?}", &address.segments()[..4]),
         None => "unknown".to_owned(),
+    }
+}
+
+/// Whether the header is believed from there: a gateway is on this machine or in a network of our own. From elsewhere anybody
+/// may write into it who they are.
+fn may_be_the_gateway(peer: &IpAddr) -> bool {
+    match peer {
+        IpAddr::V4(peer) => peer.is_loopback() || peer.is_private(),
+        IpAddr::V6(peer) => peer.is_loopback() || peer.is_unique_local(),
     }
 }
 
@@ -240,23 +305,30 @@ mod tests {
             if !named.is_empty() {
                 headers.insert("x-real-ip", named.parse().unwrap());
             }
-            let mut extensions = Extensions::new();
-            if let Some(peer) = peer {
-                extensions.insert(ConnectInfo::<std::net::SocketAddr>(peer.parse().unwrap()));
-            }
-            client(&headers, &extensions)
+            client(&headers, peer.map(|peer| peer.parse().unwrap()))
         };
-        assert_eq!(said("192.0.2.7", Some("127.0.0.1:5")), "192.0.2.7");
-        assert_eq!(said("", Some("127.0.0.1:5")), "127.0.0.1");
-        assert_eq!(said("nonsense", Some("127.0.0.1:5")), "127.0.0.1");
-        assert_eq!(said("::ffff:192.0.2.7", None), "192.0.2.7");
-        assert_eq!(said("2001:db8::1", None), said("2001:db8::2:1", None));
-        assert_ne!(said("2001:db8::1", None), said("2001:db8:0:1::1", None));
-        assert_eq!(said("", None), "unknown");
+        for gateway in ["127.0.0.1", "172.18.0.3", "10.1.2.3", "::1", "fd00::7"] {
+            assert_eq!(said("192.0.2.7", Some(gateway)), "192.0.2.7", "{gateway}");
+        }
+        for stranger in ["198.51.100.9", "172.32.0.1"] {
+            assert_eq!(said("192.0.2.7", Some(stranger)), stranger);
+        }
+        assert_eq!(said("192.0.2.7", None), "unknown");
+        let here = Some("127.0.0.1");
+        assert_eq!(said("", here), "127.0.0.1");
+        assert_eq!(said("nonsense", here), "127.0.0.1");
+        assert_eq!(said("::ffff:192.0.2.7", here), "192.0.2.7");
+        assert_eq!(said("2001:db8::1", here), said("2001:db8::2:1", here));
+        assert_ne!(said("2001:db8::1", here), said("2001:db8:0:1::1", here));
+        assert_eq!(
+            said("192.0.2.7", Some("2001:db8::1")),
+            said("2001:db8::1", here)
+        );
     }
 
     #[test]
     fn an_address_never_meets_a_client() {
         assert_ne!(By::Client.key("a"), By::Address.key("a"));
+        assert_ne!(By::Client.key("a"), By::SignUps.key("a"));
     }
 }

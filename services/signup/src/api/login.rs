@@ -1,7 +1,7 @@
 //! Logging in and out.
 //!
 //! A login does not tell whether there is an account: what is said is the same, and so is what is
-//! done, a hash included. Tries are counted before anything else, right ones too, or the count would tell.
+//! done, a hash included. Tries are counted before anything is looked at, right ones too, or the count would tell.
 //! A logout gives the token back: from its commit on no node takes it, wherever a copy of it is.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{
     Router,
-    extract::{FromRequest, Request, State},
+    extract::{Request, State},
     http::{
         StatusCode,
         header::{RETRY_AFTER, SET_COOKIE, VARY},
@@ -33,8 +33,9 @@ use super::{
     app::{App, Caller},
     check::EMAIL_MAX,
     home::LIMIT,
-    limits::client,
+    limits::Client,
     numbers,
+    password::For,
 };
 
 pub(super) fn routes() -> Router<Arc<App>> {
@@ -82,10 +83,9 @@ async fn log_in(
     State(app): State<Arc<App>>,
     site: Site,
     under: Under,
-    request: Request,
+    client: Client,
+    sent: Sent,
 ) -> Result<Response, Error> {
-    let client = client(request.headers(), request.extensions());
-    let sent = Sent::from_request(request, &()).await?;
     let by_form = matches!(sent, Sent::Form(_));
     let typed = read(&sent)?;
     let email = typed.email.clone();
@@ -126,18 +126,19 @@ fn read(sent: &Sent) -> Result<Typed, Error> {
 }
 
 /// Whose login it is. The same is done whether there is such an account or not.
-async fn check(app: &App, site: &Site, client: &str, typed: Typed) -> Result<Uuid, Error> {
+async fn check(app: &App, site: &Site, client: &Client, typed: Typed) -> Result<Uuid, Error> {
     site.need_database()?;
     let pool = &app.database.pool;
     let email = typed.email.trim().to_ascii_lowercase();
-    within(LIMIT, app.limits.count(pool, &email, client)).await??;
+    let place = app.hashes.place(For::Login)?;
+    within(LIMIT, app.limits.count_login(pool, &email, client)).await??;
     // Postgres takes no NUL, and nobody has such an address.
     let email = if email.contains('\0') { "" } else { &email };
     let known = within(LIMIT, account::by_email(pool, email)).await?;
     let (user_id, hash) = known
         .map(|known| (known.user_id, known.password_hash))
         .unzip();
-    let fits = app.hashes.fits(typed.password, hash).await?;
+    let fits = app.hashes.fits(place, typed.password, hash).await?;
     let outcome = if fits { "right" } else { "wrong" };
     metrics::counter!(numbers::LOGINS, "outcome" => outcome).increment(1);
     user_id.filter(|_| fits).ok_or_else(|| {

@@ -5,6 +5,7 @@ use metrics::{counter, describe_counter};
 pub(crate) const CREATED: &str = "unacked_accounts_created_total";
 pub(crate) const CROWDED: &str = "unacked_hashes_refused_total";
 pub(crate) const LIMITED: &str = "unacked_logins_limited_total";
+pub(crate) const SIGN_UPS_LIMITED: &str = "unacked_signups_limited_total";
 pub(crate) const LOGINS: &str = "unacked_logins_total";
 pub(crate) const LOGOUTS: &str = "unacked_logouts_total";
 
@@ -14,6 +15,10 @@ pub(crate) fn register() {
         (
             CROWDED,
             "Requests refused because too many passwords were being hashed",
+        ),
+        (
+            SIGN_UPS_LIMITED,
+            "Sign-ups refused because there had been too many",
         ),
         (LOGOUTS, "Tokens that were given back before their end"),
     ] {

@@ -7,7 +7,10 @@
 
 use std::time::Duration;
 
-use messaging::{envelope::Envelope, send::relay::Reservation};
+use messaging::{
+    envelope::Envelope,
+    send::{outbox, relay::Reservation},
+};
 use sqlx::{Postgres, Transaction};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
@@ -23,6 +26,9 @@ use crate::message::{KIND, Welcome};
 
 /// How long a client waits for the database before it hears that it is away.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
+/// Within this many rows of the limit of the outbox it is looked at exactly: a count is a second old or more, and no more
+/// passwords than this are hashed in that time.
+const FEW: u64 = 10_000;
 
 /// An account that is stored.
 pub(super) struct Stored {
@@ -36,6 +42,9 @@ pub(super) enum NotStored {
     /// There is one for this address.
     #[error("there is an account for this address")]
     Taken,
+    /// As many mails wait as may.
+    #[error("the outbox is full")]
+    Full,
     /// Nothing was stored.
     #[error("{0}")]
     Away(String),
@@ -67,6 +76,10 @@ impl From<NotStored> for Error {
     fn from(not: NotStored) -> Self {
         match not {
             NotStored::Taken => Self::new(axum::http::StatusCode::CONFLICT, "There is an account for this address."),
+            NotStored::Full => Self::away(
+                "Too many mails wait to be sent, and no more accounts are taken. Please try again in a while.",
+            )
+            .coded("outbox_full"),
             NotStored::Away(_) => Self::away("The database is away; nothing was stored. Please try again in a moment.")
                 .coded("database_away"),
             NotStored::Unknown(_) => Self::away(
@@ -132,6 +145,13 @@ async fn prepare(
 ) -> Result<(Transaction<'static, Postgres>, Envelope), NotStored> {
     let begun = app.database.pool.begin().await;
     let mut tx = begun.map_err(NotStored::before_commit)?;
+    let waiting = u64::try_from(app.depth.borrow().waiting).unwrap_or(0);
+    if waiting.saturating_add(FEW) >= app.outbox_max {
+        let room = outbox::room(&mut tx, app.outbox_max).await;
+        if room.map_err(NotStored::before_commit)? == 0 {
+            return Err(NotStored::Full);
+        }
+    }
     let created_at = account::insert(&mut tx, account).await;
     let created_at = created_at.map_err(NotStored::before_commit)?;
     let accepted_at = created_at.ok_or(NotStored::Taken)?;

@@ -333,6 +333,72 @@ async fn a_flood_of_sign_ups_is_bounded_and_the_others_are_told_to_come_again() 
 }
 
 #[tokio::test]
+async fn sign_ups_of_one_client_are_limited_and_take_no_login_from_it() {
+    let world = World::new().await;
+    let api = |name| world.api(name).env("SIGNUPS_MAX_CLIENT", 3);
+    let (one, other) = (api("api-1").start().await, api("api-2").start().await);
+    let free = world.api("api-3").env("SIGNUPS_MAX_CLIENT", 0);
+    let free = free.start().await;
+    world.ready(&[&one, &other, &free]).await;
+    let wrong = post(&one, "/createUser", &person("no address")).await;
+    assert_eq!(wrong.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    for number in 0..3 {
+        let node = [&one, &other][number % 2];
+        create(node, &format!("p{number}@example.test")).await;
+    }
+    for node in [&one, &other] {
+        let answer = post(node, "/createUser", &person("q@example.test")).await;
+        assert!(answer.headers().contains_key(RETRY_AFTER));
+        let (status, told) = problem(answer).await;
+        assert_eq!(
+            (status, text(&told, "type")),
+            (
+                StatusCode::TOO_MANY_REQUESTS,
+                "urn:unacked:problem:too_many_signups"
+            )
+        );
+    }
+    let limited = one.metric("unacked_signups_limited_total").await.unwrap();
+    assert_eq!(format!("{limited}"), "1");
+    let login = json!({"email": "p0@example.test", "password": PASSWORD});
+    let login = post(&one, "/login", &login).await;
+    assert_eq!(login.status(), StatusCode::OK);
+    let request = client().post(format!("{}/createUser", one.url()));
+    let request = request.header("x-real-ip", "192.0.2.7");
+    let answer = request.json(&person("r@example.test")).send().await;
+    assert_eq!(answer.unwrap().status(), StatusCode::CREATED);
+    create(&free, "s@example.test").await;
+}
+
+#[tokio::test]
+async fn no_more_accounts_are_taken_than_their_mails_may_wait() {
+    let world = World::new().await;
+    let api = world.api("api-1").env("OUTBOX_MAX", 2);
+    let api = api.env("AMQP_URL", "amqp://127.0.0.1:1").start().await;
+    world.ready(&[&api]).await;
+    let bodies: Vec<Value> = (0..6)
+        .map(|number| person(&format!("p{number}@example.test")))
+        .collect();
+    let answers = join_all(bodies.iter().map(|body| post(&api, "/createUser", body))).await;
+    let mut created = 0;
+    for answer in answers {
+        if answer.status() == StatusCode::CREATED {
+            created += 1;
+            continue;
+        }
+        let (status, told) = problem(answer).await;
+        assert_eq!(
+            (status, text(&told, "type")),
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "urn:unacked:problem:outbox_full"
+            )
+        );
+    }
+    assert_eq!(created, 2);
+}
+
+#[tokio::test]
 async fn foreign_pages_can_neither_create_nor_log_in_nor_out() {
     let world = World::new().await;
     let api = world.api("api-1").start().await;
