@@ -1,7 +1,7 @@
 //! Programs that say neither what they send nor what they want.
 //!
 //! curl, as people type it, calls JSON a form and takes anything. Such requests are taken as they are meant, before anything else
-//! looks at them.
+//! looks at them. A form is what a foreign page may send without asking first, so [`super::save`] asks where it comes from.
 
 use axum::{
     extract::Request,

@@ -1,6 +1,7 @@
 //! Taking a note from a program: `{"content": ".."}` to `/save`.
 //!
-//! Known by its `Idempotency-Key`: repeated, it is answered as the first time. Errors are problem details.
+//! Known by its `Idempotency-Key`: repeated, it is answered as the first time. Errors are problem details. What calls itself a
+//! form is taken too, so nothing but the look at its origin keeps a foreign page from saving in the name of its visitor.
 
 use std::sync::Arc;
 
@@ -14,7 +15,11 @@ use chrono::{DateTime, Utc};
 use messaging::text::Text;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use web::{Error, headers, json::JsonBody};
+use web::{
+    Error, headers,
+    json::JsonBody,
+    origin::{Origin, origin},
+};
 
 use super::App;
 
@@ -37,6 +42,11 @@ pub(super) async fn save(
     said: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Error> {
+    if origin(&said) == Origin::Foreign {
+        return Err(Error::forbidden(
+            "Notes are only accepted from programs and from this site's own pages.",
+        ));
+    }
     let key = headers::key(&said)?;
     let run = headers::run(&said)?;
     if body.is_array() {

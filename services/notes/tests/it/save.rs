@@ -66,6 +66,46 @@ async fn what_is_sent_is_json_whatever_it_is_called() {
 }
 
 #[tokio::test]
+async fn what_a_foreign_page_sends_is_refused() {
+    let world = World::new().await;
+    let api = started(world.api("notes-1")).await;
+    let own = api.url();
+    for path in ["/save", "/notes/save"] {
+        let post = |headers: &[(&str, &str)]| {
+            // As a page may send it without asking first.
+            let request = world.client.post(format!("{own}{path}"));
+            let request = request.header("content-type", "text/plain");
+            let request = headers.iter().fold(request, |request, (name, value)| {
+                request.header(*name, *value)
+            });
+            request.body(r#"{"content":"a"}"#).send()
+        };
+        for foreign in [
+            ("origin", "http://evil.example"),
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+        ] {
+            let said = said(post(&[foreign]).await.unwrap()).await.unwrap();
+            assert_eq!(said.status, StatusCode::FORBIDDEN, "{foreign:?}: {said:?}");
+            assert_eq!(
+                said.header("content-type"),
+                Some("application/problem+json")
+            );
+        }
+        assert_eq!(world.count("select count(*) from notes.message").await, 0);
+    }
+    for own in [None, Some(own.as_str())] {
+        let request = world.client.post(format!("{}/save", api.url()));
+        let request = own
+            .into_iter()
+            .fold(request, |request, own| request.header("origin", own));
+        let request = request.body(r#"{"content":"a"}"#);
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::ACCEPTED);
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_note_is_refused_with_the_reason() {
     let world = World::new().await;
     let api = started(world.api("notes-1")).await;
