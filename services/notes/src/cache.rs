@@ -3,20 +3,21 @@
 //! Whoever wants to keep a copy first gets a [`Mark`], and reads the database after that. The mark holds two things of that
 //! moment. The time, by the clock of Redis: a copy is as old as its mark, not as its writing, and one older than the time to
 //! live is nothing, however late it was written and whatever the nodes' own clocks say. And the number of changes so far, which
-//! is part of the copy's name. A worker that has committed adds one to it, so all copies that were there are out of reach at
-//! once; and so is the copy that somebody writes only now of what was read before that commit.
+//! the copy carries: it is worth something only while that is still their number. A worker that has committed adds one to it,
+//! so all copies that were there are worth nothing at once; and so is the copy that somebody writes only now of what was read
+//! before that commit. It may take the place of a fresher one, and then costs a reading.
 //!
-//! If the change cannot be told (Redis is away, the worker dies before the line that tells it), copies stay within reach, and
+//! There is one copy of a page, however many changes there are, and none of more than 256 KiB: Redis also holds what must not
+//! be pushed out of it.
+//!
+//! If the change cannot be told (Redis is away, the worker dies before the line that tells it), copies stay worth something, and
 //! are wrong until they are too old. With [`Trust::Truth`] they are never too old: that is the unsafe alternative.
 //!
 //! Nobody waits for Redis longer than a tenth of a second. After a failure it is not asked for a while, and the answer comes from the
 //! database alone: slower, and as right.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -38,6 +39,8 @@ use tracing::{debug, warn};
 const LIMIT: Duration = Duration::from_millis(100);
 /// How long it is not asked after it failed.
 const REST: Duration = Duration::from_secs(1);
+/// The most bytes that a copy may have.
+const LARGEST: usize = 256 * 1024;
 
 /// The settings of it.
 #[derive(Debug, Clone, Args)]
@@ -85,12 +88,10 @@ pub struct Cache(Arc<Inner>);
 struct Inner {
     link: Link,
     time_to_live: Option<Duration>,
-    /// The number of changes that was seen last: a guess that saves a round trip.
-    changes: AtomicI64,
 }
 
 /// The moment before something was read from the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     changes: i64,
     /// Microseconds, by the clock of Redis.
@@ -111,7 +112,7 @@ pub enum Said<T> {
 /// As it is stored.
 #[derive(Serialize, Deserialize)]
 struct Copy<T> {
-    at: i64,
+    mark: Mark,
     of: T,
 }
 
@@ -121,8 +122,12 @@ impl Cache {
         Self(Arc::new(Inner {
             link: Link::new(redis, prefix),
             time_to_live: args.time_to_live(),
-            changes: AtomicI64::new(0),
         }))
+    }
+
+    /// How old a copy may be, if that matters.
+    pub fn time_to_live(&self) -> Option<Duration> {
+        self.0.time_to_live
     }
 
     /// Asks for the copy of this name.
@@ -138,13 +143,13 @@ impl Cache {
         }
     }
 
-    /// Keeps a copy of what was read after this mark was had.
+    /// Keeps a copy of what was read after this mark was had, unless it is large.
     pub async fn keep<T: Serialize>(&self, name: &str, mark: Mark, of: &T) {
-        let copy = serde_json::to_vec(&Copy { at: mark.at, of });
-        let Ok(copy) = copy else {
+        let copy = serde_json::to_vec(&Copy { mark, of }).ok();
+        let Some(copy) = copy.filter(|copy| copy.len() <= LARGEST) else {
             return;
         };
-        let key = self.0.link.copy(mark.changes, name);
+        let key = self.0.link.copy(name);
         let expiry = self
             .0
             .time_to_live
@@ -161,19 +166,14 @@ impl Cache {
 impl Inner {
     /// The mark of this moment, and what is stored under the name.
     async fn look(&self, redis: Client, name: &str) -> Result<(Mark, Option<Vec<u8>>), Error> {
-        let guess = self.changes.load(Ordering::Relaxed);
         let pipeline = redis.pipeline();
         let _: () = pipeline.get(self.link.changes()).await?;
-        let _: () = pipeline.get(self.link.copy(guess, name)).await?;
+        let _: () = pipeline.get(self.link.copy(name)).await?;
         let time = CustomCommand::new("TIME", ClusterHash::FirstKey, false);
         let _: () = pipeline.custom(time, Vec::<String>::new()).await?;
-        let (changes, mut found, time): (Option<i64>, Option<Vec<u8>>, Vec<i64>) =
+        let (changes, found, time): (Option<i64>, Option<Vec<u8>>, Vec<i64>) =
             pipeline.all().await?;
         let changes = changes.unwrap_or(0);
-        if changes != guess {
-            self.changes.store(changes, Ordering::Relaxed);
-            found = redis.get(self.link.copy(changes, name)).await?;
-        }
         let at = match time[..] {
             [seconds, micros] => seconds * 1_000_000 + micros,
             _ => 0,
@@ -183,7 +183,10 @@ impl Inner {
 
     /// How old a copy is, if it is worth anything. One from the future is of another clock.
     fn age<T>(&self, copy: &Copy<T>, now: Mark) -> Option<Duration> {
-        let age = u64::try_from(now.at - copy.at).map(Duration::from_micros);
+        if copy.mark.changes != now.changes {
+            return None;
+        }
+        let age = u64::try_from(now.at - copy.mark.at).map(Duration::from_micros);
         match self.time_to_live {
             Some(limit) => age.ok().filter(|age| *age < limit),
             None => Some(age.unwrap_or_default()),
@@ -200,7 +203,7 @@ impl Changes {
         Self(Link::new(redis, prefix))
     }
 
-    /// Something is committed: every copy of before is out of reach after this. False if that could not be told; nobody says
+    /// Something is committed: every copy of before is worth nothing after this. False if that could not be told; nobody says
     /// it again.
     pub async fn tell(&self) -> bool {
         let key = self.0.changes();
@@ -230,9 +233,9 @@ impl Link {
         format!("{}changes", self.prefix)
     }
 
-    /// A copy, made after so many changes.
-    fn copy(&self, changes: i64, name: &str) -> String {
-        format!("{}{changes}:{name}", self.prefix)
+    /// The copy of this name.
+    fn copy(&self, name: &str) -> String {
+        format!("{}copy:{name}", self.prefix)
     }
 
     /// What Redis answers, if it does so in time.
@@ -291,11 +294,9 @@ mod tests {
     }
 
     fn age(cache: &Inner, at: i64, now: i64) -> Option<u128> {
-        let mark = Mark {
-            changes: 0,
-            at: now,
-        };
-        let age = cache.age(&Copy { at, of: () }, mark);
+        let mark = |at| Mark { changes: 7, at };
+        let (mark, now) = (mark(at), mark(now));
+        let age = cache.age(&Copy { mark, of: () }, now);
         age.map(|age| age.as_micros())
     }
 
@@ -316,6 +317,19 @@ mod tests {
             Some(i64::MAX.unsigned_abs().into())
         );
         assert_eq!(age(&cache, 1, 0), Some(0));
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_another_number_of_changes_is_worth_nothing() {
+        for trust in [Trust::Expiring, Trust::Truth] {
+            let cache = cache(trust);
+            let now = Mark { changes: 7, at: 0 };
+            for (changes, worth) in [(6, None), (7, Some(Duration::ZERO)), (8, None)] {
+                let mark = Mark { changes, at: 0 };
+                let copy = Copy { mark, of: () };
+                assert_eq!(cache.age(&copy, now), worth, "{trust:?}, {changes}");
+            }
+        }
     }
 
     #[tokio::test]

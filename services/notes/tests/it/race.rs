@@ -2,7 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use daemon::redis::RedisArgs;
+use daemon::redis::{
+    RedisArgs,
+    fred::{
+        clients::Pool,
+        interfaces::ClientLike,
+        types::{ClusterHash, CustomCommand},
+    },
+};
 use notes::cache::{Cache, CacheArgs, Changes, Mark, Said, Trust};
 use testkit::{Servers, wait_until};
 
@@ -10,6 +17,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// A cache of one's own, and who tells it of changes.
 fn cache(trust: Trust, time_to_live: u64) -> (Cache, Changes) {
+    let (cache, changes, ..) = cache_in(trust, time_to_live);
+    (cache, changes)
+}
+
+/// And where it is: the Redis, and what the names of all its keys begin with.
+fn cache_in(trust: Trust, time_to_live: u64) -> (Cache, Changes, Pool, String) {
     let redis = RedisArgs {
         redis_url: Servers::shared().at.redis.url,
         redis_prefix: testkit::redis_prefix(),
@@ -19,8 +32,10 @@ fn cache(trust: Trust, time_to_live: u64) -> (Cache, Changes) {
         notes_cache_ms: time_to_live,
     };
     let pool = daemon::redis::connect(&redis).unwrap();
-    let changes = Changes::new(pool.clone(), &redis.redis_prefix);
-    (Cache::new(pool, &redis.redis_prefix, &args), changes)
+    let prefix = redis.redis_prefix;
+    let changes = Changes::new(pool.clone(), &prefix);
+    let cache = Cache::new(pool.clone(), &prefix, &args);
+    (cache, changes, pool, prefix)
 }
 
 /// The mark of a moment at which there is no copy.
@@ -43,7 +58,55 @@ async fn copy(cache: &Cache) -> Option<u32> {
 }
 
 #[tokio::test]
-async fn a_copy_of_what_was_read_before_a_change_is_out_of_reach_after_it() {
+async fn a_page_has_one_copy_however_many_changes_there_are() {
+    for trust in [Trust::Expiring, Trust::Truth] {
+        let (cache, changes, redis, prefix) = cache_in(trust, 60_000);
+        for round in 0..20 {
+            let now = mark(&cache).await;
+            cache.keep("a", now, &round).await;
+            assert_eq!(copy(&cache).await, Some(round));
+            assert!(changes.tell().await);
+        }
+        let keys = CustomCommand::new("KEYS", ClusterHash::FirstKey, false);
+        let keys: Vec<String> = redis
+            .custom(keys, vec![format!("{prefix}*")])
+            .await
+            .unwrap();
+        assert_eq!(
+            keys.len(),
+            2,
+            "the copy and the number of changes: {keys:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_late_copy_in_the_place_of_a_fresh_one_costs_a_reading_and_is_not_shown() {
+    let (cache, changes) = cache(Trust::Truth, 60_000);
+    let before = mark(&cache).await;
+    assert!(changes.tell().await);
+    let after = mark(&cache).await;
+    cache.keep("a", after, &2).await;
+    assert_eq!(copy(&cache).await, Some(2));
+    cache.keep("a", before, &1).await;
+    assert_eq!(copy(&cache).await, None);
+    cache.keep("a", mark(&cache).await, &2).await;
+    assert_eq!(copy(&cache).await, Some(2));
+}
+
+#[tokio::test]
+async fn what_is_large_is_not_kept() {
+    let (cache, _changes) = cache(Trust::Expiring, 60_000);
+    for (length, kept) in [(256 * 1024, false), (255 * 1024, true)] {
+        let large = "x".repeat(length);
+        cache.keep("a", mark(&cache).await, &large).await;
+        let said = cache.look::<String>("a").await;
+        assert_eq!(matches!(said, Said::Hit(copy, _) if copy == large), kept);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_what_was_read_before_a_change_is_worth_nothing_after_it() {
     let (cache, changes) = cache(Trust::Expiring, 60_000);
     let before = mark(&cache).await;
     assert!(changes.tell().await);
