@@ -2,6 +2,8 @@
 //!
 //! A copy answers if there is one. Else the database does, once for all who ask this node for the same at that moment, and a
 //! copy is kept of it. So a cold page costs the database one reading per node.
+//! Who joins a reading that has begun before may get what it read then: so nobody joins one that began longer ago than a copy
+//! may be old, and what it gives is as old as its beginning.
 //!
 //! Between two lines: die after the reading and before the copy is kept: the next one reads.
 
@@ -9,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use daemon::{database::within, parts::Parts};
 use sqlx::PgPool;
+use tokio::time::Instant;
 use web::Error;
 
 use crate::{
@@ -28,7 +31,7 @@ pub struct Answer {
     pub listed: Arc<Listed>,
     /// What the cache had to say.
     pub source: Source,
-    /// How old that was.
+    /// How old it is at most.
     pub age: Duration,
 }
 
@@ -81,13 +84,27 @@ impl Lists {
     /// # Errors
     /// The cache has no copy, and the database is away.
     pub async fn read(&self, asked: Asked) -> Result<Answer, Error> {
+        let limit = self.reading.cache.time_to_live().unwrap_or(Duration::MAX);
+        let from = Instant::now();
+        let (mut answer, mut begun) = self.join(asked, limit).await?;
+        let before = from.saturating_duration_since(begun);
+        if answer.age.saturating_add(before) >= limit {
+            // The copy was young enough for who began, and no longer for us. What is under way now began after we asked.
+            (answer, begun) = self.join(asked, limit).await?;
+        }
+        answer.age += begun.elapsed();
+        metrics::counter!(numbers::CACHE, "said" => answer.source.word()).increment(1);
+        Ok(answer)
+    }
+
+    /// What a reading gives, its age as of its beginning, and when that was: less than the limit ago.
+    async fn join(&self, asked: Asked, limit: Duration) -> Result<(Answer, Instant), Error> {
         let read = || {
             let reading = self.reading.clone();
             async move { reading.read(asked).await }
         };
-        let answer = self.flights.join(asked, read).await?;
-        metrics::counter!(numbers::CACHE, "said" => answer.source.word()).increment(1);
-        Ok(answer)
+        let (answer, begun) = self.flights.join(asked, limit, read).await;
+        Ok((answer?, begun))
     }
 }
 
