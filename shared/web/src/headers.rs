@@ -28,7 +28,8 @@ pub fn run(headers: &HeaderMap) -> Result<Option<String>, Error> {
     header(headers, RUN, RUN_MAX)
 }
 
-fn header(headers: &HeaderMap, name: &str, max: usize) -> Result<Option<String>, Error> {
+/// A header of 1 to `max` visible ASCII characters, if it is there.
+pub fn header(headers: &HeaderMap, name: &str, max: usize) -> Result<Option<String>, Error> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
         return Ok(None);
