@@ -1,4 +1,5 @@
-//! Whether the client of a request is still there; and that programs are told errors in their own language.
+//! Whether the client of a request is still there; that programs are told errors in their own language; and that a page of
+//! somebody else cannot have its reader's browser say anything here.
 //!
 //! [`web::wrap`] finishes a request whose client has left, so that no query is dropped half way. For one that waits for a
 //! message that is wrong: it would take messages for nobody. So this layer, around all the others, lives exactly as long as
@@ -10,9 +11,13 @@ use axum::{
     extract::{FromRequestParts, Request},
     http::{HeaderValue, header::ACCEPT, request::Parts},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use tokio_util::sync::CancellationToken;
+use web::{
+    Error,
+    origin::{Origin, origin},
+};
 
 /// Cancelled when nobody waits for the answer any more. An extractor in every handler under [`watch`].
 #[derive(Debug, Clone, Default)]
@@ -47,6 +52,15 @@ pub(crate) async fn watch(mut request: Request, next: Next) -> Response {
         // Errors too: a client that says nothing would be taken for a person.
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json);
+    }
+    next.run(request).await
+}
+
+/// The layer around what programs say: whatever page is open in a browser on this machine can have it push, and lease what
+/// others wait for, by a form or an image. What is no browser says nothing of where it comes from, and may.
+pub(crate) async fn refuse_foreign(request: Request, next: Next) -> Response {
+    if origin(request.headers()) == Origin::Foreign {
+        return Error::forbidden("A page of another site asked for this.").into_response();
     }
     next.run(request).await
 }

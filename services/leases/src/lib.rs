@@ -145,7 +145,8 @@ pub fn run(
         sessions,
         meanings: queues::MEANINGS,
         guarantees_off: Vec::new(),
-    });
+    })
+    .at(PREFIX, "/queues");
     daemon::http::serve(listener, router(app, site), lifecycle);
     Ok(())
 }
@@ -159,6 +160,7 @@ fn router(app: Arc<App>, site: web::Site) -> Router {
             .merge(dead_letters::routes(prefix))
             .merge(queues::api(prefix));
     }
+    let api = api.layer(from_fn(left::refuse_foreign));
     let (pages, api) = (pages.with_state(Arc::clone(&app)), api.with_state(app));
     web::wrap(pages, api, site).layer(from_fn(left::watch))
 }
