@@ -71,8 +71,10 @@ impl Deed for Pushing {
     const FAIL_POINTS: Option<[&'static str; 2]> =
         Some(["leases.push.before_commit", "leases.push.after_commit"]);
 
+    /// A page of text costs the database about as much as a row.
     fn weight(push: &Push) -> usize {
-        push.bodies.len()
+        let bytes: usize = push.bodies.iter().map(String::len).sum();
+        push.bodies.len() + bytes / 4_096
     }
 
     async fn carry_out(
