@@ -19,7 +19,7 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use web::Error;
 
-use crate::{clerk::away, message};
+use crate::{clerk::away, message, numbers};
 
 /// A link that says nothing for so long is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -132,6 +132,7 @@ impl Teller {
         while let Some((asked, answers)) = self.0.next(1_024).await {
             let queues: BTreeSet<i32> = asked.iter().copied().collect();
             let queues: Vec<i32> = queues.into_iter().collect();
+            numbers::count(numbers::ASKED, 1);
             match within(LIMIT, message::next_free(&pool, &queues)).await {
                 Ok(next) => {
                     let next: HashMap<i32, f64> = next.into_iter().collect();

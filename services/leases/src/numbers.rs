@@ -11,6 +11,7 @@ pub(crate) const DEAD: &str = "unacked_leases_dead_total";
 pub(crate) const REDRIVEN: &str = "unacked_leases_redriven_total";
 pub(crate) const DISCARDED: &str = "unacked_leases_discarded_total";
 pub(crate) const WAITING: &str = "unacked_leases_waiting";
+pub(crate) const ASKED: &str = "unacked_leases_asked_total";
 const COMMITS: &str = "unacked_leases_commits_total";
 
 /// What is committed in groups.
@@ -26,6 +27,10 @@ pub(crate) fn register() {
         (DEAD, "Messages that became dead letters here"),
         (REDRIVEN, "Dead letters sent back to their queue"),
         (DISCARDED, "Dead letters removed for good"),
+        (
+            ASKED,
+            "Queries for when the next lease ends, each for all who wait",
+        ),
     ] {
         describe_counter!(name, what);
         let _ = counter!(name);
