@@ -17,7 +17,10 @@ use axum::{
 };
 use serde_json::json;
 use uuid::Uuid;
-use web::Error;
+use web::{
+    Error,
+    headers::{self, header},
+};
 
 use crate::{
     app::App,
@@ -26,7 +29,7 @@ use crate::{
     left::Left,
     message::Leased,
     push::{Push, Receipt},
-    request::{self, MessageId, Queue, header, not_leased, parameters, token, whole},
+    request::{self, MessageId, Queue, not_leased, parameters, token, whole},
     wait::wait,
 };
 
@@ -38,8 +41,6 @@ const WAIT_MS_MAX: i32 = 20_000;
 /// The client's own. The gateway's does not count: it tries no other node with a push, and each key is a row.
 const KEY: &str = "idempotency-key";
 const KEY_MAX: usize = 200;
-const RUN: &str = "x-run";
-const RUN_MAX: usize = 64;
 
 /// All of it under this prefix.
 pub(crate) fn routes(prefix: &str) -> Router<Arc<App>> {
@@ -70,11 +71,8 @@ async fn push(
 ) -> Result<Response, Error> {
     let [] = parameters(query.as_deref(), [])?;
     let ids = store(&app, &queue, &headers, vec![request::message(&body)?]).await?;
-    let [id] = ids.as_slice() else {
-        // Under this key a batch of one was pushed, or several: not the same request.
-        return Err(key_reused());
-    };
-    Ok((StatusCode::CREATED, Json(json!({ "messageID": id }))).into_response())
+    // As many ids as bodies, also of an earlier request: its bodies were the same.
+    Ok((StatusCode::CREATED, Json(json!({ "messageID": ids[0] }))).into_response())
 }
 
 async fn push_many(
@@ -99,16 +97,15 @@ async fn store(
         queue_id: queue.queue_id,
         bodies,
         key: header(headers, KEY, KEY_MAX)?,
-        run: header(headers, RUN, RUN_MAX)?,
+        run: headers::run(headers)?,
     };
     match app.pushing.ask(push).await? {
         Receipt::Pushed(ids) | Receipt::Repeated(ids) => Ok(ids),
-        Receipt::KeyReused => Err(key_reused()),
+        Receipt::KeyReused => {
+            let detail = "This Idempotency-Key was used for other messages.";
+            Err(Error::unprocessable(detail).coded("key_reused"))
+        }
     }
-}
-
-fn key_reused() -> Error {
-    Error::unprocessable("This Idempotency-Key was used for other messages.").coded("key_reused")
 }
 
 async fn lease(
@@ -203,7 +200,7 @@ async fn give_back(
 ) -> Result<StatusCode, Error> {
     let [said] = parameters(query.as_deref(), ["token"])?;
     let holder = holder(&queue, &id, token(&headers, said)?);
-    done(app.giving_back.ask(holder).await?)
+    done(app.giving_back.ask((holder, false)).await?)
 }
 
 fn holder(queue: &Queue, id: &MessageId, token: Option<Uuid>) -> Holder {

@@ -13,7 +13,7 @@ use sqlx::{Connection, PgPool, Postgres, Transaction, pool::PoolConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 use web::Error;
 
-use crate::numbers;
+use crate::{message::BEGIN, numbers};
 
 /// Most callers that wait for a commit; further ones wait for room.
 const WAITING: usize = 1_024;
@@ -27,10 +27,6 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// broker: the pool's test costs three round trips for each use, and a link that goes within it would as likely have gone in
 /// the middle of a turn.
 const KEPT_FOR: Duration = Duration::from_millis(5);
-
-/// The table is often empty, and a plan made then, and kept, would walk all of it when it is full.
-const BEGIN: &str =
-    "begin; set local enable_seqscan = off; set local enable_bitmapscan = off; set local jit = off";
 
 /// What is done for a group in one transaction.
 pub(crate) trait Deed: Send + Sync {

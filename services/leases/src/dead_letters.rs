@@ -41,6 +41,8 @@ const BATCH: i64 = 1_000;
 /// An order of more than fits into this time is told as not done, and said again.
 const ORDER_LIMIT: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(5);
+/// Of burying what has just died, before an answer; the reaper does the rest.
+const BURY_LIMIT: Duration = Duration::from_secs(1);
 
 /// All of it under this prefix.
 pub(crate) fn routes(prefix: &str) -> Router<Arc<App>> {
@@ -63,7 +65,7 @@ async fn list(
     let [amount, after] = parameters(query.as_deref(), ["amount", "after"])?;
     let amount = whole("amount", amount, &(1..=AMOUNT_MAX))?.unwrap_or(AMOUNT);
     let after = whole("after", after, &(0..=i64::MAX))?.unwrap_or(0);
-    reaper::bury_all(&app.pool, &app.stopping).await?;
+    reaper::bury(&app.pool, &app.stopping, BURY_LIMIT).await?;
     // one more tells whether there are more
     let most = i64::from(amount) + 1;
     let found = dead_letter::list(&app.pool, queue.queue_id, after, most, BYTES_MAX);
@@ -167,7 +169,7 @@ async fn each_batch(
     fate: Fate,
 ) -> Result<(u64, bool), Error> {
     let began = Instant::now();
-    reaper::bury_all(&app.pool, &app.stopping).await?;
+    reaper::bury(&app.pool, &app.stopping, BURY_LIMIT).await?;
     let last = dead_letter::last(&app.pool, queue.queue_id);
     let meant = Meant {
         queue_id: queue.queue_id,

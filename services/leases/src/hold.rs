@@ -43,7 +43,7 @@ pub(crate) struct Confirming {
 /// Makes leases longer, or shorter.
 pub(crate) struct Extending;
 
-/// Ends leases.
+/// Ends leases. With `true` nobody ever heard of the lease, and it does not count: see [`crate::app::App::take_back`].
 pub(crate) struct GivingBack;
 
 impl Deed for Confirming {
@@ -64,7 +64,7 @@ impl Deed for Confirming {
         tx: &mut Transaction<'_, Postgres>,
         group: &[Holder],
     ) -> Result<Vec<Done>, sqlx::Error> {
-        Ok(once(group, message::confirm(tx, group).await?))
+        Ok(once(group.iter(), message::confirm(tx, group).await?))
     }
 
     fn done(&self, group: &[Holder], answers: &[Done]) {
@@ -102,35 +102,37 @@ impl Deed for Extending {
 }
 
 impl Deed for GivingBack {
-    type Item = Holder;
+    type Item = (Holder, bool);
     type Answer = Done;
     const NAME: &'static str = "give_back";
     const FAIL_POINTS: Option<[&'static str; 2]> = None;
 
-    fn weight(_: &Holder) -> usize {
+    fn weight(_: &(Holder, bool)) -> usize {
         1
     }
 
     async fn carry_out(
         &self,
         tx: &mut Transaction<'_, Postgres>,
-        group: &[Holder],
+        group: &[(Holder, bool)],
     ) -> Result<Vec<Done>, sqlx::Error> {
-        Ok(once(group, message::give_back(tx, group).await?))
+        let held = message::give_back(tx, group).await?;
+        Ok(once(group.iter().map(|(holder, _)| holder), held))
     }
 
-    fn done(&self, group: &[Holder], answers: &[Done]) {
-        numbers::count(numbers::GIVEN_BACK, done(group, answers).count());
+    fn done(&self, _: &[(Holder, bool)], answers: &[Done]) {
+        let given_back = answers.iter().filter(|done| **done).count();
+        numbers::count(numbers::GIVEN_BACK, given_back);
     }
 }
 
 /// Each that was held is done for one of those who said so: the others come too late.
-fn once(group: &[Holder], mut held: Vec<Held>) -> Vec<Done> {
+fn once<'a>(group: impl Iterator<Item = &'a Holder>, mut held: Vec<Held>) -> Vec<Done> {
     let mut done = |holder: &Holder| {
         let place = held.iter().position(|held| holder.held(held));
         place.map(|place| held.swap_remove(place)).is_some()
     };
-    group.iter().map(&mut done).collect()
+    group.map(&mut done).collect()
 }
 
 fn done<'a>(group: &'a [Holder], answers: &'a [Done]) -> impl Iterator<Item = &'a Holder> {
@@ -159,7 +161,7 @@ mod tests {
         };
         let other = Some(Uuid::from_u128(3));
         let group = [holder(other), holder(Some(token)), holder(None)];
-        assert_eq!(once(&group, vec![held]), [false, true, false]);
-        assert_eq!(once(&group, vec![]), [false, false, false]);
+        assert_eq!(once(group.iter(), vec![held]), [false, true, false]);
+        assert_eq!(once(group.iter(), vec![]), [false, false, false]);
     }
 }

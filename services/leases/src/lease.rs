@@ -1,7 +1,7 @@
 //! Leasing: messages are hidden from others for a while, and handed to who asked.
 //!
 //! Those who ask at the same moment share one statement for each queue: it leases the sum of what they want, and what it finds
-//! is dealt out in their order.
+//! is dealt out in their order. Those for whom a group has no room ask again in the next one.
 //!
 //! Between two lines: die before the commit, and nothing was leased; die after it, and the messages are hidden until their
 //! lease ends, and then come back, since nobody has them.
@@ -22,7 +22,7 @@ use crate::{
     tally::{Tallies, What},
 };
 
-/// Of bodies in one answer, but for the first: an answer is held in memory.
+/// Of bodies in all answers of a group, but for the last one of them: they are held in memory.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// One request.
@@ -42,7 +42,8 @@ pub(crate) struct Leasing {
 
 impl Deed for Leasing {
     type Item = Ask;
-    type Answer = Vec<Leased>;
+    /// None: the group was full before it was its turn, and nobody looked.
+    type Answer = Option<Vec<Leased>>;
     const NAME: &'static str = "lease";
     const FAIL_POINTS: Option<[&'static str; 2]> =
         Some(["leases.lease.before_commit", "leases.lease.after_commit"]);
@@ -55,35 +56,30 @@ impl Deed for Leasing {
         &self,
         tx: &mut Transaction<'_, Postgres>,
         group: &[Ask],
-    ) -> Result<Vec<Vec<Leased>>, sqlx::Error> {
-        let mut answers: Vec<Vec<Leased>> = group.iter().map(|_| Vec::new()).collect();
+    ) -> Result<Vec<Option<Vec<Leased>>>, sqlx::Error> {
+        let mut answers: Vec<Option<Vec<Leased>>> = group.iter().map(|_| None).collect();
+        let mut room = BYTES_MAX;
         for alike in alike(group) {
-            let mut alike = alike.as_slice();
-            while let Some(first) = alike.first() {
-                let amount = alike.iter().map(|index| group[*index].amount).sum();
-                let leased = self.take(tx, &group[*first], amount).await?;
-                let bytes: usize = leased.iter().map(|leased| leased.body.len()).sum();
-                let mut leased = leased.into_iter();
-                let mut dealt = 0;
-                for index in alike {
-                    if leased.len() == 0 {
-                        break;
-                    }
-                    answers[*index].extend(leased.by_ref().take(group[*index].amount));
-                    dealt += 1;
-                }
-                alike = &alike[dealt..];
-                // There is more only where the bytes were the end of it.
-                if bytes < BYTES_MAX {
+            if room == 0 {
+                break;
+            }
+            let amount = alike.iter().map(|index| group[*index].amount).sum();
+            let leased = self.take(tx, &group[alike[0]], amount, room).await?;
+            room = room.saturating_sub(bytes(&leased));
+            let mut leased = leased.into_iter();
+            for index in alike {
+                if leased.len() == 0 && room == 0 {
                     break;
                 }
+                answers[index] = Some(leased.by_ref().take(group[index].amount).collect());
             }
         }
         Ok(answers)
     }
 
-    fn done(&self, group: &[Ask], answers: &[Vec<Leased>]) {
+    fn done(&self, group: &[Ask], answers: &[Option<Vec<Leased>>]) {
         for (ask, leased) in group.iter().zip(answers) {
+            let Some(leased) = leased else { continue };
             numbers::count(numbers::LEASED, leased.len());
             self.tallies.add(ask.queue_id, What::Leased, leased.len());
         }
@@ -91,29 +87,32 @@ impl Deed for Leasing {
 }
 
 impl Leasing {
-    /// Above the floor first; where that does not give enough, or from time to time, below it too.
+    /// So many, or until their bodies fill the room. Above the floor first; where that does not give enough, or from time to
+    /// time, below it too.
     async fn take(
         &self,
         tx: &mut Transaction<'_, Postgres>,
         ask: &Ask,
         amount: usize,
+        room: usize,
     ) -> Result<Vec<Leased>, sqlx::Error> {
         let most = i64::try_from(amount).unwrap_or(i64::MAX);
         let mut wanted = Wanted {
             queue_id: ask.queue_id,
             floor: self.floors.floor(ask.queue_id),
             most,
-            bytes: i64::try_from(BYTES_MAX).unwrap_or(i64::MAX),
+            bytes: i64::try_from(room).unwrap_or(i64::MAX),
             lease_ms: ask.lease_ms,
         };
         let mut leased = message::lease(tx, &wanted).await?;
         let looked_at_all = wanted.floor.is_none();
-        let bytes: usize = leased.iter().map(|leased| leased.body.len()).sum();
-        let is_short = leased.len() < amount && bytes < BYTES_MAX;
+        let room = room.saturating_sub(bytes(&leased));
+        let is_short = leased.len() < amount && room > 0;
         let look_below = !looked_at_all && is_short && self.floors.may_look_below(ask.queue_id);
         if look_below {
             wanted.floor = None;
             wanted.most = i64::try_from(amount - leased.len()).unwrap_or(i64::MAX);
+            wanted.bytes = i64::try_from(room).unwrap_or(i64::MAX);
             leased.extend(message::lease(tx, &wanted).await?);
         }
         let lowest = leased.iter().map(|leased| leased.was_free_at).min();
@@ -121,6 +120,11 @@ impl Leasing {
             .found(ask.queue_id, lowest, looked_at_all || look_below);
         Ok(leased)
     }
+}
+
+/// Of their bodies together.
+fn bytes(leased: &[Leased]) -> usize {
+    leased.iter().map(|leased| leased.body.len()).sum()
 }
 
 /// The places in the group of those who can share a statement.

@@ -12,6 +12,16 @@ use crate::{hold::Holder, push::Pushed};
 /// Where nodes hear that messages are free: see [`crate::bell`].
 pub(crate) const CHANNEL: &str = "leases";
 
+/// What every transaction that reads a queue begins with. The tables are often empty, and a plan made then, and kept, would walk
+/// all of them when they are full.
+pub(crate) const BEGIN: &str =
+    "begin; set local enable_seqscan = off; set local enable_bitmapscan = off; set local jit = off";
+
+/// Begins one.
+pub(crate) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pool.begin_with(BEGIN).await
+}
+
 /// Adds messages at the end of their queues, in this order, and rings for each queue once.
 pub(crate) async fn insert(
     tx: &mut Transaction<'_, Postgres>,
@@ -111,6 +121,10 @@ pub(crate) struct Held {
     pub(crate) token: Uuid,
 }
 
+// What the three below do to a message they do by what `known` found after it had waited for its lock: the newest version. The
+// outer table is read as it was when the statement began, so its columns are those of a lease that was extended meanwhile, or
+// has ended since; it is there for the id alone.
+
 /// Removes messages that are leased; which they were. Locks are taken in the order of the ids, so that two of these cannot
 /// wait for each other.
 pub(crate) async fn confirm(
@@ -118,12 +132,13 @@ pub(crate) async fn confirm(
     holders: &[Holder],
 ) -> Result<Vec<Held>, sqlx::Error> {
     let sql = "with known as materialized (
-           select message_id from message where message_id = any ($1) order by message_id for update)
-         delete from message m using unnest($1, $2::int[], $3::uuid[]) as holder (id, queue, token)
-          where m.message_id = any (array(select message_id from known)) and m.message_id = holder.id
-            and m.queue_id = holder.queue and m.token = coalesce(holder.token, m.token)
-            and m.free_at > clock_timestamp()
-         returning m.message_id, m.queue_id, m.token";
+           select message_id, queue_id, token, free_at
+             from message where message_id = any ($1) order by message_id for update)
+         delete from message m using known, unnest($1, $2::int[], $3::uuid[]) as holder (id, queue, token)
+          where m.message_id = any (array(select message_id from known)) and m.message_id = known.message_id
+            and known.message_id = holder.id and known.queue_id = holder.queue
+            and known.token = coalesce(holder.token, known.token) and known.free_at > clock_timestamp()
+         returning known.message_id, known.queue_id, known.token";
     let query = sqlx::query_as(sql)
         .bind(holders.iter().map(|h| h.message_id).collect::<Vec<_>>())
         .bind(holders.iter().map(|h| h.queue_id).collect::<Vec<_>>())
@@ -137,16 +152,16 @@ pub(crate) async fn extend(
     holders: &[(Holder, Option<i32>)],
 ) -> Result<Vec<Held>, sqlx::Error> {
     let sql = "with known as materialized (
-           select message_id, free_at from message where message_id = any ($1) order by message_id for update),
+           select message_id, queue_id, token, free_at
+             from message where message_id = any ($1) order by message_id for update),
          extended as (
            update message m
               set free_at = clock_timestamp() + coalesce(holder.lease_ms, queue.lease_ms) * interval '1 ms'
              from unnest($1, $2::int[], $3::uuid[], $4::int[]) as holder (id, queue, token, lease_ms), known, queue
-            where m.message_id = any (array(select message_id from known)) and m.message_id = holder.id
-              and known.message_id = m.message_id and queue.queue_id = m.queue_id
-              and m.queue_id = holder.queue and m.token = coalesce(holder.token, m.token)
-              and m.free_at > clock_timestamp()
-           returning m.message_id, m.queue_id, m.token, m.free_at < known.free_at as earlier)
+            where m.message_id = any (array(select message_id from known)) and m.message_id = known.message_id
+              and queue.queue_id = known.queue_id and known.message_id = holder.id and known.queue_id = holder.queue
+              and known.token = coalesce(holder.token, known.token) and known.free_at > clock_timestamp()
+           returning known.message_id, known.queue_id, known.token, m.free_at < known.free_at as earlier)
          select message_id, queue_id, token,
                 case when earlier then pg_notify($5, queue_id::text)::text end from extended";
     let query = sqlx::query_as(sql)
@@ -163,26 +178,40 @@ pub(crate) async fn extend(
     query.fetch_all(&mut **tx).await
 }
 
-/// Ends live leases now, so that their messages stand at the end of the queue; which they were. Rings for each.
+/// Ends live leases now, so that their messages stand at the end of the queue; which they were. Rings for each. With `true` the
+/// lease reached nobody, and does not count.
 pub(crate) async fn give_back(
     tx: &mut Transaction<'_, Postgres>,
-    holders: &[Holder],
+    holders: &[(Holder, bool)],
 ) -> Result<Vec<Held>, sqlx::Error> {
     let sql = "with known as materialized (
-           select message_id, token from message where message_id = any ($1) order by message_id for update),
+           select message_id, queue_id, token, free_at, receive_count, final
+             from message where message_id = any ($1) order by message_id for update),
          given as (
-           update message m set free_at = clock_timestamp(), token = null
-             from unnest($1, $2::int[], $3::uuid[]) as holder (id, queue, token), known
-            where m.message_id = any (array(select message_id from known)) and m.message_id = holder.id
-              and known.message_id = m.message_id
-              and m.queue_id = holder.queue and m.token = coalesce(holder.token, m.token)
-              and m.free_at > clock_timestamp()
-           returning m.message_id, m.queue_id, known.token)
-         select message_id, queue_id, token, pg_notify($4, queue_id::text)::text from given";
+           update message m
+              set free_at = clock_timestamp(), token = null,
+                  receive_count = known.receive_count - holder.unseen::int, final = known.final and not holder.unseen
+             from unnest($1, $2::int[], $3::uuid[], $4::bool[]) as holder (id, queue, token, unseen), known
+            where m.message_id = any (array(select message_id from known)) and m.message_id = known.message_id
+              and known.message_id = holder.id and known.queue_id = holder.queue
+              and known.token = coalesce(holder.token, known.token) and known.free_at > clock_timestamp()
+           returning known.message_id, known.queue_id, known.token)
+         select message_id, queue_id, token, pg_notify($5, queue_id::text)::text from given";
     let query = sqlx::query_as(sql)
-        .bind(holders.iter().map(|h| h.message_id).collect::<Vec<_>>())
-        .bind(holders.iter().map(|h| h.queue_id).collect::<Vec<_>>())
-        .bind(holders.iter().map(|h| h.token).collect::<Vec<_>>())
+        .bind(
+            holders
+                .iter()
+                .map(|(h, _)| h.message_id)
+                .collect::<Vec<_>>(),
+        )
+        .bind(holders.iter().map(|(h, _)| h.queue_id).collect::<Vec<_>>())
+        .bind(holders.iter().map(|(h, _)| h.token).collect::<Vec<_>>())
+        .bind(
+            holders
+                .iter()
+                .map(|(_, unseen)| *unseen)
+                .collect::<Vec<_>>(),
+        )
         .bind(CHANNEL);
     query.fetch_all(&mut **tx).await
 }
@@ -193,13 +222,16 @@ pub(crate) async fn next_free(
     pool: &PgPool,
     queues: &[i32],
 ) -> Result<Vec<(i32, f64)>, sqlx::Error> {
-    sqlx::query_as(
+    let mut tx = begin(pool).await?;
+    let next = sqlx::query_as(
         "select queue_id, extract(epoch from next.free_at - clock_timestamp())::float8 * 1000
            from unnest($1::int[]) as queue (queue_id), lateral (
                 select free_at from message m where m.queue_id = queue.queue_id and not final
                  order by free_at, seq limit 1) as next",
     )
     .bind(queues)
-    .fetch_all(pool)
-    .await
+    .fetch_all(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(next)
 }

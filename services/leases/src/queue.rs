@@ -10,6 +10,8 @@ use daemon::database::within;
 use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 
+use crate::message::begin;
+
 /// The queue at `/`; the migration made it.
 pub(crate) const DEFAULT: &str = "default";
 /// Longest name.
@@ -133,6 +135,7 @@ pub(crate) async fn one(pool: &PgPool, name: &str) -> Result<Option<Arc<[QueueRo
 }
 
 async fn rows(pool: &PgPool, name: Option<&str>) -> Result<Arc<[QueueRow]>, sqlx::Error> {
+    let mut tx = begin(pool).await?;
     let rows: Vec<QueueRow> = sqlx::query_as(
         "select name, lease_ms, max_receives,
                 (select count(*) from (select from message m where m.queue_id = queue.queue_id and not final
@@ -159,8 +162,9 @@ async fn rows(pool: &PgPool, name: Option<&str>) -> Result<Arc<[QueueRow]>, sqlx
     .bind(i64::try_from(SHOWN).unwrap_or(i64::MAX))
     .bind(RATE_SECS)
     .bind(name)
-    .fetch_all(pool)
+    .fetch_all(&mut *tx)
     .await?;
+    tx.commit().await?;
     Ok(rows.into())
 }
 

@@ -27,7 +27,7 @@ pub(crate) async fn run(pool: PgPool, stop: CancellationToken) -> anyhow::Result
     while stop.run_until_cancelled(each.tick()).await.is_some() {
         let prune = pruned.is_none_or(|pruned| pruned.elapsed() >= PRUNE_EACH);
         let round = async {
-            bury_all(&pool, &stop).await?;
+            bury(&pool, &stop, Duration::MAX).await?;
             if prune {
                 prune_all(&pool, &stop).await?;
             }
@@ -43,15 +43,21 @@ pub(crate) async fn run(pool: PgPool, stop: CancellationToken) -> anyhow::Result
     Ok(())
 }
 
-/// Buries all that are dead now.
-pub(crate) async fn bury_all(pool: &PgPool, stop: &CancellationToken) -> Result<(), sqlx::Error> {
+/// Buries all that are dead now, as far as that takes no longer than this: when thousands die at a time, a request need not wait
+/// for all of them.
+pub(crate) async fn bury(
+    pool: &PgPool,
+    stop: &CancellationToken,
+    time: Duration,
+) -> Result<(), sqlx::Error> {
+    let began = Instant::now();
     while !stop.is_cancelled() {
         let buried = within(LIMIT, dead_letter::bury(pool, BATCH)).await?;
-        if buried > 0 {
-            tracing::info!(messages = buried, "given up on");
-            numbers::count(numbers::DEAD, usize::try_from(buried).unwrap_or(0));
+        if buried.dead > 0 {
+            tracing::info!(messages = buried.dead, "given up on");
+            numbers::count(numbers::DEAD, usize::try_from(buried.dead).unwrap_or(0));
         }
-        if buried < BATCH.unsigned_abs() {
+        if buried.all() < BATCH || began.elapsed() >= time {
             break;
         }
     }

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{error::Category, value::RawValue};
 use uuid::Uuid;
-use web::{Error, show::number};
+use web::{Error, headers::header, show::number};
 
 use crate::{app::App, queue};
 
@@ -122,22 +122,6 @@ pub(crate) fn whole<T: FromStr + PartialOrd + Into<i64> + Copy>(
     let [from, to] = [*bounds.start(), *bounds.end()].map(|bound| number(bound.into()));
     let detail = format!("{name} is a whole number from {from} to {to}.");
     Err(Error::bad_request(detail))
-}
-
-/// A header of visible ASCII characters.
-pub(crate) fn header(headers: &HeaderMap, name: &str, max: usize) -> Result<Option<String>, Error> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    let bytes = value.as_bytes();
-    let right = (1..=max).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-    match value.to_str() {
-        Ok(value) if right && values.next().is_none() => Ok(Some(value.to_owned())),
-        _ => Err(Error::bad_request(format!(
-            "The header {name} is 1 to {max} visible ASCII characters, once."
-        ))),
-    }
 }
 
 /// The lease's token, in the header or in the query. One that is no UUID is the token of no lease.

@@ -1,11 +1,14 @@
-//! Many who lease at once, from several nodes: nobody gets what another one has.
+//! Many who lease at once, from several nodes: nobody gets what another one has, and what two say of the same lease at the same
+//! moment counts as if one had said it after the other.
 
 use std::collections::HashMap;
 
 use futures::future::join_all;
+use reqwest::Method;
 use serde_json::json;
+use testkit::wait_until;
 
-use crate::served::Served;
+use crate::served::{LIMIT, Served, answer};
 
 const MESSAGES: usize = 6_000;
 
@@ -52,4 +55,57 @@ async fn what_many_lease_from_three_nodes_at_once_is_leased_to_one_each() {
     }
     let left = served.count("select count(*) from leases.message").await;
     assert_eq!(left, i64::try_from(MESSAGES).unwrap() - 1_000);
+}
+
+/// What is answered to a request that waits for a change which is not committed yet.
+async fn beside(
+    served: &Served,
+    change: &'static str,
+    method: Method,
+    path: String,
+) -> reqwest::StatusCode {
+    let mut tx = served.database.admin.begin().await.unwrap();
+    sqlx::query(change).execute(&mut *tx).await.unwrap();
+    let commit = async {
+        wait_until("it to wait", LIMIT, async || {
+            let waiting = "select count(*) from pg_stat_activity
+                            where datname = current_database() and wait_event_type = 'Lock'";
+            served.count(waiting).await == 1
+        })
+        .await;
+        tx.commit().await.unwrap();
+    };
+    let (answered, ()) = tokio::join!(answer(served.request(method, &path)), commit);
+    answered.status
+}
+
+#[tokio::test]
+async fn what_waits_for_another_counts_by_what_that_one_left() {
+    let served = Served::by(1).await;
+    // the lease that was there before has ended, the one that is there after lives
+    let extend = "update leases.message set free_at = clock_timestamp() + interval '1 minute'";
+    let end = "update leases.message set free_at = clock_timestamp(), token = null";
+    for (method, of) in [
+        (Method::PATCH, "/lease?lease_ms=60000&"),
+        (Method::DELETE, "/lease?"),
+        (Method::PATCH, "?"),
+    ] {
+        let id = served.push("", "1").await;
+        let leased = served.lease("", "lease_ms=1").await;
+        let path = format!("/{id}{of}token={}", leased[0].token);
+        let status = beside(&served, extend, method.clone(), path).await;
+        assert_eq!(status, 204, "{method} {of}");
+        sqlx::query("delete from leases.message")
+            .execute(&served.database.admin)
+            .await
+            .unwrap();
+        let id = served.push("", "2").await;
+        served.lease("", "lease_ms=60000").await;
+        let status = beside(&served, end, method.clone(), format!("/{id}{of}")).await;
+        assert_eq!(status, 404, "{method} {of}");
+        sqlx::query("delete from leases.message")
+            .execute(&served.database.admin)
+            .await
+            .unwrap();
+    }
 }

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 use testkit::{Process, wait_until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::served::{LIMIT, Served, answer, bodies, messages};
 
@@ -107,6 +111,8 @@ async fn who_waits_asks_nothing_while_nothing_happens() {
     served.push("", "1").await;
     served.lease("", "lease_ms=600000").await;
     let commits = async || metric(&served.nodes[0], "unacked_leases_commits_total").await;
+    let asked = async || metric(&served.nodes[0], "unacked_leases_asked_total").await;
+    let asked_before = asked().await;
     let wait = async || leased(served.to(0, Method::GET, "/?wait_ms=3000")).await;
     let look = async {
         waiting(&served, 0, 3.0).await;
@@ -116,6 +122,9 @@ async fn who_waits_asks_nothing_while_nothing_happens() {
     let after = commits().await;
     assert!(one.is_empty() && two.is_empty() && three.is_empty());
     assert!((after - before).abs() < f64::EPSILON, "{before} {after}");
+    // when the lease ends: each of them once, or together
+    let questions = asked().await - asked_before;
+    assert!((1.0..=3.0).contains(&questions), "{questions}");
 }
 
 #[tokio::test]
@@ -134,6 +143,35 @@ async fn a_client_that_left_takes_no_message() {
     waiting(&served, 0, 0.0).await;
     let id = served.push("", "1").await;
     let leased = served.lease("", "").await;
+    assert_eq!(
+        (leased[0].id.as_str(), leased[0].receive_count),
+        (id.as_str(), 1)
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_it_hears_of_its_lease_costs_no_receive() {
+    let served = Served::by(1).await;
+    let settings = r#"{"max_receives":1,"lease_ms":60000}"#;
+    served.put("/queues/q", settings).await.is(201);
+    let id = served.push("/queues/q", "1").await;
+    let node = &served.nodes[0];
+    let point = "leases.lease.after_commit";
+    node.arm(&format!("{point}=park")).await.unwrap();
+    let at = node.url().replace("http://", "");
+    let mut client = TcpStream::connect(&at).await.unwrap();
+    let request = format!("GET /queues/q/ HTTP/1.1\r\nHost: {at}\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    wait_until("the lease", LIMIT, async || {
+        node.fail_point(point).await.unwrap().1 == 1
+    })
+    .await;
+    // it goes, and the node has seen it when it has closed its own end
+    client.shutdown().await.unwrap();
+    let closed = tokio::time::timeout(LIMIT, client.read(&mut [0; 1])).await;
+    assert_eq!(closed.unwrap().unwrap(), 0);
+    node.arm("").await.unwrap();
+    let leased = served.lease_until("/queues/q", "").await;
     assert_eq!(
         (leased[0].id.as_str(), leased[0].receive_count),
         (id.as_str(), 1)
