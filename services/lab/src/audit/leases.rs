@@ -471,7 +471,7 @@ mod tests {
         let yes = |lease| confirmed(lease, 1_150, false, Some(204));
         let no = |lease| confirmed(lease, 1_160, false, Some(404));
         let late = |lease, status| confirmed(lease, 1_120, true, Some(status));
-        let open = |lease| confirmed(lease, 500, false, None);
+        let open = |lease: Lease| confirmed(lease, lease.leased.told_us / 1_000 + 490, false, None);
         assert_eq!(count(&[one], true), 0);
         assert_eq!(count(&[yes(one)], true), 1);
         assert_eq!(count(&[yes(one), yes(other)], true), 2);
