@@ -32,7 +32,7 @@ impl Pace {
     pub(super) async fn stopped(mut pace: watch::Receiver<Self>) {
         if pace.wait_for(|pace| *pace == Self::Stopped).await.is_err() {
             // nobody is left who could say so
-            pending().await
+            pending::<()>().await;
         }
     }
 }
