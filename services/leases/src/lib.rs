@@ -145,7 +145,8 @@ pub fn run(
         sessions,
         meanings: queues::MEANINGS,
         guarantees_off: Vec::new(),
-    });
+    })
+    .at(PREFIX, "/queues");
     daemon::http::serve(listener, router(app, site), lifecycle);
     Ok(())
 }

@@ -33,6 +33,11 @@ pub(crate) const GUARANTEE_OFF: &str = "unacked_guarantee_off";
 pub fn register_sender() {
     describe_counter!(ACCEPTED, "Messages that were stored and answered with yes");
     let _ = counter!(ACCEPTED);
+    register_outbox();
+}
+
+/// Registers what is counted of an outbox and its relay.
+pub fn register_outbox() {
     describe_gauge!(OUTBOX, "Messages that wait to be published, of all senders");
     let _ = gauge!(OUTBOX);
     publishing();

@@ -53,9 +53,11 @@ impl Text {
     }
 }
 
-/// Whether anything is seen of it: neither space nor control character, nor one of those that
-/// Unicode calls default ignorable (joiners, marks of direction, fillers, selectors, tags), nor an
-/// anchor of annotations or the blank pattern of Braille.
+/// Whether anything is seen of it.
+///
+/// Not of a space, a control character, one of those that Unicode calls default ignorable (joiners,
+/// marks of direction, fillers, selectors, tags), an anchor of annotations or the blank pattern of
+/// Braille.
 pub fn is_visible(char: char) -> bool {
     let invisible = char.is_whitespace()
         || char.is_control()

@@ -57,6 +57,8 @@ pub struct Chrome {
     pub title: String,
     /// The tab that is marked.
     pub tab: Tab,
+    /// Instead of the tabs of all services, the first page of the only one that is behind this port.
+    pub alone: Option<&'static str>,
     /// Who answers.
     pub node: NodeName,
     /// What is not as it should be.
@@ -98,6 +100,7 @@ impl Chrome {
         Self {
             title: title.into(),
             tab,
+            alone: site.alone(),
             node: NodeName::new(&site.node.name),
             banners: banners.collect(),
             now,

@@ -9,7 +9,28 @@ use crate::{error::Error, session::Sessions};
 
 /// What the pages of one process know about it. An extractor in every handler under [`crate::wrap`]. Clones share it.
 #[derive(Clone)]
-pub struct Site(Arc<About>);
+pub struct Site {
+    about: Arc<About>,
+    own: Option<Own>,
+    /// Of the request that it came with.
+    place: Place,
+}
+
+/// Where a service is that has a port of its own, beside its path behind the common one.
+#[derive(Clone, Copy)]
+struct Own {
+    prefix: &'static str,
+    home: &'static str,
+}
+
+/// Behind which port a request came in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// With the pages of all services.
+    Common,
+    /// The service's own, where this is its first page.
+    Own(&'static str),
+}
 
 /// What a [`Site`] knows.
 pub struct About {
@@ -27,7 +48,11 @@ pub struct About {
 
 impl From<About> for Site {
     fn from(about: About) -> Self {
-        Self(Arc::new(about))
+        Self {
+            about: Arc::new(about),
+            own: None,
+            place: Place::Common,
+        }
     }
 }
 
@@ -35,11 +60,42 @@ impl Deref for Site {
     type Target = About;
 
     fn deref(&self) -> &About {
-        &self.0
+        &self.about
     }
 }
 
 impl Site {
+    /// Of a service that is under `prefix` behind the common port, and at the root of one of its own, where its first page is
+    /// `home` and others' pages are not.
+    #[must_use]
+    pub fn at(mut self, prefix: &'static str, home: &'static str) -> Self {
+        self.own = Some(Own { prefix, home });
+        self
+    }
+
+    /// For a request to this path.
+    pub(crate) fn asked(&self, path: &str) -> Self {
+        let mut site = self.clone();
+        if let Some(Own { prefix, home }) = self.own {
+            let rest = path.strip_prefix(prefix);
+            let is_below = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            site.place = if is_below {
+                Place::Common
+            } else {
+                Place::Own(home)
+            };
+        }
+        site
+    }
+
+    /// The first page of the service's own port, if that is where the request came in: the pages of others are not there.
+    pub(crate) fn alone(&self) -> Option<&'static str> {
+        match self.place {
+            Place::Common => None,
+            Place::Own(home) => Some(home),
+        }
+    }
+
     /// Says at once that the database is away, where that is known, instead of waiting for it.
     pub fn need_database(&self) -> Result<(), Error> {
         if self.parts.usable(&["postgres"]) {

@@ -49,6 +49,7 @@ pub fn wrap_api(routes: Router) -> Router {
 
 /// One layer instead of one for each of these: a layer costs each request several allocations.
 async fn around(State(site): State<Option<Site>>, request: Request, next: Next) -> Response {
+    let site = site.map(|site| site.asked(request.uri().path()));
     let asked = Asked {
         uri: request.uri().clone(),
         method: request.method().clone(),

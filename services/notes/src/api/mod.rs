@@ -110,7 +110,8 @@ pub fn run(
         sessions,
         meanings: home::MEANINGS,
         guarantees_off: off,
-    });
+    })
+    .at("/notes", "/");
     let (pages, api) = routes(&app);
     let router = web::wrap(pages, api, site).layer(from_fn(programs::as_they_mean));
     daemon::http::serve(listener, router, lifecycle);

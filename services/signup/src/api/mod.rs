@@ -54,7 +54,7 @@ pub fn run(
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
     let process = config.process.begin("signup")?;
-    messaging::numbers::register_sender();
+    messaging::numbers::register_outbox();
     web::numbers::register();
     numbers::register();
     let Process {
@@ -122,7 +122,8 @@ pub fn run(
         sessions,
         meanings: home::MEANINGS,
         guarantees_off: without.warnings(),
-    });
+    })
+    .at("/signup", "/");
     let routes = || {
         Router::new()
             .merge(home::routes())
