@@ -334,7 +334,7 @@ impl Queue {
             driven.add(&part.context("a connection died")??)?;
         }
         ensure!(
-            driven.all.times.len() > 0,
+            !driven.all.times.is_empty(),
             "nothing was done after the warm-up"
         );
         Ok(driven)
@@ -376,9 +376,9 @@ impl Queue {
             }
             let ended = began.elapsed();
             if ended >= warm && ended <= end {
-                driven.all.note(from.elapsed(), ended - warm);
+                driven.all.note(from.elapsed(), ended.saturating_sub(warm));
                 if let Some(lease) = lease {
-                    driven.leases.note(lease, ended - warm);
+                    driven.leases.note(lease, ended.saturating_sub(warm));
                 }
             }
         }

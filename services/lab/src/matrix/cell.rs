@@ -53,7 +53,8 @@ impl Plan {
                 settings.insert("QUEUE_TYPE".to_owned(), "classic".to_owned());
             }
         }
-        settings::check(&Service::MAIN, &setup.settings, &setup.without.to_string()).map_err(Usage)?;
+        settings::check(&Service::MAIN, &setup.settings, &setup.without.to_string())
+            .map_err(Usage)?;
         setup.expect = expectation(&setup.expect, predicted);
         Ok(Self {
             fault,

@@ -130,9 +130,7 @@ fn nothing_but_the_gateway_and_the_brokers_page_is_published(stack: &Stack) {
     }
     // the mails' port is published with them
     let (_mails, ports) = stack.ports.split_last().expect("ports");
-    let wanted = ports
-        .iter()
-        .map(|port| format!("\"127.0.0.1\":\"{port}\""));
+    let wanted = ports.iter().map(|port| format!("\"127.0.0.1\":\"{port}\""));
     assert_eq!(published, wanted.collect());
 }
 
