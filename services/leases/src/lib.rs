@@ -1,8 +1,8 @@
 //! A lease queue over HTTP: a message is pushed, leased for a while by who works on it, and confirmed. One that is not confirmed
 //! comes back when its lease ends.
 //!
-//! [`api`] is what programs say, [`dead_letters`] and [`queues`] what they and people see of it. Each deed ([`push`], [`lease`],
-//! [`hold`]) is done by a [`clerk`]: many callers, one commit. [`wait`] waits for a message, [`bell`] rings, [`reaper`] clears
+//! `api` is what programs say, `dead_letters` and `queues` what they and people see of it. Each deed (`push`, `lease`,
+//! `hold`) is done by a `clerk`: many callers, one commit. `wait` waits for a message, `bell` rings, `reaper` clears
 //! up. All state is in Postgres, and time is by its clock: a node may die at any line, and any number of them runs at once.
 
 mod api;

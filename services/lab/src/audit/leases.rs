@@ -14,10 +14,10 @@
 //! - so both were held at one time if `told(later) < asked(earlier) + length`, and no confirm of the earlier one was asked before
 //!   `told(later)`.
 //!
-//! Which of two began later cannot always be said, so both ways round are demanded ([`overlap`]). Where one was answered
+//! Which of two began later cannot always be said, so both ways round are demanded (`overlap`). Where one was answered
 //! before the other was asked for, the second way is true by itself. Another's confirm without a token ends a lease too, but it
 //! takes the message away, and nobody gets it after that. The database's clock measures the length, the lessees' clock
-//! all else: that they do not run at one pace is what [`SLACK_US`] is for. It is not for a clock that is set meanwhile.
+//! all else: that they do not run at one pace is what `SLACK_US` is for. It is not for a clock that is set meanwhile.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

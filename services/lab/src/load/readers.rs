@@ -1,7 +1,7 @@
 //! Readers of notes, and how old what they are shown is at worst.
 //!
 //! Each asks of one note after the other whether it is saved, and reads the newest page of the list. What can be concluded from
-//! a page is decided in [`Book::judge`]: a note whose answer said *saved* at a time, and that a page asked for later should
+//! a page is decided in `Book::judge`: a note whose answer said *saved* at a time, and that a page asked for later should
 //! have and does not, was missing for at least the time between. The longest such time is the figure. It is never more than
 //! the truth: a page may be older than it can be seen here.
 

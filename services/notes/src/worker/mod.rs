@@ -1,6 +1,6 @@
 //! The role that saves notes.
 //!
-//! [`write`] is the work and its effect, [`messaging::receive`] everything around it, [`pace`] how fast it may go. A worker may
+//! `write` is the work and its effect, [`messaging::receive`] everything around it, [`pace`] how fast it may go. A worker may
 //! die at any line, and what it had in hand goes to another.
 
 pub mod config;

@@ -1,7 +1,7 @@
 //! The role that people and programs meet: takes sign-ups and logins, and publishes the welcome mails.
 //!
-//! [`create`] and [`login`] are the deeds, [`home`] the page of an account; [`store`] commits an account with its mail,
-//! [`account`] is its table. [`token`] says who somebody is, [`password`] whether they are, [`limits`] how
+//! `create` and `login` are the deeds, `home` the page of an account; `store` commits an account with its mail,
+//! `account` is its table. `token` says who somebody is, `password` whether they are, `limits` how
 //! often they may try. An account is known by its token alone: no session, so neither Redis nor another node has to know
 //! of anybody.
 

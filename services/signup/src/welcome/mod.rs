@@ -1,8 +1,8 @@
 //! The role that sends the welcome mails: takes them from the queue `welcome`, has a mail server take each,
 //! and stores that it did.
 //!
-//! [`deliver`] is the work, [`messaging::receive`] everything around it; [`smtp`] is the way to the mail
-//! server, [`mail`] what is written and its table. It has no pages: what became of a mail is on the page of its account.
+//! `deliver` is the work, [`messaging::receive`] everything around it; `smtp` is the way to the mail
+//! server, `mail` what is written and its table. It has no pages: what became of a mail is on the page of its account.
 
 pub mod config;
 mod deliver;
