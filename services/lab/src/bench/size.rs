@@ -86,7 +86,7 @@ pub const USUAL: Size = Size {
     searched: 400_000,
     searches: 20,
     searched_pages: 1_000,
-    leased: 100_000,
+    leased: 200_000,
     passed: 200_000,
     idle: secs(10),
     vacuum: secs(0),
@@ -122,7 +122,7 @@ pub const SHORT: Size = Size {
     searched: 2_000,
     searches: 2,
     searched_pages: 10,
-    leased: 20_000,
+    leased: 60_000,
     passed: 200,
     idle: millis(500),
     ..USUAL

@@ -58,6 +58,7 @@ async fn the_short_form_measures_every_scenario() {
         "mission",
         "growth",
         "search",
+        "leases",
         "footprint",
     ] {
         let of: Vec<&Value> = figures
@@ -83,6 +84,8 @@ async fn the_short_form_measures_every_scenario() {
         "growth-accept",
         "growth-audit",
         "growth-sessions",
+        "growth-lease",
+        "passed-lease",
         "search-far",
     ] {
         let value = json["ratios"][ratio].as_f64();
