@@ -44,8 +44,19 @@ async fn every_number_is_there_at_0_in_a_fresh_service_and_in_the_readme() {
     let receiver = world.receiver("receiver-1").start().await;
     ready(&sender).await;
     ready(&receiver).await;
+    let mut nodes = vec![sender, receiver];
+    for words in [
+        &["notes", "api"][..],
+        &["notes", "worker"],
+        &["leases"],
+        &["signup", "api"],
+        &["signup", "welcome"],
+    ] {
+        let name = format!("{}-1", words.join("-"));
+        nodes.push(world.other(words, &name).start().await);
+    }
     let mut found = BTreeSet::new();
-    for node in [&sender, &receiver] {
+    for node in &nodes {
         let series = series(node).await;
         for (series, value) in &series {
             let part = series.starts_with("unacked_part_up");

@@ -55,6 +55,19 @@ impl World {
             .env("HEARTBEAT_SECS", 2)
     }
 
+    /// A node of one of the three other services, by its words on the command line; not started.
+    pub(crate) fn other(&self, words: &[&str], name: &str) -> Program {
+        let database = match words[0] {
+            "notes" => &self.database.notes_url,
+            "leases" => &self.database.leases_url,
+            _ => &self.database.signup_url,
+        };
+        let node = self.node(words[0], name, database);
+        let node = node.env("SIGNUP_KEY", "of thirty-two bytes, or some more");
+        let node = node.env("SMTP_URL", "smtp://127.0.0.1:1");
+        words[1..].iter().fold(node, |node, word| node.arg(*word))
+    }
+
     /// A sender, not started.
     pub(crate) fn sender(&self, name: &str) -> Program {
         self.node("sender", name, &self.database.sender_url)
