@@ -212,8 +212,9 @@ async fn a_rung_keeps_what_a_classic_queue_refuses_to_take_back_also_when_the_br
     world.make_room().await;
     world.servers.kill(Server::RabbitMq).await;
     world.servers.start_again(Server::RabbitMq).await;
-    // What it was told right before it was killed it may have forgotten. Then the rung has been refused once more, and the
-    // broker lets it try again after three minutes.
+    // What it was told right before it was killed it may have forgotten, or only its queue has: so it is told anew, both ways.
+    // Then the rung has been refused once more, and the broker lets it try again after three minutes.
+    world.fill_up().await;
     world.make_room().await;
     world
         .drained(Duration::from_mins(4))
