@@ -19,8 +19,8 @@ use futures::TryStreamExt;
 use signup::catcher::Caught;
 use uuid::Uuid;
 
-use super::ledger::Snapshot;
 use super::merge::{EffectRow, MessageRow};
+use super::snapshot::Snapshot;
 use super::source::Held;
 use crate::load::body::number_of_address;
 use crate::run::requests::{self, Answer, Line};

@@ -23,6 +23,7 @@ mod mails;
 pub mod merge;
 mod pages;
 pub mod report;
+mod snapshot;
 mod source;
 pub mod timeline;
 pub mod verdict;

@@ -10,8 +10,9 @@ use futures::stream::{self, BoxStream, StreamExt};
 use uuid::Uuid;
 
 use super::figures::{Cause, NodeCounts};
-use super::ledger::{Ledger, Snapshot};
+use super::ledger::Ledger;
 use super::merge::{DeadRow, EffectRow, MessageRow};
+use super::snapshot::Snapshot;
 use super::{leases, mails};
 use crate::run::{Job, Meta, RunDir, RunId};
 

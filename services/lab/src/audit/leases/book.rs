@@ -1,8 +1,4 @@
-//! What became of messages that were leased: from outside, by what lessees were told, and by the queue's dead letters.
-//!
-//! An effect is a confirm that was answered with yes and whose lessee had not rolled back by then. One that was answered by
-//! nobody may or may not have been taken. When nothing of its message is left, no other confirm took it away, it is no dead
-//! letter and was not leased again after that, it was.
+//! What the lessees of a run were told, and what can be concluded from that alone.
 //!
 //! **Two holders at one time.** A lease begins at a moment between the question and the answer that brought it, and holds for
 //! its length from there, unless its holder confirms. So by the lessees' own clock, a lease *surely* holds from its answer
@@ -21,25 +17,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use anyhow::{Context, Result};
-use chrono::{DateTime, Utc};
-use daemon::clock;
-use reqwest::Client;
-use serde::Deserialize;
-use serde_json::Value;
+use anyhow::Result;
+use chrono::DateTime;
 use uuid::Uuid;
 
-use super::figures::NodeCounts;
-use super::merge::{Dead, DeadRow, EffectRow, MessageRow};
-use super::source::{Event, Held, after, zero};
+use crate::audit::figures::NodeCounts;
+use crate::audit::merge::EffectRow;
+use crate::audit::source::{Event, after};
+use crate::run::RunDir;
 use crate::run::leased::{Leased, Line, Went};
 use crate::run::record::{self, Line as _};
-use crate::run::requests::{self, Line as Request};
-use crate::run::{Meta, RunDir, RunId};
 
 /// Clocks differ by less during a lease of hours, and requests of less are of no interest.
 const SLACK_US: u64 = 5_000;
-const ASK_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 /// Most pairs of holders that are named.
 const NAMED: usize = 3;
 
@@ -54,7 +44,7 @@ pub(super) struct Confirm {
 
 /// All of one lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lease {
+pub(in crate::audit) struct Lease {
     pub(super) leased: Leased,
     pub(super) confirm: Option<Confirm>,
 }
@@ -62,7 +52,7 @@ pub(super) struct Lease {
 /// The record of a run's lessees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Book {
-    pub(super) leases: Vec<Lease>,
+    pub(in crate::audit) leases: Vec<Lease>,
     /// How many confirms in time were answered with yes.
     pub confirmed: u64,
     /// Why they went; none: they have not.
@@ -135,7 +125,7 @@ impl Book {
     }
 
     /// The effects. `drained`: nothing is left in the queue. `dead`: what was given up on.
-    fn effects(&self, zero: i64, drained: bool, dead: &HashSet<Uuid>) -> Vec<EffectRow> {
+    pub(super) fn effects(&self, zero: i64, drained: bool, dead: &HashSet<Uuid>) -> Vec<EffectRow> {
         let mut rows = Vec::new();
         for (id, leases) in self.by_id() {
             let sure = leases.iter().filter_map(|lease| {
@@ -169,7 +159,7 @@ impl Book {
     }
 
     /// Leases of one message that were surely held at one time.
-    fn doubles(&self) -> Vec<(&Lease, &Lease)> {
+    pub(super) fn doubles(&self) -> Vec<(&Lease, &Lease)> {
         let mut found = Vec::new();
         for leases in self.by_id().values() {
             for (place, one) in leases.iter().enumerate() {
@@ -184,7 +174,7 @@ impl Book {
         found
     }
 
-    fn events(&self, zero: i64) -> Vec<Event> {
+    pub(super) fn events(&self, zero: i64) -> Vec<Event> {
         let mut events = Vec::new();
         for Lease { leased, confirm } in &self.leases {
             let at = |us: u64| DateTime::from_timestamp_micros(after(zero, us)).unwrap_or_default();
@@ -213,7 +203,7 @@ impl Book {
         events
     }
 
-    fn nodes(&self) -> Vec<(String, NodeCounts)> {
+    pub(super) fn nodes(&self) -> Vec<(String, NodeCounts)> {
         let mut counts: BTreeMap<u32, NodeCounts> = BTreeMap::new();
         for lease in &self.leases {
             let effect = lease.confirm.is_some_and(|confirm| confirm.is_effect());
@@ -259,33 +249,8 @@ fn overlap(one: &Lease, other: &Lease) -> bool {
     holds(one, other) && holds(other, one)
 }
 
-/// All of it, as who is behind this gateway tells it.
-pub(super) async fn hold(gateway: &str, run: &RunDir, meta: &Meta, drained: bool) -> Result<Held> {
-    let zero = zero(meta)?;
-    let taken_at = clock::now();
-    let letters = letters(gateway, run.id()).await?;
-    let book = Book::read(run).context("cannot read the record of leases")?;
-    let messages = messages(run, &book, &letters, zero)?;
-    let given_up: HashSet<Uuid> = letters.iter().map(|letter| letter.id).collect();
-    let dead = letters.iter().map(|letter| DeadRow {
-        id: letter.id,
-        dead_us: letter.dead_at.timestamp_micros(),
-        now: Dead::Parked,
-    });
-    Ok(Held {
-        taken_at,
-        messages,
-        effects: book.effects(zero, drained, &given_up),
-        dead: dead.collect(),
-        broken: broken(&book.doubles()),
-        mail_copies: None,
-        nodes: book.nodes(),
-        events: book.events(zero),
-        ledger: None,
-    })
-}
-
-fn broken(doubles: &[(&Lease, &Lease)]) -> Vec<String> {
+/// What was promised and not kept, in words.
+pub(super) fn broken(doubles: &[(&Lease, &Lease)]) -> Vec<String> {
     let mut said: Vec<String> = doubles
         .iter()
         .take(NAMED)
@@ -303,82 +268,6 @@ fn broken(doubles: &[(&Lease, &Lease)]) -> Vec<String> {
         said.push(format!("two holders at one time: {more} times more"));
     }
     said
-}
-
-/// Everything that is known to have been in the queue: what a push was told as its id, what was leased, what is dead.
-fn messages(run: &RunDir, book: &Book, letters: &[Letter], zero: i64) -> Result<Vec<MessageRow>> {
-    let mut found: BTreeMap<Uuid, MessageRow> = BTreeMap::new();
-    let mut add = |id, number, accepted_us| {
-        found.entry(id).or_insert(MessageRow {
-            id,
-            number,
-            position: 0,
-            accepted_us,
-        });
-    };
-    let log = run.path(requests::FILE);
-    let mut ids = HashMap::new();
-    if log.exists() {
-        for line in requests::read(&log)? {
-            match line? {
-                Request::Named(named) => drop(ids.insert(named.number, named.id)),
-                Request::Answered(answered) => {
-                    if let Some(id) = ids.remove(&answered.number) {
-                        add(id, Some(answered.number), after(zero, answered.done_us));
-                    }
-                }
-                Request::Offered(_) => {}
-            }
-        }
-    }
-    for lease in &book.leases {
-        let leased = &lease.leased;
-        add(leased.id, leased.number, after(zero, leased.asked_us));
-    }
-    for letter in letters {
-        let ours = letter.body["run"].as_str() == Some(run.id().as_str());
-        let number = letter.body["number"].as_u64().filter(|_| ours);
-        add(letter.id, number, letter.pushed_at.timestamp_micros());
-    }
-    Ok(found.into_values().collect())
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Letter {
-    id: Uuid,
-    body: Value,
-    pushed_at: DateTime<Utc>,
-    dead_at: DateTime<Utc>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Letters {
-    dead_letters: Vec<Letter>,
-    next: Option<i64>,
-}
-
-/// The dead letters of the run's queue.
-async fn letters(gateway: &str, run: &RunId) -> Result<Vec<Letter>> {
-    let client = Client::new();
-    let url = format!("{gateway}/leases/queues/{run}/dead-letters");
-    let (mut all, mut after) = (Vec::new(), 0);
-    loop {
-        let ask = client.get(format!("{url}?amount=1000&after={after}"));
-        let answer = ask.timeout(ASK_LIMIT).send().await;
-        let answer = answer.and_then(reqwest::Response::error_for_status);
-        let page: Letters = answer
-            .map_err(reqwest::Error::without_url)
-            .context("the dead letters of the run's queue cannot be seen")?
-            .json()
-            .await?;
-        all.extend(page.dead_letters);
-        match page.next {
-            Some(next) => after = next,
-            None => return Ok(all),
-        }
-    }
 }
 
 #[cfg(test)]
