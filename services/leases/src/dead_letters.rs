@@ -28,7 +28,7 @@ use crate::{
     app::App,
     dead_letter::{self, DeadLetter, Meant},
     numbers, reaper,
-    request::{self, Queue, parameters, whole},
+    request::{Queue, parameters, whole},
 };
 
 const AMOUNT: i32 = 100;
@@ -117,7 +117,7 @@ struct Order {
 
 impl Order {
     fn read(body: &[u8]) -> Result<Self, Error> {
-        let order: Self = request::json(body)?;
+        let order: Self = web::json::read(body)?;
         match &order.ids {
             Some(ids) if !order.all && (1..=IDS_MAX).contains(&ids.len()) => Ok(order),
             None if order.all => Ok(order),

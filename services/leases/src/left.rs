@@ -15,9 +15,11 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 use web::{
-    Error,
+    Error, Under,
     origin::{Origin, origin},
 };
+
+use crate::PREFIX;
 
 /// Cancelled when nobody waits for the answer any more. An extractor in every handler under [`watch`].
 #[derive(Debug, Clone, Default)]
@@ -67,5 +69,5 @@ pub(crate) async fn refuse_foreign(request: Request, next: Next) -> Response {
 
 /// The one address that people look at.
 fn is_page(path: &str) -> bool {
-    path.strip_prefix("/leases").unwrap_or(path) == "/queues"
+    Under::of(path, PREFIX).rest(path) == "/queues"
 }

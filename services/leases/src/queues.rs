@@ -30,7 +30,7 @@ use crate::{
     api::LEASE_MS_MAX,
     app::App,
     queue::{self, COUNT_MAX, QueueRow},
-    request::{in_path, json, no_queue, parameters},
+    request::{in_path, no_queue, parameters},
 };
 
 pub(crate) const MEANINGS: &[(&str, &str)] = &[
@@ -70,7 +70,7 @@ impl Wanted {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
         }
-        let wanted: Self = json(body)?;
+        let wanted: Self = web::json::read(body)?;
         let within = |value: Option<i32>, from: i32, to: i32| {
             value.is_none_or(|value| (from..=to).contains(&value))
         };

@@ -6,9 +6,9 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::{HeaderMap, StatusCode, request::Parts},
 };
-use serde_json::{error::Category, value::RawValue};
+use serde_json::value::RawValue;
 use uuid::Uuid;
-use web::{Error, headers::header, show::number};
+use web::{Error, headers::header, json, show::number};
 
 use crate::{app::App, queue};
 
@@ -16,8 +16,6 @@ use crate::{app::App, queue};
 pub(crate) const MESSAGE_MAX: usize = 256 * 1024;
 /// Messages in one request.
 pub(crate) const BATCH_MAX: usize = 1_000;
-/// The longest reason; serde repeats what was sent in it.
-const REASON_MAX: usize = 300;
 
 /// The queue that an address names, `default` where it names none; it exists.
 pub(crate) struct Queue {
@@ -144,13 +142,13 @@ pub(crate) fn message(body: &[u8]) -> Result<String, Error> {
     if body.len() > MESSAGE_MAX {
         return Err(too_large(""));
     }
-    let document: &RawValue = json(body)?;
+    let document: &RawValue = json::read(body)?;
     Ok(document.get().to_owned())
 }
 
 /// An array of messages.
 pub(crate) fn messages(body: &[u8]) -> Result<Vec<String>, Error> {
-    let documents: Vec<&RawValue> = json(body)?;
+    let documents: Vec<&RawValue> = json::read(body)?;
     if documents.is_empty() {
         return Err(Error::unprocessable("The array is empty."));
     }
@@ -177,22 +175,6 @@ fn too_large(place: &str) -> Error {
         StatusCode::PAYLOAD_TOO_LARGE,
         format!("{place}The message is larger than 256 KiB, the most that is taken."),
     )
-}
-
-/// JSON, whatever it was said to be: 400 what is none, 422 what is of another shape.
-pub(crate) fn json<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(Error::bad_request("The body is empty; JSON is needed."));
-    }
-    serde_json::from_slice(body).map_err(|error| {
-        let reason: String = error.to_string().chars().take(REASON_MAX).collect();
-        match error.classify() {
-            Category::Data => {
-                Error::unprocessable(format!("The JSON is not as expected: {reason}."))
-            }
-            _ => Error::bad_request(format!("The body is not JSON: {reason}.")),
-        }
-    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::error::Category;
 
 use crate::{body, error::Error};
@@ -39,7 +39,11 @@ impl JsonBody {
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+/// Reads a body that is JSON, whatever it was said to be.
+///
+/// # Errors
+/// 400 what is no JSON, 422 what is JSON of another shape.
+pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Error::bad_request("The body is empty."));
     }
@@ -64,10 +68,8 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::StatusCode;
-    use serde::Deserialize;
-
     use super::*;
+    use axum::http::StatusCode;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]

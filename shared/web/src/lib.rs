@@ -30,12 +30,14 @@ mod accept;
 mod body;
 mod site;
 mod together;
+mod under;
 mod wrap;
 
 pub use accept::wants_json;
 pub use error::Error;
 pub use site::{About, Site};
 pub use together::{Together, together};
+pub use under::Under;
 pub use wrap::{wrap, wrap_api};
 
 /// A template, drawn.

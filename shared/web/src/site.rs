@@ -5,15 +5,15 @@ use std::{convert::Infallible, ops::Deref, sync::Arc};
 use axum::{extract::FromRequestParts, http::request::Parts as RequestParts};
 use daemon::{node::Node, parts::Parts};
 
-use crate::{error::Error, session::Sessions};
+use crate::{error::Error, session::Sessions, under::Under};
 
 /// What the pages of one process know about it. An extractor in every handler under [`crate::wrap`]. Clones share it.
 #[derive(Clone)]
 pub struct Site {
     about: Arc<About>,
     own: Option<Own>,
-    /// Of the request that it came with.
-    place: Place,
+    /// Where the request that it came with found it.
+    under: Under,
 }
 
 /// Where a service is that has a port of its own, beside its path behind the common one.
@@ -21,15 +21,6 @@ pub struct Site {
 struct Own {
     prefix: &'static str,
     home: &'static str,
-}
-
-/// Behind which port a request came in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// With the pages of all services.
-    Common,
-    /// The service's own, where this is its first page.
-    Own(&'static str),
 }
 
 /// What a [`Site`] knows.
@@ -51,7 +42,7 @@ impl From<About> for Site {
         Self {
             about: Arc::new(about),
             own: None,
-            place: Place::Common,
+            under: Under::ROOT,
         }
     }
 }
@@ -76,24 +67,21 @@ impl Site {
     /// For a request to this path.
     pub(crate) fn asked(&self, path: &str) -> Self {
         let mut site = self.clone();
-        if let Some(Own { prefix, home }) = self.own {
-            let rest = path.strip_prefix(prefix);
-            let is_below = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            site.place = if is_below {
-                Place::Common
-            } else {
-                Place::Own(home)
-            };
+        if let Some(Own { prefix, .. }) = self.own {
+            site.under = Under::of(path, prefix);
         }
         site
     }
 
+    /// Where the request found the service; links stay there.
+    pub fn under(&self) -> Under {
+        self.under
+    }
+
     /// The first page of the service's own port, if that is where the request came in: the pages of others are not there.
     pub(crate) fn alone(&self) -> Option<&'static str> {
-        match self.place {
-            Place::Common => None,
-            Place::Own(home) => Some(home),
-        }
+        let own = self.own.filter(|_| self.under == Under::ROOT);
+        own.map(|own| own.home)
     }
 
     /// Says at once that the database is away, where that is known, instead of waiting for it.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::State,
-    http::{HeaderMap, Uri, header::RETRY_AFTER},
+    http::{HeaderMap, header::RETRY_AFTER},
     response::{IntoResponse, Redirect, Response},
 };
 use uuid::Uuid;
@@ -24,7 +24,6 @@ use web::{
 use super::{
     App,
     home::{Form, draw},
-    place::Place,
     save::content_of,
 };
 use crate::note::{Asked, PAGE};
@@ -32,7 +31,6 @@ use crate::note::{Asked, PAGE};
 pub(super) async fn send(
     State(app): State<Arc<App>>,
     site: Site,
-    uri: Uri,
     said: HeaderMap,
     body: FormBody,
 ) -> Result<Response, Error> {
@@ -46,7 +44,6 @@ pub(super) async fn send(
     let typed = fields.need("content")?.replace("\r\n", "\n");
     let key = fields.get("key").map(Uuid::try_parse).transpose();
     let key = key.map_err(|_| Error::bad_request("The field \"key\" is not a UUID."))?;
-    let place = Place::of(&uri);
     let accepted = match content_of(&typed) {
         Ok(content) => {
             let key = match key {
@@ -60,10 +57,10 @@ pub(super) async fn send(
     match accepted {
         Ok(accepted) => {
             let id = accepted.message_id;
-            let there = format!("{}?accepted={id}", place.home());
+            let there = format!("{}?accepted={id}", site.under().home());
             Ok(Redirect::to(&there).into_response())
         }
-        Err(error) => again(&app, &site, place, &error, key, typed).await,
+        Err(error) => again(&app, &site, &error, key, typed).await,
     }
 }
 
@@ -71,7 +68,6 @@ pub(super) async fn send(
 async fn again(
     app: &App,
     site: &Site,
-    place: Place,
     error: &Error,
     key: Option<Uuid>,
     text: String,
@@ -86,7 +82,7 @@ async fn again(
         limit: PAGE,
     };
     let answer = app.lists.read(asked).await;
-    let mut page = draw(app, site, place, asked, answer, form, None)?;
+    let mut page = draw(app, site, asked, answer, form, None)?;
     refused(&mut page, error);
     Ok(page)
 }

@@ -20,7 +20,7 @@ use web::{
     wants_json,
 };
 
-use super::{App, one, place::Place};
+use super::{App, one};
 use crate::{
     list::{Answer, Source},
     note::{Asked, PAGE, PAGE_MAX, Saved},
@@ -129,15 +129,7 @@ pub(super) async fn show(
             Some(id) => one::find(&app, &site, id).await.ok().flatten(),
             None => None,
         };
-        let drawn = draw(
-            &app,
-            &site,
-            Place::of(&uri),
-            asked,
-            answer,
-            Form::empty(),
-            accepted,
-        );
+        let drawn = draw(&app, &site, asked, answer, Form::empty(), accepted);
         drawn?
     };
     response
@@ -196,7 +188,6 @@ struct Row {
 pub(super) fn draw(
     app: &App,
     site: &Site,
-    place: Place,
     asked: Asked,
     answer: Result<Answer, Error>,
     form: Form,
@@ -209,11 +200,12 @@ pub(super) fn draw(
         Err(error) if error.retry_after().is_none() => return Err(error),
         Err(error) => (None, Some(error)),
     };
+    let home = site.under().home();
     let headers = answer.as_ref().map(told);
-    let list = answer.map(|answer| Shown::new(&answer, asked, place, &chrome));
+    let list = answer.map(|answer| Shown::new(&answer, asked, home, &chrome));
     let (count, last) = app.accepted();
     let page = Page {
-        home: place.home(),
+        home,
         accepted,
         deeds: Deeds {
             count: number(i64::try_from(count).unwrap_or(i64::MAX)),
@@ -235,7 +227,7 @@ pub(super) fn draw(
 }
 
 impl Shown {
-    fn new(answer: &Answer, asked: Asked, place: Place, chrome: &Chrome) -> Self {
+    fn new(answer: &Answer, asked: Asked, home: &str, chrome: &Chrome) -> Self {
         let Answer {
             listed,
             source,
@@ -248,7 +240,7 @@ impl Shown {
             } else {
                 format!("&limit={limit}")
             };
-            format!("{}?before={next}{limit}", place.home())
+            format!("{home}?before={next}{limit}")
         });
         Self {
             rows: listed
@@ -258,9 +250,9 @@ impl Shown {
                 .collect(),
             next,
             source: match source {
-                Source::Hit => format!("from the cache, {:.1} s old", age.as_secs_f64()),
-                Source::Miss => "from the database".to_owned(),
-                Source::Off => "from the database, without the cache".to_owned(),
+                Source::Hit => format!("cached {:.1} s ago", age.as_secs_f64()),
+                Source::Miss => "read just now".to_owned(),
+                Source::Off => "read without cache".to_owned(),
             },
         }
     }

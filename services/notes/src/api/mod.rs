@@ -9,7 +9,6 @@ pub mod config;
 pub mod form;
 pub mod home;
 pub mod one;
-pub mod place;
 pub mod programs;
 pub mod save;
 
@@ -32,6 +31,8 @@ pub use config::Config;
 
 /// What this role is called as a service.
 const SERVICE: &str = "notes";
+/// Where it is behind the port of all services.
+const PREFIX: &str = "/notes";
 
 /// Runs an API node until a signal, and gives its exit code: 0 clean, 1 failed, 2 a wrong setting.
 pub fn main_with(config: &Config) -> ExitCode {
@@ -111,7 +112,7 @@ pub fn run(
         meanings: home::MEANINGS,
         guarantees_off: off,
     })
-    .at("/notes", "/");
+    .at(PREFIX, "/");
     let (pages, api) = routes(&app);
     let router = web::wrap(pages, api, site).layer(from_fn(programs::as_they_mean));
     daemon::http::serve(listener, router, lifecycle);

@@ -10,13 +10,16 @@ use axum::{
     response::Response,
 };
 
-use super::place::Place;
+use web::Under;
+
+use super::PREFIX;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Who does not ask for a page wants JSON; and what is sent to `/save` is JSON, whatever it is called.
 pub(super) async fn as_they_mean(mut request: Request, next: Next) -> Response {
-    let saves = Place::of(request.uri()).rest(request.uri()) == "/save";
+    let path = request.uri().path();
+    let saves = Under::of(path, PREFIX).rest(path) == "/save";
     let headers = request.headers_mut();
     if saves {
         headers.insert(header::CONTENT_TYPE, JSON);

@@ -1,14 +1,11 @@
-//! How the API answers: under which address, and in problem details or on a page.
-
-use std::convert::Infallible;
+//! How the API answers: in problem details or on a page.
 
 use axum::{
     Json,
-    extract::{FromRequest, FromRequestParts, OriginalUri, Request},
+    extract::{FromRequest, Request},
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE},
-        request::Parts as RequestParts,
     },
     middleware::Next,
     response::{AppendHeaders, IntoResponse, Redirect, Response},
@@ -17,43 +14,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
-use web::{Error, form::FormBody, json::JsonBody, origin};
+use web::{Error, Under, form::FormBody, json::JsonBody, origin};
 
 use super::{app::App, check::Wrong, token::Issued};
-
-/// Where the gateway has these pages.
-pub(super) const PREFIX: &str = "/signup";
-
-/// The address under which a request came: nothing, or that of the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Under(&'static str);
-
-impl Under {
-    fn of(path: &str) -> Self {
-        let rest = path.strip_prefix(PREFIX);
-        let ours = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        Self(if ours { PREFIX } else { "" })
-    }
-
-    /// The page of the account.
-    pub(super) fn home(self) -> &'static str {
-        if self.0.is_empty() { "/" } else { self.0 }
-    }
-
-    /// Another page of ours, such as `/login`.
-    pub(super) fn page(self, path: &str) -> String {
-        format!("{}{path}", self.0)
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Under {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut RequestParts, state: &S) -> Result<Self, Infallible> {
-        let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state).await?;
-        Ok(Self::of(uri.path()))
-    }
-}
 
 /// What was sent: by the form of a page, or by a program.
 pub(super) enum Sent {
@@ -169,27 +132,4 @@ pub(super) fn known(
         response.headers_mut().insert(LOCATION, home);
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_stay_under_the_address_of_the_request() {
-        for (path, home, login) in [
-            ("/", "/", "/login"),
-            ("/createUser", "/", "/login"),
-            ("/signup", "/signup", "/signup/login"),
-            ("/signup/createUser", "/signup", "/signup/login"),
-            ("/signups", "/", "/login"),
-        ] {
-            let under = Under::of(path);
-            assert_eq!(
-                (under.home(), under.page("/login").as_str()),
-                (home, login),
-                "{path}"
-            );
-        }
-    }
 }

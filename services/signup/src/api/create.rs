@@ -14,12 +14,12 @@ use axum::{
 };
 use daemon::database::within;
 use web::{
-    Error, Site,
+    Error, Site, Under,
     chrome::{Chrome, Tab},
 };
 
 use super::{
-    answer::{Sent, Under, known, wrong_fields},
+    answer::{Sent, known, wrong_fields},
     app::App,
     check::{EMAIL_MAX, NAME_MAX, PASSWORD_MAX, PASSWORD_MIN, Right, Typed, Wrong, check},
     home::LIMIT,
@@ -53,21 +53,20 @@ impl Page {
     }
 }
 
-async fn show(site: Site, under: Under) -> Result<Response, Error> {
-    draw(&site, under, Typed::default(), Vec::new(), None)
+async fn show(site: Site) -> Result<Response, Error> {
+    draw(&site, Typed::default(), Vec::new(), None)
 }
 
 /// The page, with what was typed: all but the password.
 fn draw(
     site: &Site,
-    under: Under,
     typed: Typed,
     wrong: Vec<Wrong>,
     error: Option<String>,
 ) -> Result<Response, Error> {
     let page = Page {
         chrome: Chrome::new(site, Tab::Other, "Sign up"),
-        under,
+        under: site.under(),
         typed,
         wrong,
         error,
@@ -78,7 +77,6 @@ fn draw(
 async fn create(
     State(app): State<Arc<App>>,
     site: Site,
-    under: Under,
     client: Client,
     headers: HeaderMap,
     sent: Sent,
@@ -90,7 +88,7 @@ async fn create(
         if !by_form {
             return Ok(wrong_fields(status, code, detail, &wrong));
         }
-        let mut page = draw(&site, under, typed.clone(), wrong, None)?;
+        let mut page = draw(&site, typed.clone(), wrong, None)?;
         *page.status_mut() = status;
         Ok(page)
     };
@@ -117,13 +115,7 @@ async fn create(
             return refuse(StatusCode::CONFLICT, "email_taken", detail, wrong);
         }
         Err(Refused::Other(error)) if by_form => {
-            let mut page = draw(
-                &site,
-                under,
-                typed,
-                Vec::new(),
-                Some(error.detail().to_owned()),
-            )?;
+            let mut page = draw(&site, typed, Vec::new(), Some(error.detail().to_owned()))?;
             *page.status_mut() = error.status();
             if let Some(seconds) = error.retry_after() {
                 page.headers_mut().insert(RETRY_AFTER, seconds.into());
@@ -136,14 +128,8 @@ async fn create(
     metrics::counter!(numbers::CREATED).increment(1);
     let issued = app.tokens.issue(user_id, daemon::clock::now());
     let issued = issued.map_err(Error::internal)?;
-    Ok(known(
-        &app,
-        under,
-        by_form,
-        user_id,
-        issued,
-        Some(message_id),
-    ))
+    let new = Some(message_id);
+    Ok(known(&app, site.under(), by_form, user_id, issued, new))
 }
 
 fn read(sent: &Sent) -> Result<Typed, Error> {

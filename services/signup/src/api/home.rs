@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 use web::{
-    Error, Site,
+    Error, Site, Under,
     chrome::{Chrome, Tab},
     show::When,
     wants_json,
@@ -24,7 +24,7 @@ use web::{
 
 use super::{
     account::{self, Account, Mail},
-    answer::{Under, unknown},
+    answer::unknown,
     app::{App, Caller},
 };
 
@@ -76,7 +76,6 @@ struct Told {
 async fn show(
     State(app): State<Arc<App>>,
     site: Site,
-    under: Under,
     Caller(claims): Caller,
     uri: Uri,
     headers: HeaderMap,
@@ -95,7 +94,7 @@ async fn show(
             return Ok((vary, unknown()).into_response());
         }
         // What the cookie holds is of no use any more.
-        return Ok((vary, Redirect::to(&under.page("/createUser"))).into_response());
+        return Ok((vary, Redirect::to(&site.under().page("/createUser"))).into_response());
     };
     if json {
         return Ok((vary, Json(Told::from(account))).into_response());
@@ -105,7 +104,7 @@ async fn show(
         created_at: chrome.when(account.created_at),
         sent_at: account.sent_at.map(|sent_at| chrome.when(sent_at)),
         chrome,
-        under,
+        under: site.under(),
         account,
     };
     Ok((vary, web::page(&page)?).into_response())

@@ -21,7 +21,7 @@ use daemon::database::within;
 use serde::Deserialize;
 use uuid::Uuid;
 use web::{
-    Error, Site,
+    Error, Site, Under,
     chrome::{Chrome, Tab},
     origin::{Origin, origin},
     wants_json,
@@ -29,7 +29,7 @@ use web::{
 
 use super::{
     account,
-    answer::{Sent, Under, known},
+    answer::{Sent, known},
     app::{App, Caller},
     check::EMAIL_MAX,
     home::LIMIT,
@@ -53,19 +53,14 @@ struct Page {
     error: Option<String>,
 }
 
-async fn show(site: Site, under: Under) -> Result<Response, Error> {
-    draw(&site, under, String::new(), None)
+async fn show(site: Site) -> Result<Response, Error> {
+    draw(&site, String::new(), None)
 }
 
-fn draw(
-    site: &Site,
-    under: Under,
-    email: String,
-    error: Option<String>,
-) -> Result<Response, Error> {
+fn draw(site: &Site, email: String, error: Option<String>) -> Result<Response, Error> {
     let page = Page {
         chrome: Chrome::new(site, Tab::Other, "Log in"),
-        under,
+        under: site.under(),
         email,
         error,
     };
@@ -82,7 +77,6 @@ struct Typed {
 async fn log_in(
     State(app): State<Arc<App>>,
     site: Site,
-    under: Under,
     client: Client,
     sent: Sent,
 ) -> Result<Response, Error> {
@@ -94,10 +88,10 @@ async fn log_in(
             tracing::info!(%user_id, "logged in");
             let issued = app.tokens.issue(user_id, daemon::clock::now());
             let issued = issued.map_err(Error::internal)?;
-            Ok(known(&app, under, by_form, user_id, issued, None))
+            Ok(known(&app, site.under(), by_form, user_id, issued, None))
         }
         Err(error) if by_form => {
-            let mut page = draw(&site, under, email, Some(error.detail().to_owned()))?;
+            let mut page = draw(&site, email, Some(error.detail().to_owned()))?;
             *page.status_mut() = error.status();
             if let Some(seconds) = error.retry_after() {
                 page.headers_mut().insert(RETRY_AFTER, seconds.into());
@@ -153,7 +147,6 @@ async fn check(app: &App, site: &Site, client: &Client, typed: Typed) -> Result<
 async fn log_out(
     State(app): State<Arc<App>>,
     site: Site,
-    under: Under,
     Caller(claims): Caller,
     request: Request,
 ) -> Result<Response, Error> {
@@ -173,5 +166,5 @@ async fn log_out(
     if wants_json(request.uri(), request.headers()) {
         return Ok((StatusCode::NO_CONTENT, headers).into_response());
     }
-    Ok((headers, Redirect::to(&under.page("/login"))).into_response())
+    Ok((headers, Redirect::to(&site.under().page("/login"))).into_response())
 }

@@ -33,6 +33,9 @@ pub use token::TokenArgs;
 
 use app::App;
 
+/// Where it is behind the port of all services.
+const PREFIX: &str = "/signup";
+
 /// Takes sign-ups until a signal, and gives the exit code: 0 clean, 1 failed, 2 a wrong setting.
 pub fn main_with(config: &Config) -> ExitCode {
     let start = |listener, ops_listener, lifecycle: &Lifecycle| {
@@ -123,7 +126,7 @@ pub fn run(
         meanings: home::MEANINGS,
         guarantees_off: without.warnings(),
     })
-    .at("/signup", "/");
+    .at(PREFIX, "/");
     let routes = || {
         Router::new()
             .merge(home::routes())
@@ -131,10 +134,10 @@ pub fn run(
             .merge(login::routes())
     };
     // A slash too many is no other page.
-    let slash = || async { Redirect::permanent(answer::PREFIX) };
+    let slash = || async { Redirect::permanent(PREFIX) };
     let both = Router::new()
         .merge(routes())
-        .nest(answer::PREFIX, routes())
+        .nest(PREFIX, routes())
         .route("/signup/", get(slash))
         .with_state(app);
     let router = web::wrap(Router::new(), both, site).layer(from_fn(answer::answer_in_kind));
