@@ -15,7 +15,7 @@ use messaging::{
     envelope::{Envelope, NotOurs},
     message::{KIND, Message},
     receive::{
-        handler::{Effect, Failure, Handler, Received},
+        handler::{Effect, Failure, Handler, Received, Undone},
         processed,
         settle::Settle,
     },
@@ -140,10 +140,10 @@ impl Handler for Work {
         Message::read(envelope)
     }
 
-    async fn work(&self, received: &Received<Message>) -> Result<Done, Failure> {
+    async fn work(&self, received: &Received<Message>) -> Result<Done, Undone> {
         self.take_time().await;
         if let Some(reason) = self.fails(&received.message.text) {
-            return Err(self.fail(reason).await);
+            return Err(self.fail(reason).await.into());
         }
         Ok(Done {
             took: received.came_in.elapsed(),

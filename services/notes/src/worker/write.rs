@@ -9,7 +9,7 @@ use messaging::{
     envelope::{Envelope, NotOurs},
     message::Message,
     receive::{
-        handler::{Effect, Failure, Handler, Received},
+        handler::{Effect, Failure, Handler, Received, Undone},
         processed,
     },
     text::Text,
@@ -44,9 +44,9 @@ impl Handler for Write {
         Message::read(envelope)
     }
 
-    async fn work(&self, received: &Received<Message>) -> Result<Done, Failure> {
+    async fn work(&self, received: &Received<Message>) -> Result<Done, Undone> {
         if let Err(error) = Text::parse(&received.message.text) {
-            return Err(Failure::Reject(error.about("content")));
+            return Err(Failure::Reject(error.about("content")).into());
         }
         self.pace.turn().await;
         Ok(Done {

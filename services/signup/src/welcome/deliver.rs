@@ -27,7 +27,7 @@ use lettre::Address;
 use messaging::{
     connection::Backoff,
     envelope::{Envelope, NotOurs},
-    receive::handler::{Effect, Failure, Handler, Received},
+    receive::handler::{Effect, Failure, Handler, Received, Undone},
 };
 use sqlx::{PgConnection, Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
@@ -62,7 +62,7 @@ pub(super) struct Sent {
 
 impl Deliver {
     /// Until the server has said something about this mail. At a stop it goes back as it came.
-    async fn send(&self, to: &Address, mail: &[u8]) -> Result<(), Failure> {
+    async fn send(&self, to: &Address, mail: &[u8]) -> Result<(), Undone> {
         let mut backoff = Backoff::default();
         loop {
             let why = match self.server.send(to, mail).await {
@@ -74,17 +74,17 @@ impl Deliver {
                 Err(error @ NotSent::Later(_)) => {
                     self.part.up();
                     numbers::count(numbers::LATER);
-                    return Err(Failure::Retry(error.to_string()));
+                    return Err(Failure::Retry(error.to_string()).into());
                 }
                 Err(error @ NotSent::Unknown(_)) => {
                     self.part.away(error.to_string());
                     numbers::count(numbers::UNKNOWN);
-                    return Err(Failure::Retry(error.to_string()));
+                    return Err(Failure::Retry(error.to_string()).into());
                 }
                 Err(error @ NotSent::Never(_)) => {
                     self.part.up();
                     numbers::count(numbers::NEVER);
-                    return Err(Failure::Reject(error.to_string()));
+                    return Err(Failure::Reject(error.to_string()).into());
                 }
             };
             tracing::warn!(why, "the mail server is away; the mail is held");
@@ -93,9 +93,7 @@ impl Deliver {
             let pause = backoff.next_pause().min(PAUSE_MAX);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.stop.cancelled() => {
-                    return Err(Failure::Stopped("the mail server is away, and this node stops".to_owned()));
-                }
+                () = self.stop.cancelled() => return Err(Undone::Stopped),
             }
         }
     }
@@ -114,7 +112,7 @@ impl Handler for Deliver {
         }
     }
 
-    async fn work(&self, received: &Received<Welcome>) -> Result<Sent, Failure> {
+    async fn work(&self, received: &Received<Welcome>) -> Result<Sent, Undone> {
         let welcome = &received.message;
         let began = Instant::now();
         let unwritten = |error: &dyn std::fmt::Display| {

@@ -38,8 +38,6 @@ pub enum Failure {
     Reject(String),
     /// Counted, and acked though there is no effect: what no sound receiver does.
     Swallow(String),
-    /// Not counted: the node stops before it could do it, and the message goes back as it came.
-    Stopped(String),
 }
 
 impl Failure {
@@ -49,9 +47,23 @@ impl Failure {
             Self::Retry(reason)
             | Self::RetryBy(_, reason)
             | Self::Reject(reason)
-            | Self::Swallow(reason)
-            | Self::Stopped(reason) => reason,
+            | Self::Swallow(reason) => reason,
         }
+    }
+}
+
+/// Why there is no effect to store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undone {
+    /// The work failed.
+    Failed(Failure),
+    /// The node stops before the work could be done: the message goes back as it came.
+    Stopped,
+}
+
+impl From<Failure> for Undone {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 
@@ -74,7 +86,7 @@ pub trait Handler: Send + Sync + 'static {
     fn work(
         &self,
         received: &Received<Self::Message>,
-    ) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
+    ) -> impl Future<Output = Result<Self::Output, Undone>> + Send;
 
     /// Stores the effects of messages that are admitted in the same transaction. An error rolls all
     /// of it back; each is then tried alone.

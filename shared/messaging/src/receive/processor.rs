@@ -36,7 +36,7 @@ use super::{
     decision::Decision,
     failure::{self, FailedWork, FailureCounter},
     given_up,
-    handler::{Effect, Failure, Handler, Received},
+    handler::{Effect, Failure, Handler, Received, Undone},
     history::{Answer, Begun, Ending, History, VISIBLE_AFTER},
     inbox::{Admitted, Asked, Inbox, Known},
     look::{self, Looker},
@@ -289,7 +289,8 @@ impl<H: Handler> Processor<H> {
         };
         match self.handler.work(&received).await {
             Ok(output) => self.store(Effect { received, output }, stop).await,
-            Err(failure) => {
+            Err(Undone::Stopped) => Decision::not_begun(),
+            Err(Undone::Failed(failure)) => {
                 self.failed(&received.envelope, attempt, failure, stop)
                     .await
             }
@@ -371,9 +372,6 @@ impl<H: Handler> Processor<H> {
         failure: Failure,
         stop: &CancellationToken,
     ) -> Decision {
-        if let Failure::Stopped(_) = failure {
-            return Decision::not_begun();
-        }
         let failed = Arc::new(FailedWork {
             failure_id: Uuid::now_v7(),
             message_id: envelope.message_id,
@@ -401,7 +399,6 @@ impl<H: Handler> Processor<H> {
         );
         let settle = match failure {
             Failure::Swallow(_) => Settle::Ack,
-            Failure::Stopped(_) => Settle::Requeue(Duration::ZERO),
             Failure::Retry(_) if !too_often => {
                 self.policy
                     .retry
