@@ -1,6 +1,6 @@
-//! `lab screenshots`: pictures of every page, made by the test that looks at every page.
+//! `lab screenshots`: pictures of every page, made by the tests that look at every page.
 //!
-//! That test starts a stack of its own, offers it a load, breaks it, and fails where a page does not fit its window or
+//! They start stacks of their own, offer a load, break what runs, and fail where a page does not fit its window or
 //! cannot be read; so there are no pictures of what is wrong.
 
 use std::path::{Path, PathBuf};
@@ -21,7 +21,10 @@ const KINDS: [&str; 4] = [
     "-light-390.png",
     "-dark-390.png",
 ];
-const LOOKS: &str = "every_page::every_page_fits_can_be_read_and_has_no_failing_script";
+const LOOKS: [&str; 2] = [
+    "every_page::every_page_fits_can_be_read_and_has_no_failing_script",
+    "others::their_pages_fit_can_be_read_and_have_no_failing_script",
+];
 
 /// Makes them, in place of those that are in the folder.
 pub async fn run(folder: Option<PathBuf>) -> Result<ExitCode> {
@@ -37,7 +40,7 @@ pub async fn run(folder: Option<PathBuf>) -> Result<ExitCode> {
     let _ = std::fs::remove_dir_all(&new);
     let arguments = ["test", "--workspace", "--test", "browser", "--", "--exact"];
     let mut command = cargo(&root, &arguments);
-    command.arg(LOOKS).env("SCREENSHOTS", &new);
+    command.args(LOOKS).env("SCREENSHOTS", &new);
     let status = command.stdout(Stdio::inherit()).status().await;
     let status = status.context("cannot run cargo")?;
     if !status.success() {

@@ -1,5 +1,5 @@
 //! Every page with something on it, wide and narrow, by day and by night: it fits, it can be read, and its scripts do not
-//! fail. `lab screenshots` runs this, and keeps the pictures.
+//! fail. `lab screenshots` runs this and its like of the other services, and keeps the pictures.
 
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use crate::{
 };
 
 const LIMIT: Duration = Duration::from_mins(2);
-/// Labels of the balance that are not there in full.
-const CUT: &str = "return [...document.querySelectorAll('#balance dt')]
-    .filter(label => label.scrollWidth > label.clientWidth).map(label => label.textContent)";
+/// Labels and figures that are not there in full.
+const CUT: &str = "return [...document.querySelectorAll('#balance dt, .figures dd')]
+    .filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)";
 const READABLE: &str = include_str!("readable.js");
-const WRONG: &str = "window.wrong = [];
+/// Remembers what goes wrong on a page.
+pub(crate) const WRONG: &str = "window.wrong = [];
     addEventListener('error', (event) => wrong.push(event.message));
     addEventListener('unhandledrejection', (event) => wrong.push(String(event.reason)));
     addEventListener('securitypolicyviolation', (event) => wrong.push(event.blockedURI + event.violatedDirective));";
@@ -43,7 +44,7 @@ const POISON: [&str; 3] = [
 ];
 
 /// Looks at the page that is open, as it is, in each kind of window.
-async fn look(browser: &mut Browser, name: &str) {
+pub(crate) async fn look(browser: &mut Browser, name: &str) {
     for (narrow, dark) in [(false, false), (false, true), (true, false), (true, true)] {
         let kind = Kind {
             narrow,

@@ -1,7 +1,8 @@
 //! The pages as people meet them: in a real browser, through the gateway, with and without script;
 //! and as clumsy programs meet them, by hand.
 //!
-//! One stack serves all tests of what people write and read, another one those of the lab. So each of them writes texts
+//! One stack serves all tests of what people write and read, another one those of the lab, a third one those of notes, leases
+//! and sign-up. So each of them writes texts
 //! of its own, and what is done to the lab's stack waits for its turn. Pictures are taken where `SCREENSHOTS` names a
 //! folder, as `lab screenshots` does.
 
@@ -20,6 +21,8 @@ mod every_page;
 mod keyboard;
 #[cfg(test)]
 mod live;
+#[cfg(test)]
+mod others;
 #[cfg(test)]
 mod people;
 #[cfg(test)]

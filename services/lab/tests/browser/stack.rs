@@ -1,4 +1,4 @@
-//! Stacks as `lab up` starts them: one for all tests of what people write and read, one for those of the lab.
+//! Stacks as `lab up` starts them, which tests share.
 
 use std::{
     io::{BufRead, BufReader},
@@ -37,9 +37,7 @@ impl Stack {
     pub(crate) fn start(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let folder = format!("unacked-browser-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(folder);
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
+        let port = free_port();
         let script = r#"
             lab=$0 dir=$1; shift
             mkdir -p "$dir"
@@ -79,12 +77,27 @@ impl Stack {
         Self { gateway, folder }
     }
 
+    /// What a command of the lab writes about it.
+    pub(crate) fn lab(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(lab());
+        command.arg("--lab-dir").arg(&self.folder).args(arguments);
+        let output = command.output().expect("the lab runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     /// What one signs in with at its console.
     pub(crate) fn token(&self) -> String {
         let secrets = std::fs::read(self.folder.join("secrets.json")).expect("its secrets");
         let secrets: Value = serde_json::from_slice(&secrets).expect("JSON");
         secrets["console"].as_str().expect("a token").to_owned()
     }
+}
+
+/// A port that nobody has.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
 }
 
 /// A text that no other test writes.
