@@ -1,5 +1,7 @@
 //! The rules for the three other services, behind the common port and behind their own.
 
+use reqwest::{Client, redirect::Policy};
+
 use super::*;
 
 /// The services with a port of their own.
@@ -62,6 +64,7 @@ async fn each_service_has_its_name_as_a_path_and_a_port_with_the_same_rules() {
         assert!(answer.headers().contains_key("x-upstream-status"), "{url}");
         answer.text().await.unwrap()
     };
+    let unled = Client::builder().redirect(Policy::none()).build().unwrap();
     for service in OTHERS {
         let name = service.name();
         for path in ["", "/", "/a%2Fb?x=1&y=%20", "?amount=10"] {
@@ -75,6 +78,27 @@ async fn each_service_has_its_name_as_a_path_and_a_port_with_the_same_rules() {
         for path in ["/", "/queues/a%2Fb?x=1", "/static/x", "/received", "/lab"] {
             let told = get(format!("{own}{path}")).await;
             assert_eq!(told, format!("{name} {path} true true"));
+        }
+        let moved = |path: String| {
+            let (url, unled) = (format!("{own}{path}"), unled.clone());
+            async move {
+                let answer = unled.post(url).send().await.unwrap();
+                let location = answer.headers().get("location").cloned();
+                location.filter(|_| answer.status() == 308)
+            }
+        };
+        for (path, root) in [("", "/"), ("/", "/"), ("?a=%0A", "/?a=%0A")] {
+            let there = moved(format!("/{name}{path}")).await;
+            assert_eq!(there.unwrap(), root, "{name}{path}");
+        }
+        let page = moved(format!("/{name}/queues?a=1")).await;
+        if service == Service::Notes {
+            assert_eq!(page, None, "the address of a note");
+        } else {
+            assert_eq!(page.unwrap(), "/queues?a=1");
+        }
+        for elsewhere in ["//example.test", "/\\example.test", "/%2Fexample.test", "x"] {
+            assert_eq!(moved(format!("/{name}{elsewhere}")).await, None);
         }
         let large = client().post(&own).body("x".repeat(1024 * 1024 + 1));
         let problem = body(large, 413).await;
@@ -177,11 +201,12 @@ async fn a_node_sees_that_a_client_leaves_while_it_waits() {
     let mut tasks = JoinSet::new();
     let (node, taken, left) = dies(LIMIT, &mut tasks).await;
     let gateway = Gateway::of(&[(Service::Leases, vec![node])]).await;
-    for port in [port(&gateway.url), gateway.own[&Service::Leases]] {
+    let main = (port(&gateway.url), "/leases");
+    for (port, path) in [main, (gateway.own[&Service::Leases], "/")] {
         let before = left.load(Ordering::SeqCst);
         let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let ask = b"GET /leases?wait_ms=20000 HTTP/1.1\r\nHost: x\r\n\r\n";
-        client.write_all(ask).await.unwrap();
+        let ask = format!("GET {path}?wait_ms=20000 HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.write_all(ask.as_bytes()).await.unwrap();
         wait_until("the node to be asked", LIMIT, async || {
             taken.load(Ordering::SeqCst) > before
         })
