@@ -76,7 +76,7 @@ pub enum Deed {
     /// Start everything and stay until Ctrl-C
     ///
     /// Settings of the services are handed on from the environment: `WORK_DELAY_MAX_MS=0 cargo lab up` starts receivers
-    /// that work without delay. `lab sender --help` and `lab receiver --help` list them. A node or server that dies is
+    /// that work without delay. `lab sender --help`, `lab receiver --help` and so on list them. A node or server that dies is
     /// started again. With `--with notes,leases,signup` three more services run, each under its name behind the gateway
     /// and at the root of a port of its own.
     Up(Up),

@@ -37,6 +37,27 @@ pub struct Database {
 }
 
 impl Database {
+    /// What `lab dead list` tells of another service than the main job.
+    ///
+    /// # Panics
+    /// It fails.
+    pub async fn dead_letters_of(&self, service: &str) -> String {
+        let mut command = tokio::process::Command::new(crate::lab_binary());
+        // Only looking asks no node.
+        command.args([
+            "dead",
+            "list",
+            "--of",
+            service,
+            "--gateway",
+            "http://127.0.0.1:9",
+        ]);
+        command.env("LAB_AUDITOR_URL", &self.auditor_url);
+        let output = command.output().await.expect("lab runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     /// Makes one.
     pub async fn fresh(servers: &Servers) -> Self {
         Self::try_fresh(servers).await.expect("a fresh database")

@@ -10,7 +10,7 @@ use messaging::receive::redrive::{Selection, State};
 use uuid::Uuid;
 
 use super::receivers::{Refused, Told};
-use super::words::{decided, one, stands};
+use super::words::{decided, of_other, one, stands};
 use super::{Dead, read};
 use crate::audit::anew::WAIT_SECS;
 use crate::audit::cli::AuditArgs;
@@ -40,6 +40,10 @@ pub enum DeadCommand {
         /// How many
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=1000))]
         most: i64,
+        /// Those of another service instead, the newest: only to be looked at
+        #[arg(long, value_enum, value_name = "SERVICE",
+              conflicts_with_all = ["messages", "all", "reason", "run", "node", "text"])]
+        of: Option<Other>,
         #[command(flatten)]
         place: PlaceArgs,
     },
@@ -87,6 +91,24 @@ pub enum DeadCommand {
         #[command(flatten)]
         place: PlaceArgs,
     },
+}
+
+/// A service that parks messages too.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Other {
+    /// Notes that were not saved
+    Notes,
+    /// Welcome mails that no mail server takes
+    Signup,
+}
+
+impl Other {
+    fn schema(self) -> &'static str {
+        match self {
+            Self::Notes => "notes",
+            Self::Signup => "signup",
+        }
+    }
 }
 
 /// Which dead letters; all that is said must fit.
@@ -200,7 +222,18 @@ impl PlaceArgs {
 /// Does it.
 pub async fn run(root: &Path, command: &DeadCommand) -> Result<ExitCode> {
     match command {
-        DeadCommand::List { which, most, place } => {
+        DeadCommand::List {
+            of: Some(other),
+            most,
+            place,
+            ..
+        } => list_of(&place.find(root).await?, *other, *most).await?,
+        DeadCommand::List {
+            of: None,
+            which,
+            most,
+            place,
+        } => {
             list(&place.find(root).await?, &which.selection(), *most).await?;
         }
         DeadCommand::Show { id, place } => show(&place.find(root).await?, *id).await?,
@@ -264,6 +297,17 @@ async fn list(dead: &Dead, selection: &Selection, most: i64) -> Result<()> {
             say::line("");
             say::line(block.join("\n"));
         }
+    }
+    Ok(())
+}
+
+async fn list_of(dead: &Dead, other: Other, most: i64) -> Result<()> {
+    let letters = read::of_other(&dead.ledger, other.schema(), most).await?;
+    if letters.is_empty() {
+        say::line(format!("No dead letters of {}.", other.schema()));
+    }
+    for letter in &letters {
+        say::line(of_other(letter));
     }
     Ok(())
 }

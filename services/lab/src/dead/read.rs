@@ -114,6 +114,29 @@ pub(super) async fn letters(
     rows.iter().map(Letter::from_row).collect()
 }
 
+/// A dead letter of another service, which the auditor may not read whole.
+#[derive(Debug, Clone, FromRow)]
+pub(super) struct Parked {
+    pub(super) message_id: Option<Uuid>,
+    pub(super) reason: String,
+    pub(super) node: String,
+    pub(super) dead_at: DateTime<Utc>,
+}
+
+/// Those that are parked there, the newest first.
+pub(super) async fn of_other(
+    pool: &PgPool,
+    schema: &'static str,
+    most: i64,
+) -> Result<Vec<Parked>, sqlx::Error> {
+    let sql = format!(
+        "select message_id, reason, node, dead_at from {schema}.dead_letter where state = 'parked'
+          order by dead_letter_id desc limit $1"
+    );
+    let letters = sqlx::query_as(AssertSqlSafe(sql)).bind(most);
+    ask(letters.fetch_all(pool)).await
+}
+
 /// All dead letters of a message, also those that are decided.
 pub(super) async fn of(pool: &PgPool, message_id: Uuid) -> Result<Vec<Letter>, sqlx::Error> {
     let sql = format!(

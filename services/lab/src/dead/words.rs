@@ -2,20 +2,32 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use messaging::receive::redrive::{Redrive, State};
+use uuid::Uuid;
 
-use super::read::Letter;
+use super::read::{Letter, Parked};
 use crate::say::plain;
 
 fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// A dead letter.
-pub(super) fn one(letter: &Letter) -> String {
-    let id = letter.message_id.map_or_else(
+fn id(message: Option<Uuid>) -> String {
+    message.map_or_else(
         || "not a message of ours".to_owned(),
         |message| message.to_string(),
-    );
+    )
+}
+
+/// One of another service, whose text is nobody's to read here.
+pub(super) fn of_other(letter: &Parked) -> String {
+    let (at, id) = (time(letter.dead_at), id(letter.message_id));
+    let (node, reason) = (plain(&letter.node), plain(&letter.reason));
+    format!("{at}  {id}  by {node}: {reason}")
+}
+
+/// A dead letter.
+pub(super) fn one(letter: &Letter) -> String {
+    let id = id(letter.message_id);
     let text: String = letter.text().chars().take(60).collect();
     let (at, reason, text) = (time(letter.dead_at), plain(&letter.reason), plain(&text));
     format!("{at}  {id}  {reason}  \"{text}\"")

@@ -229,6 +229,11 @@ async fn what_was_given_up_on_is_parked_and_said_to_be() {
     world.state(&url, id, "parked").await;
     let parked = "select count(*) from notes.dead_letter where state = 'parked'";
     assert_eq!(world.count(parked).await, 1);
+    let listed = world.database.dead_letters_of("notes").await;
+    assert!(
+        listed.contains(&id.to_string()) && listed.lines().count() == 1,
+        "{listed}"
+    );
     assert_eq!(world.count("select count(*) from notes.processed").await, 0);
 }
 

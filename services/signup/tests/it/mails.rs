@@ -258,6 +258,12 @@ async fn a_mail_that_is_refused_for_good_is_parked_and_its_account_says_so() {
             _ => unreachable!(),
         };
         assert!(reason.contains(code), "{reason}");
+        let listed = world.database.dead_letters_of("signup").await;
+        assert!(
+            listed.contains(&message_id) && listed.contains(&reason),
+            "{listed}"
+        );
+        assert!(!listed.contains('@'), "{listed}");
         assert!(world.mail.catcher.caught().is_empty());
         let request = client()
             .get(api.url())
