@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::chrome::Chrome;
 
@@ -49,6 +49,8 @@ pub struct Error {
     detail: Cow<'static, str>,
     advice: Option<Arc<Advice>>,
     retry_after: Option<u32>,
+    /// Of the problem details, beside what each has.
+    member: Option<(&'static str, Arc<Value>)>,
     cause: Option<Arc<anyhow::Error>>,
 }
 
@@ -62,6 +64,7 @@ impl Error {
             detail: detail.into(),
             advice: None,
             retry_after: None,
+            member: None,
             cause: None,
         }
     }
@@ -118,7 +121,7 @@ impl Error {
 
     /// 503: without the database there is nothing to show and nothing to accept.
     pub fn database_away() -> Self {
-        Self::away("The database is away. Please try again in a moment.")
+        Self::away("The database is away. Please try again in a moment.").coded("database_away")
     }
 
     /// 500: a fault of ours.
@@ -141,6 +144,15 @@ impl Error {
     pub fn coded(self, code: &'static str) -> Self {
         Self {
             code: Some(code),
+            ..self
+        }
+    }
+
+    /// With a member of the problem details for what a sentence cannot say to programs.
+    #[must_use]
+    pub fn with(self, name: &'static str, value: Value) -> Self {
+        Self {
+            member: Some((name, Arc::new(value))),
             ..self
         }
     }
@@ -229,12 +241,15 @@ impl Error {
             Some(advice) => format!("{} {}", self.detail, advice.programs),
             None => self.detail.clone().into_owned(),
         };
-        let problem = json!({
+        let mut problem = json!({
             "type": kind,
             "title": self.title,
             "status": self.status.as_u16(),
             "detail": detail,
         });
+        if let Some((name, value)) = &self.member {
+            problem[name] = Value::clone(value);
+        }
         let media = HeaderValue::from_static("application/problem+json");
         let mut response = (self.status, Json(problem)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, media);
@@ -326,7 +341,7 @@ mod tests {
         assert_eq!(error.detail(), "It runs.");
         let body = error.into_problem().into_body();
         let body = axum::body::to_bytes(body, 10_000).await.unwrap();
-        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let problem: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(problem["detail"], "It runs. Stop it.");
     }
 }

@@ -26,6 +26,11 @@ impl<S: Send + Sync> FromRequest<S> for FormBody {
 }
 
 impl FormBody {
+    /// Whether it is an object of JSON by its beginning, which that of no form of ours is.
+    pub fn begins_like_json(&self) -> bool {
+        self.0.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+    }
+
     /// The fields, if they are among these and each is there at most once.
     pub fn fields(&self, known: &[&'static str]) -> Result<Form, Error> {
         Form::parse(&self.0, known)

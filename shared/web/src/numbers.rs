@@ -14,7 +14,9 @@ const OPERATIONS: [&str; 9] = [
 const OUTCOMES: [&str; 2] = ["failed", "skipped"];
 
 /// Those that we answer with; another one, of a library, appears when it is answered.
-const STATUSES: [u16; 10] = [400, 403, 404, 405, 408, 413, 415, 422, 500, 503];
+const STATUSES: [u16; 13] = [
+    400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503,
+];
 
 /// Registers all of it.
 pub fn register() {

@@ -137,7 +137,7 @@ struct Asked {
     json: bool,
 }
 
-/// Turns errors into what the client reads. The head of the answer is kept: `Allow` with a 405.
+/// Turns errors into what the client reads. Of the head of the answer is kept what says more, such as `Allow` with a 405.
 fn in_words(mut response: Response, asked: &Asked, site: Option<&Site>) -> Response {
     let status = response.status();
     let error = match response.extensions_mut().remove::<Error>() {
@@ -151,7 +151,13 @@ fn in_words(mut response: Response, asked: &Asked, site: Option<&Site>) -> Respo
         Some(site) if !asked.json => error.into_page(chrome(site, &asked.uri)),
         _ => error.into_problem(),
     };
-    let kept = [header::ALLOW, header::SET_COOKIE, header::CONNECTION];
+    let kept = [
+        header::ALLOW,
+        header::SET_COOKIE,
+        header::CONNECTION,
+        header::VARY,
+        header::WWW_AUTHENTICATE,
+    ];
     for name in kept {
         for value in response.headers().get_all(&name) {
             answer.headers_mut().append(name.clone(), value.clone());

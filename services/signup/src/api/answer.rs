@@ -37,7 +37,20 @@ impl<S: Send + Sync> FromRequest<S> for Sent {
         if is_json(request.headers()) {
             return JsonBody::from_request(request, state).await.map(Self::Json);
         }
-        FormBody::from_request(request, state).await.map(Self::Form)
+        let form = FormBody::from_request(request, state).await;
+        let form = form.map_err(|error| match error.status() {
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::unsupported(format!(
+                "{} JSON is read as application/json.",
+                error.detail()
+            )),
+            _ => error,
+        })?;
+        if form.begins_like_json() {
+            let detail =
+                "This is JSON and said to be a form. Right is Content-Type: application/json.";
+            return Err(Error::unsupported(detail));
+        }
+        Ok(Self::Form(form))
     }
 }
 
@@ -56,34 +69,23 @@ pub(super) async fn answer_in_kind(mut request: Request, next: Next) -> Response
     next.run(request).await
 }
 
-/// Problem details that say more than a sentence: which fields are wrong, each with what is wrong with it.
+/// What is wrong with which fields, each with a sentence of its own.
 pub(super) fn wrong_fields(
     status: StatusCode,
-    code: &str,
-    detail: &str,
+    code: &'static str,
+    detail: &'static str,
     wrong: &[Wrong],
-) -> Response {
-    problem(status, code, detail, json!({ "errors": wrong }))
+) -> Error {
+    Error::new(status, detail)
+        .coded(code)
+        .with("errors", json!(wrong))
 }
 
 /// 401: there is no account to speak of.
 pub(super) fn unknown() -> Response {
     let detail = "This needs a token: sign up or log in, and send it as Authorization: Bearer.";
-    let response = problem(StatusCode::UNAUTHORIZED, "no_token", detail, json!({}));
-    ([(WWW_AUTHENTICATE, "Bearer")], response).into_response()
-}
-
-fn problem(status: StatusCode, code: &str, detail: &str, mut more: serde_json::Value) -> Response {
-    let title = match status {
-        StatusCode::UNPROCESSABLE_ENTITY => "Unprocessable Content",
-        status => status.canonical_reason().unwrap_or("Error"),
-    };
-    more["type"] = format!("urn:unacked:problem:{code}").into();
-    more["title"] = title.into();
-    more["status"] = status.as_u16().into();
-    more["detail"] = detail.into();
-    let media = [(CONTENT_TYPE, "application/problem+json")];
-    (status, media, more.to_string()).into_response()
+    let error = Error::new(StatusCode::UNAUTHORIZED, detail).coded("no_token");
+    ([(WWW_AUTHENTICATE, "Bearer")], error).into_response()
 }
 
 /// A token for a program.

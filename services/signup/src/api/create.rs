@@ -84,9 +84,9 @@ async fn create(
     let by_form = matches!(sent, Sent::Form(_));
     let typed = read(&sent)?;
     let run = web::headers::run(&headers)?;
-    let refuse = |status: StatusCode, code, detail: &str, wrong: Vec<Wrong>| {
+    let refuse = |status: StatusCode, code, detail: &'static str, wrong: Vec<Wrong>| {
         if !by_form {
-            return Ok(wrong_fields(status, code, detail, &wrong));
+            return Err(wrong_fields(status, code, detail, &wrong));
         }
         let mut page = draw(&site, typed.clone(), wrong, None)?;
         *page.status_mut() = status;

@@ -1,9 +1,12 @@
 //! Wrong fields: named all at once, to programs and beside the fields of the form.
 
-use reqwest::StatusCode;
+use reqwest::{
+    StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
 use serde_json::json;
 
-use crate::world::{World, person, post, problem, submit};
+use crate::world::{World, client, person, post, problem, submit};
 
 #[tokio::test]
 async fn all_wrong_fields_are_named_at_once() {
@@ -82,4 +85,31 @@ async fn the_form_keeps_what_was_typed_but_the_password() {
         !page.contains("tooshort") && !page.contains("id=\"firstName-wrong\""),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn what_is_said_to_be_neither_json_nor_a_form_hears_what_is_right() {
+    let world = World::new().await;
+    let api = world.api("api-1").start().await;
+    world.ready(&[&api]).await;
+    let body = person("grace.h@example.test").to_string();
+    for (said, wrong) in [
+        ("text/plain", "text/plain"),
+        ("application/x-www-form-urlencoded", "said to be a form"),
+    ] {
+        for path in ["/createUser", "/login"] {
+            let request = client().post(format!("{}{path}", api.url()));
+            let request = request.header(CONTENT_TYPE, said).body(body.clone());
+            let request = request.header(ACCEPT, "application/json");
+            let (status, told) = problem(request.send().await.unwrap()).await;
+            assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            let detail = told["detail"].as_str().unwrap();
+            let right = detail.contains("application/json") && detail.contains(wrong);
+            assert!(right, "{detail}");
+        }
+    }
+    let counted = api
+        .metric("unacked_http_errors_total{status=\"415\"}")
+        .await;
+    assert_eq!(counted.unwrap(), 4.0);
 }
