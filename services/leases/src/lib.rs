@@ -146,7 +146,7 @@ pub fn run(
         meanings: queues::MEANINGS,
         guarantees_off: Vec::new(),
     })
-    .at(PREFIX, "/queues");
+    .at("Leases", PREFIX, "/queues");
     daemon::http::serve(listener, router(app, site), lifecycle);
     Ok(())
 }

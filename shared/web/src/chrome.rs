@@ -59,6 +59,8 @@ pub struct Chrome {
     pub tab: Tab,
     /// Instead of the tabs of all services, the first page of the only one that is behind this port.
     pub alone: Option<&'static str>,
+    /// Behind the tabs that are always there: name and address of one for this service alone, the marked one.
+    pub own_tab: Option<(&'static str, String)>,
     /// Who answers.
     pub node: NodeName,
     /// What is not as it should be.
@@ -101,6 +103,7 @@ impl Chrome {
             title: title.into(),
             tab,
             alone: site.alone(),
+            own_tab: site.own_tab(),
             node: NodeName::new(&site.node.name),
             banners: banners.collect(),
             now,

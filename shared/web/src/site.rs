@@ -19,6 +19,7 @@ pub struct Site {
 /// Where a service is that has a port of its own, beside its path behind the common one.
 #[derive(Clone, Copy)]
 struct Own {
+    name: &'static str,
     prefix: &'static str,
     home: &'static str,
 }
@@ -56,11 +57,11 @@ impl Deref for Site {
 }
 
 impl Site {
-    /// Of a service that is under `prefix` behind the common port, and at the root of one of its own, where its first page is
+    /// Of a service with this name for people, that is under `prefix` behind the common port, and at the root of one of its own, where its first page is
     /// `home` and others' pages are not.
     #[must_use]
-    pub fn at(mut self, prefix: &'static str, home: &'static str) -> Self {
-        self.own = Some(Own { prefix, home });
+    pub fn at(mut self, name: &'static str, prefix: &'static str, home: &'static str) -> Self {
+        self.own = Some(Own { name, prefix, home });
         self
     }
 
@@ -82,6 +83,13 @@ impl Site {
     pub(crate) fn alone(&self) -> Option<&'static str> {
         let own = self.own.filter(|_| self.under == Under::ROOT);
         own.map(|own| own.home)
+    }
+
+    /// The service's own tab among those of all: its name, and its first page.
+    pub(crate) fn own_tab(&self) -> Option<(&'static str, String)> {
+        let own = self.own.filter(|_| self.under != Under::ROOT)?;
+        let home = if own.home == "/" { "" } else { own.home };
+        Some((own.name, self.under.page(home)))
     }
 
     /// Says at once that the database is away, where that is known, instead of waiting for it.

@@ -112,7 +112,7 @@ pub fn run(
         meanings: home::MEANINGS,
         guarantees_off: off,
     })
-    .at(PREFIX, "/");
+    .at("Notes", PREFIX, "/");
     let (pages, api) = routes(&app);
     let router = web::wrap(pages, api, site).layer(from_fn(programs::as_they_mean));
     daemon::http::serve(listener, router, lifecycle);

@@ -122,7 +122,7 @@ async fn a_browser_gets_a_page_with_a_form_and_what_others_wrote_is_text() {
             "{html}"
         );
         assert!(!html.contains("<script>alert"), "{html}");
-        assert!(html.contains(&format!("href=\"/notes/{id}\"")), "{html}");
+        assert!(html.contains(&format!("data-message=\"{id}\"")), "{html}");
     }
 }
 

@@ -126,7 +126,7 @@ pub fn run(
         meanings: home::MEANINGS,
         guarantees_off: without.warnings(),
     })
-    .at(PREFIX, "/");
+    .at("Sign-up", PREFIX, "/");
     let routes = || {
         Router::new()
             .merge(home::routes())

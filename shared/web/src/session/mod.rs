@@ -41,7 +41,7 @@ pub struct SessionArgs {
     #[arg(long, env = "SESSION_TTL_SECS", default_value_t = 1800,
           value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
     pub session_ttl_secs: u32,
-    /// Whether the session's cookie travels over HTTPS only
+    /// Whether cookies travel over HTTPS only: the session's, and the one of an account
     #[arg(long, env = "SESSION_SECURE", default_value_t = false, action = clap::ArgAction::Set)]
     pub session_secure: bool,
 }
