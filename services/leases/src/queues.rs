@@ -7,11 +7,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{FromRequestParts, RawQuery, State},
-    http::{
-        HeaderMap, HeaderValue, StatusCode, Uri,
-        header::{RETRY_AFTER, VARY},
-        request::Parts,
-    },
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header::VARY, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, put},
 };
@@ -212,29 +208,20 @@ async fn draw(
     rows: Result<Arc<[QueueRow]>, Error>,
 ) -> Result<Response, Error> {
     let chrome = Chrome::new(site, Tab::Other, "Lease queues");
-    let error = match &rows {
-        // Anything but "away" is no state of the page, but a fault of ours.
-        Err(error) if error.status() != StatusCode::SERVICE_UNAVAILABLE => {
-            return Err(error.clone());
-        }
-        rows => rows.as_ref().err().cloned(),
-    };
+    let (rows, error) = Error::or_away(rows)?;
     let figures = visit.figures().await;
     let page = Page {
         head: Head::new(site, &chrome, "Leased", app.tally.read(), figures),
         here: uri.path().to_owned(),
-        is_cut: rows.as_ref().is_ok_and(|rows| rows.len() >= queue::SHOWN),
-        rows: rows.ok().map(|rows| rows.iter().map(Row::new).collect()),
+        is_cut: rows.as_ref().is_some_and(|rows| rows.len() >= queue::SHOWN),
+        rows: rows.map(|rows| rows.iter().map(Row::new).collect()),
         chrome,
     };
-    let mut response = web::page(&page)?.into_response();
-    if let Some(error) = error {
-        *response.status_mut() = error.status();
-        if let Some(seconds) = error.retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, seconds.into());
-        }
-    }
-    Ok(response)
+    let response = web::page(&page)?.into_response();
+    Ok(match error {
+        Some(error) => error.on(response),
+        None => response,
+    })
 }
 
 impl Row {

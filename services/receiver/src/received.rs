@@ -8,7 +8,7 @@ use askama::Template;
 use axum::{
     Json, Router,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -193,15 +193,9 @@ async fn draw(
 ) -> Result<Response, Error> {
     let mut chrome = chrome(site);
     say_held(&mut chrome, app.held.borrow().count);
-    let error = match &results {
-        // Anything but "away" is no state of the page, but a fault of ours.
-        Err(error) if error.status() != StatusCode::SERVICE_UNAVAILABLE => {
-            return Err(error.clone());
-        }
-        results => results.as_ref().err().cloned(),
-    };
+    let (results, error) = Error::or_away(results)?;
     let figures = visit.figures().await;
-    let shown = results.ok().map(|results| Shown {
+    let shown = results.map(|results| Shown {
         rows: results
             .messages
             .iter()
@@ -214,16 +208,11 @@ async fn draw(
         results: shown,
         chrome,
     };
-    let mut response = web::page(&page)?.into_response();
-    if let Some(error) = error {
-        *response.status_mut() = error.status();
-        if let Some(seconds) = error.retry_after() {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, seconds.into());
-        }
-    }
-    Ok(response)
+    let response = web::page(&page)?.into_response();
+    Ok(match error {
+        Some(error) => error.on(response),
+        None => response,
+    })
 }
 
 fn say_held(chrome: &mut Chrome, held: usize) {

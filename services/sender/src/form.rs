@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::State,
-    http::{HeaderMap, header::RETRY_AFTER},
+    http::HeaderMap,
     response::{IntoResponse, Redirect, Response},
 };
 use messaging::{
@@ -116,12 +116,7 @@ async fn refuse(
     form: Form,
 ) -> Result<Response, Error> {
     let rows = rows(app, site).await;
-    let mut page = draw(app, site, visit, rows, form, None).await?;
-    *page.status_mut() = error.status();
-    if let Some(seconds) = error.retry_after() {
-        page.headers_mut().insert(RETRY_AFTER, seconds.into());
-    }
-    Ok(page)
+    Ok(error.on(draw(app, site, visit, rows, form, None).await?))
 }
 
 /// What a person reads, who knows nothing of keys.

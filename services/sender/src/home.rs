@@ -9,7 +9,6 @@ use askama::Template;
 use axum::{
     Router,
     extract::{RawQuery, State},
-    http::{StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -215,13 +214,7 @@ pub(crate) async fn draw(
     let mut chrome = chrome(site);
     let depth = app.depth.borrow().clone();
     say_depth(&mut chrome, &depth);
-    let error = match &rows {
-        // Anything but "away" is no state of the page, but a fault of ours.
-        Err(error) if error.status() != StatusCode::SERVICE_UNAVAILABLE => {
-            return Err(error.clone());
-        }
-        rows => rows.as_ref().err().cloned(),
-    };
+    let (rows, error) = Error::or_away(rows)?;
     let figures = visit.figures().await;
     let page = Page {
         flash: flash.map(Said::from),
@@ -230,19 +223,14 @@ pub(crate) async fn draw(
         form,
         text_max: TEXT_MAX,
         waiting: depth.waiting,
-        rows: rows
-            .ok()
-            .map(|rows| rows.iter().map(|row| Row::new(row, &chrome)).collect()),
+        rows: rows.map(|rows| rows.iter().map(|row| Row::new(row, &chrome)).collect()),
         chrome,
     };
-    let mut response = web::page(&page)?.into_response();
-    if let Some(error) = error {
-        *response.status_mut() = error.status();
-        if let Some(seconds) = error.retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, seconds.into());
-        }
-    }
-    Ok(response)
+    let response = web::page(&page)?.into_response();
+    Ok(match error {
+        Some(error) => error.on(response),
+        None => response,
+    })
 }
 
 fn say_depth(chrome: &mut Chrome, depth: &messaging::send::outbox::Depth) {

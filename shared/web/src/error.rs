@@ -180,6 +180,26 @@ impl Error {
         }
     }
 
+    /// Takes what a page can be shown without: it is there, or away, which is a state of the page.
+    ///
+    /// # Errors
+    /// Anything but "away": a fault, and no page.
+    pub fn or_away<T>(asked: Result<T, Self>) -> Result<(Option<T>, Option<Self>), Self> {
+        match asked {
+            Ok(there) => Ok((Some(there), None)),
+            Err(error) if error.status == StatusCode::SERVICE_UNAVAILABLE => {
+                Ok((None, Some(error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a page the answer of this error: its status, and when to try again.
+    pub fn on(&self, mut page: Response) -> Response {
+        *page.status_mut() = self.status;
+        self.add_retry(page)
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status

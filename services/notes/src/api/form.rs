@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::State,
-    http::{HeaderMap, header::RETRY_AFTER},
+    http::HeaderMap,
     response::{IntoResponse, Redirect, Response},
 };
 use uuid::Uuid;
@@ -82,15 +82,5 @@ async fn again(
         limit: PAGE,
     };
     let answer = app.lists.read(asked).await;
-    let mut page = draw(app, site, asked, answer, form, None)?;
-    refused(&mut page, error);
-    Ok(page)
-}
-
-/// Makes a page the answer of an error.
-pub(super) fn refused(page: &mut Response, error: &Error) {
-    *page.status_mut() = error.status();
-    if let Some(seconds) = error.retry_after() {
-        page.headers_mut().insert(RETRY_AFTER, seconds.into());
-    }
+    Ok(error.on(draw(app, site, asked, answer, form, None)?))
 }

@@ -194,12 +194,7 @@ pub(super) fn draw(
     accepted: Option<Whereabouts>,
 ) -> Result<Response, Error> {
     let chrome = Chrome::new(site, Tab::Other, "Notes");
-    let (answer, error) = match answer {
-        Ok(answer) => (Some(answer), None),
-        // Anything but "away" is no state of the page, but a fault of ours.
-        Err(error) if error.retry_after().is_none() => return Err(error),
-        Err(error) => (None, Some(error)),
-    };
+    let (answer, error) = Error::or_away(answer)?;
     let home = site.under().home();
     let headers = answer.as_ref().map(told);
     let list = answer.map(|answer| Shown::new(&answer, asked, home, &chrome));
@@ -219,11 +214,11 @@ pub(super) fn draw(
         list,
         chrome,
     };
-    let mut response = (headers, web::page(&page)?).into_response();
-    if let Some(error) = error {
-        super::form::refused(&mut response, &error);
-    }
-    Ok(response)
+    let response = (headers, web::page(&page)?).into_response();
+    Ok(match error {
+        Some(error) => error.on(response),
+        None => response,
+    })
 }
 
 impl Shown {

@@ -8,7 +8,7 @@ use askama::Template;
 use axum::{
     Router,
     extract::State,
-    http::{HeaderMap, StatusCode, header::RETRY_AFTER},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -85,12 +85,11 @@ async fn create(
     let typed = read(&sent)?;
     let run = web::headers::run(&headers)?;
     let refuse = |status: StatusCode, code, detail: &'static str, wrong: Vec<Wrong>| {
+        let error = wrong_fields(status, code, detail, &wrong);
         if !by_form {
-            return Err(wrong_fields(status, code, detail, &wrong));
+            return Err(error);
         }
-        let mut page = draw(&site, typed.clone(), wrong, None)?;
-        *page.status_mut() = status;
-        Ok(page)
+        Ok(error.on(draw(&site, typed.clone(), wrong, None)?))
     };
     let right = match check(&typed) {
         Ok(right) => right,
@@ -115,12 +114,8 @@ async fn create(
             return refuse(StatusCode::CONFLICT, "email_taken", detail, wrong);
         }
         Err(Refused::Other(error)) if by_form => {
-            let mut page = draw(&site, typed, Vec::new(), Some(error.detail().to_owned()))?;
-            *page.status_mut() = error.status();
-            if let Some(seconds) = error.retry_after() {
-                page.headers_mut().insert(RETRY_AFTER, seconds.into());
-            }
-            return Ok(page);
+            let detail = error.detail().to_owned();
+            return Ok(error.on(draw(&site, typed, Vec::new(), Some(detail))?));
         }
         Err(Refused::Other(error)) => return Err(error),
     };

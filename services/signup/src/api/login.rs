@@ -12,7 +12,7 @@ use axum::{
     extract::{Request, State},
     http::{
         StatusCode,
-        header::{RETRY_AFTER, SET_COOKIE, VARY},
+        header::{SET_COOKIE, VARY},
     },
     response::{AppendHeaders, IntoResponse, Redirect, Response},
     routing::{get, post},
@@ -91,12 +91,8 @@ async fn log_in(
             Ok(known(&app, site.under(), by_form, user_id, issued, None))
         }
         Err(error) if by_form => {
-            let mut page = draw(&site, email, Some(error.detail().to_owned()))?;
-            *page.status_mut() = error.status();
-            if let Some(seconds) = error.retry_after() {
-                page.headers_mut().insert(RETRY_AFTER, seconds.into());
-            }
-            Ok(page)
+            let detail = error.detail().to_owned();
+            Ok(error.on(draw(&site, email, Some(detail))?))
         }
         Err(error) => Err(error),
     }
