@@ -84,7 +84,7 @@ async fn each_service_has_its_name_as_a_path_and_a_port_with_the_same_rules() {
             async move {
                 let answer = unled.post(url).send().await.unwrap();
                 let location = answer.headers().get("location").cloned();
-                location.filter(|_| answer.status() == 308)
+                location.filter(|_| answer.status() == 307)
             }
         };
         for (path, root) in [("", "/"), ("/", "/"), ("?a=%0A", "/?a=%0A")] {
@@ -97,7 +97,7 @@ async fn each_service_has_its_name_as_a_path_and_a_port_with_the_same_rules() {
         } else {
             assert_eq!(page.unwrap(), "/queues?a=1");
         }
-        for elsewhere in ["//example.test", "/\\example.test", "/%2Fexample.test", "x"] {
+        for elsewhere in ["//example.test", "/%2Fexample.test", "x"] {
             assert_eq!(moved(format!("/{name}{elsewhere}")).await, None);
         }
         let large = client().post(&own).body("x".repeat(1024 * 1024 + 1));
