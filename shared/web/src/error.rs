@@ -18,6 +18,7 @@ use crate::chrome::Chrome;
 
 /// Seconds after which a client may well try again, when a part is away.
 const RETRY_SECS: u32 = 2;
+const DATABASE_AWAY: &str = "The database is away. Please try again in a moment.";
 
 /// What to do about it, where people do it in another way than programs.
 #[derive(Debug)]
@@ -119,9 +120,9 @@ impl Error {
         }
     }
 
-    /// 503: without the database there is nothing to show and nothing to accept.
+    /// 503, before anything was asked of it: without the database there is nothing to show and nothing to accept.
     pub fn database_away() -> Self {
-        Self::away("The database is away. Please try again in a moment.").coded("database_away")
+        Self::away(DATABASE_AWAY).coded("database_away")
     }
 
     /// 500: a fault of ours.
@@ -323,7 +324,8 @@ impl IntoResponse for Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         if daemon::database::is_away(&error) {
-            Self::database_away().because(error)
+            // Without the code: a statement whose answer was lost may have been done.
+            Self::away(DATABASE_AWAY).because(error)
         } else {
             Self::internal(error)
         }

@@ -163,9 +163,12 @@ fn in_words(mut response: Response, asked: &Asked, site: Option<&Site>) -> Respo
             answer.headers_mut().append(name.clone(), value.clone());
         }
     }
-    answer
-        .headers_mut()
-        .append(header::VARY, HeaderValue::from_static("accept"));
+    let mut varies = answer.headers().get_all(header::VARY).iter();
+    if !varies.any(|named| named.as_bytes().starts_with(b"accept")) {
+        answer
+            .headers_mut()
+            .append(header::VARY, HeaderValue::from_static("accept"));
+    }
     answer
 }
 

@@ -34,17 +34,14 @@ impl<S: Send + Sync> FromRequest<S> for Sent {
                 "This is only taken from this site's own pages, and from programs.",
             ));
         }
-        if is_json(request.headers()) {
+        if is(request.headers(), b"application/json") {
             return JsonBody::from_request(request, state).await.map(Self::Json);
         }
-        let form = FormBody::from_request(request, state).await;
-        let form = form.map_err(|error| match error.status() {
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::unsupported(format!(
-                "{} JSON is read as application/json.",
-                error.detail()
-            )),
-            _ => error,
-        })?;
+        if !is(request.headers(), b"application/x-www-form-urlencoded") {
+            let detail = "This is neither JSON, application/json, nor a form, application/x-www-form-urlencoded.";
+            return Err(Error::unsupported(detail));
+        }
+        let form = FormBody::from_request(request, state).await?;
         if form.begins_like_json() {
             let detail =
                 "This is JSON and said to be a form. Right is Content-Type: application/json.";
@@ -54,16 +51,16 @@ impl<S: Send + Sync> FromRequest<S> for Sent {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether it is said to be of this media type.
+fn is(headers: &HeaderMap, media: &[u8]) -> bool {
     let named = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    named.is_some_and(|named| named.to_ascii_lowercase().starts_with(b"application/json"))
+    named.is_some_and(|named| named.to_ascii_lowercase().starts_with(media))
 }
 
-/// Who sends JSON and does not say what they read reads JSON.
+/// Who sends JSON reads JSON, whatever else the request says: an error has members that a page does not show.
 pub(super) async fn answer_in_kind(mut request: Request, next: Next) -> Response {
     let headers = request.headers_mut();
-    let open = headers.get(ACCEPT).is_none_or(|accept| accept == "*/*");
-    if open && is_json(headers) {
+    if is(headers, b"application/json") {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     }
     next.run(request).await

@@ -134,7 +134,7 @@ pub fn run(
             .merge(login::routes())
     };
     // A slash too many is no other page.
-    let slash = || async { Redirect::permanent(PREFIX) };
+    let slash = || async { Redirect::temporary(PREFIX) };
     let both = Router::new()
         .merge(routes())
         .nest(PREFIX, routes())

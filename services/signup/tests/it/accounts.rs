@@ -149,6 +149,8 @@ async fn without_a_token_a_browser_goes_to_the_form_and_a_program_hears_401() {
             .await
             .unwrap();
         assert_eq!(answer.headers()["www-authenticate"], "Bearer");
+        let varies: Vec<_> = answer.headers().get_all("vary").iter().collect();
+        assert_eq!(varies, ["accept, cookie, authorization"]);
         let (status, problem) = problem(answer).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED);
         assert_eq!(problem["type"], "urn:unacked:problem:no_token");

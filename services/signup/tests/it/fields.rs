@@ -88,13 +88,32 @@ async fn the_form_keeps_what_was_typed_but_the_password() {
 }
 
 #[tokio::test]
+async fn who_sends_json_reads_json_whatever_else_they_take() {
+    let world = World::new().await;
+    let api = world.api("api-1").start().await;
+    world.ready(&[&api]).await;
+    for accept in [
+        "*/*;q=0.8",
+        "application/*",
+        "text/html",
+        "text/html, image/gif, *; q=.2, */*; q=.2",
+    ] {
+        let request = client().post(format!("{}/createUser", api.url()));
+        let request = request.header(ACCEPT, accept).json(&json!({}));
+        let (status, told) = problem(request.send().await.unwrap()).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(told["errors"].as_array().unwrap().len(), 4, "{told}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_said_to_be_neither_json_nor_a_form_hears_what_is_right() {
     let world = World::new().await;
     let api = world.api("api-1").start().await;
     world.ready(&[&api]).await;
     let body = person("grace.h@example.test").to_string();
     for (said, wrong) in [
-        ("text/plain", "text/plain"),
+        ("text/plain", "application/x-www-form-urlencoded"),
         ("application/x-www-form-urlencoded", "said to be a form"),
     ] {
         for path in ["/createUser", "/login"] {

@@ -337,6 +337,12 @@ async fn a_stop_while_the_mail_server_is_down_is_clean_and_another_node_sends() 
     wait_until("it to be tried", LIMIT, tried).await;
     let ended = welcome.terminate(LIMIT).await.unwrap();
     assert!(ended.success(), "{ended}: {}", welcome.log_tail());
+    let returned = "select count(*) from signup.delivery
+                     where outcome = 'returned' and cause = 'the node is stopping'";
+    assert_eq!(
+        (world.count(returned).await, world.count(FAILURES).await),
+        (1, 0)
+    );
     world.mail.up();
     let _other = world.welcome("welcome-2").start().await;
     mail_is(&api, &token, "sent").await;
