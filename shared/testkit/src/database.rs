@@ -37,6 +37,11 @@ pub struct Database {
 }
 
 impl Database {
+    /// Makes one.
+    pub async fn fresh(servers: &Servers) -> Self {
+        Self::try_fresh(servers).await.expect("a fresh database")
+    }
+
     /// What `lab dead list` tells of another service than the main job.
     ///
     /// # Panics
@@ -56,11 +61,6 @@ impl Database {
         let output = command.output().await.expect("lab runs");
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).expect("text")
-    }
-
-    /// Makes one.
-    pub async fn fresh(servers: &Servers) -> Self {
-        Self::try_fresh(servers).await.expect("a fresh database")
     }
 
     async fn try_fresh(servers: &Servers) -> anyhow::Result<Self> {

@@ -114,7 +114,7 @@ pub(super) async fn letters(
     rows.iter().map(Letter::from_row).collect()
 }
 
-/// A dead letter of another service, which the auditor may not read whole.
+/// A dead letter of another service: no more of it than the auditor may read of sign-up's too.
 #[derive(Debug, Clone, FromRow)]
 pub(super) struct Parked {
     pub(super) message_id: Option<Uuid>,

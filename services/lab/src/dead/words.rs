@@ -18,7 +18,7 @@ fn id(message: Option<Uuid>) -> String {
     )
 }
 
-/// One of another service, whose text is nobody's to read here.
+/// One of another service.
 pub(super) fn of_other(letter: &Parked) -> String {
     let (at, id) = (time(letter.dead_at), id(letter.message_id));
     let (node, reason) = (plain(&letter.node), plain(&letter.reason));

@@ -37,7 +37,7 @@ impl Stack {
     pub(crate) fn start(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let folder = format!("unacked-browser-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(folder);
-        let port = free_port();
+        let [port] = free_ports();
         let script = r#"
             lab=$0 dir=$1; shift
             mkdir -p "$dir"
@@ -94,10 +94,10 @@ impl Stack {
     }
 }
 
-/// A port that nobody has.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+/// Ports that nobody has.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
 }
 
 /// A text that no other test writes.
