@@ -14,8 +14,8 @@ use crate::{
 };
 
 const LIMIT: Duration = Duration::from_mins(2);
-/// Labels and figures that are not there in full.
-const CUT: &str = "return [...document.querySelectorAll('#balance dt, .figures dd')]
+/// Labels, figures and tabs that are not there in full.
+const CUT: &str = "return [...document.querySelectorAll('#balance dt, .figures dd, .tabs')]
     .filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)";
 const READABLE: &str = include_str!("readable.js");
 /// Remembers what goes wrong on a page.
