@@ -9,7 +9,7 @@ use crate::audit::cli::AuditArgs;
 use crate::bench::cli::BenchArgs;
 use crate::compare::CompareArgs;
 use crate::console::ConsoleArgs;
-use crate::dead::cli::DeadCommand;
+use crate::dead::args::DeadCommand;
 use crate::experiment::cli::ExperimentCommand;
 use crate::faults::cli::FaultCommand;
 use crate::load::cli::LoadArgs;

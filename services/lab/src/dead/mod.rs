@@ -5,6 +5,7 @@
 //! that goes on without it.
 
 mod api;
+pub mod args;
 pub mod audits;
 pub mod cli;
 mod fields;
