@@ -106,7 +106,12 @@ impl Browser {
         self.devtools("Emulation.setScrollbarsHidden", json!({"hidden": true}))
             .await;
         let scheme = if kind.dark { "dark" } else { "light" };
-        let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        let mut features = vec![json!({"name": "prefers-color-scheme", "value": scheme})];
+        if self.kind.no_script {
+            // The driver aims while a page still glides to where a click is wanted, and no script makes it jump.
+            features.push(json!({"name": "prefers-reduced-motion", "value": "reduce"}));
+        }
+        let media = json!({ "features": features });
         self.devtools("Emulation.setEmulatedMedia", media).await;
     }
 
@@ -242,6 +247,15 @@ impl Browser {
             let field = self.find(css).await;
             field.clear().await?;
             field.send_keys(text).await
+        })
+        .await;
+    }
+
+    /// Selects what has this label; in the new list, if the page draws it anew meanwhile.
+    pub(crate) async fn choose(&self, css: &str, label: &str) {
+        wait_until(css, LIMIT, async || {
+            let select = self.find(css).await;
+            select.select_by_label(label).await
         })
         .await;
     }

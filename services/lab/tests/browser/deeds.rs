@@ -125,6 +125,7 @@ async fn the_lab_works_without_script() {
     turn(&browser, "all", &[("prefetch", "12")]).await;
     browser.shows("#turned", "prefetch 12").await;
     turn(&browser, "all", &[]).await;
+    browser.shows("#turned", "none").await;
 
     browser.click("#load button[name=poison]").await;
     unfold(&browser, "work-fail").await;

@@ -73,20 +73,19 @@ pub(crate) async fn receivers(browser: &Browser) -> Vec<String> {
     serde_json::from_value(browser.script(names).await).unwrap()
 }
 
-/// Turns knobs of one node, or of all, and waits until the page says so.
+/// Turns knobs of one node, or of all; without any, back to the settings.
 pub(crate) async fn turn(browser: &Browser, target: &str, knobs: &[(&str, &str)]) {
     let label = if target == "all" { "all nodes" } else { target };
-    let select = browser.find("#target").await;
-    select.select_by_label(label).await.unwrap();
+    browser.choose("#target", label).await;
     if knobs.is_empty() {
         browser.click("#knobs button[name=clear]").await;
     } else {
         for (name, value) in knobs {
-            let field = browser.find(&format!("#knobs [name={name}]")).await;
-            if field.tag_name().await.unwrap() == "select" {
-                field.select_by_label(value).await.unwrap();
+            let css = format!("#knobs [name={name}]");
+            if *name == "failure_action" {
+                browser.choose(&css, value).await;
             } else {
-                browser.fill(&format!("#knobs [name={name}]"), value).await;
+                browser.fill(&css, value).await;
             }
         }
         browser.click("#knobs button:not([name])").await;
