@@ -11,7 +11,7 @@ use clap::{Arg, Command, CommandFactory, Parser};
 use crate::stack::node::Service;
 
 /// What the stack itself says, or what has a field of its own in the file.
-const NOT_YOURS: [&str; 15] = [
+const NOT_YOURS: [&str; 16] = [
     "LISTEN",
     "OPS_LISTEN",
     "AMQP_URL",
@@ -27,6 +27,7 @@ const NOT_YOURS: [&str; 15] = [
     "SIGNUP_KEY",
     "SIGNUP_KEY_OLD",
     "SMTP_URL",
+    "SMTP_CA_FILE",
 ];
 
 /// Settings by their variable.

@@ -8,7 +8,7 @@
 //! When the whole mail is on its way and no answer comes, nobody knows whether it was taken. To ask again may mean a
 //! second copy, so that is counted as this mail's failure: nobody gets copies without end.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use axum::http::Uri;
 use clap::ValueEnum;
@@ -19,7 +19,7 @@ use lettre::{
     transport::smtp::{
         Error,
         authentication::{Credentials, Mechanism},
-        client::{AsyncSmtpConnection, TlsParameters},
+        client::{AsyncSmtpConnection, Certificate, TlsParameters},
         commands::{Data, Mail, Rcpt},
         extension::ClientId,
     },
@@ -34,6 +34,8 @@ const WORD_LIMIT: Duration = Duration::from_secs(20);
 /// .. and its yes to the whole mail, which it may look at first: as long as RFC 5321 (4.5.3.2.6) gives it, since who
 /// leaves earlier makes a copy.
 const YES_LIMIT: Duration = Duration::from_mins(10);
+/// Begins each certificate of a PEM file.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 /// The settings of the mail server.
 #[derive(Clone, clap::Args)]
@@ -50,6 +52,10 @@ pub struct SmtpArgs {
         default_value = "opportunistic"
     )]
     pub smtp_starttls: Starttls,
+    /// A PEM file of certificates: TLS with servers whose certificate one of them has signed is fine too, beside those that
+    /// the public authorities have signed
+    #[arg(long, env = "SMTP_CA_FILE")]
+    pub smtp_ca_file: Option<PathBuf>,
     /// Who writes the mails: "Unacked <welcome@example.test>"
     #[arg(
         long,
@@ -68,6 +74,7 @@ impl std::fmt::Debug for SmtpArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SmtpArgs")
             .field("smtp_starttls", &self.smtp_starttls)
+            .field("smtp_ca_file", &self.smtp_ca_file)
             .field("mail_from", &self.mail_from)
             .field("mail_id", &self.mail_id)
             .finish_non_exhaustive()
@@ -100,9 +107,9 @@ pub(crate) struct Server {
     host: String,
     port: u16,
     /// TLS from the first byte on.
-    tls: Option<TlsParameters>,
+    at_once: bool,
     starttls: Starttls,
-    upgrade: TlsParameters,
+    tls: TlsParameters,
     credentials: Option<Credentials>,
     pub(crate) from: Mailbox,
 }
@@ -157,11 +164,7 @@ impl SmtpArgs {
             let why = "there is a password in SMTP_URL, which would go over a plain link; right is required, or smtps:// in SMTP_URL";
             return Err(WrongSetting::because("SMTP_STARTTLS", why));
         }
-        let tls = || {
-            TlsParameters::new(host.clone()).map_err(|error| {
-                WrongSetting::because("SMTP_URL", format!("no TLS with this host: {error}"))
-            })
-        };
+        let tls = self.tls(&host)?;
         let from = self.mail_from.parse().ok();
         let from = from.filter(|_| !self.mail_from.contains(char::is_control));
         let from = from.ok_or_else(|| {
@@ -172,12 +175,33 @@ impl SmtpArgs {
             port: authority
                 .port_u16()
                 .unwrap_or(if at_once { 465 } else { 25 }),
-            tls: if at_once { Some(tls()?) } else { None },
+            at_once,
             starttls: self.smtp_starttls,
-            upgrade: tls()?,
+            tls,
             credentials,
             from,
             host,
+        })
+    }
+
+    /// How TLS is spoken with this host, and with whom.
+    fn tls(&self, host: &str) -> Result<TlsParameters, WrongSetting> {
+        let mut tls = TlsParameters::builder(host.to_owned());
+        let mut setting = "SMTP_URL";
+        if let Some(file) = &self.smtp_ca_file {
+            setting = "SMTP_CA_FILE";
+            let wrong = |why| WrongSetting::because(setting, format!("{}: {why}", file.display()));
+            let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+            // What has none is read without an error, as none.
+            if !String::from_utf8_lossy(&pem).contains(CERTIFICATE) {
+                return Err(wrong(format!("it has no {CERTIFICATE}")));
+            }
+            let certificates = Certificate::from_pem(&pem);
+            tls = tls.add_root_certificate(certificates.map_err(|error| wrong(words(&error)))?);
+        }
+        tls.build().map_err(|error| {
+            let why = format!("TLS cannot be spoken so: {}", words(&error));
+            WrongSetting::because(setting, why)
         })
     }
 }
@@ -235,18 +259,19 @@ impl Server {
             server,
             Some(OPEN_LIMIT),
             &hello,
-            self.tls.clone(),
+            self.at_once.then(|| self.tls.clone()),
             None,
         )
         .await?;
         let upgrades = match self.starttls {
+            _ if self.at_once => false,
             Starttls::Off => false,
             Starttls::Opportunistic => connection.can_starttls(),
-            // An error where the server has no TLS.
-            Starttls::Required => self.tls.is_none(),
+            // Where the server has no TLS, an error then.
+            Starttls::Required => true,
         };
         if upgrades {
-            connection.starttls(self.upgrade.clone(), &hello).await?;
+            connection.starttls(self.tls.clone(), &hello).await?;
         }
         if let Some(credentials) = &self.credentials {
             let ways = [Mechanism::Plain, Mechanism::Login];
@@ -334,6 +359,7 @@ mod tests {
         SmtpArgs {
             smtp_url: url.to_owned(),
             smtp_starttls: Starttls::Opportunistic,
+            smtp_ca_file: None,
             mail_from: "Unacked <welcome@example.test>".to_owned(),
             mail_id: MailId::Message,
         }
@@ -343,12 +369,12 @@ mod tests {
     fn a_server_is_named_by_a_url() {
         let server = args("smtp://127.0.0.1:1025").server().unwrap();
         assert_eq!((server.host.as_str(), server.port), ("127.0.0.1", 1025));
-        assert!(server.credentials.is_none() && server.tls.is_none());
+        assert!(server.credentials.is_none() && !server.at_once);
         let server = args("smtps://me%40x:p%3Aw@mail.example.test")
             .server()
             .unwrap();
         assert_eq!(server.port, 465);
-        assert!(server.tls.is_some());
+        assert!(server.at_once);
         let right = Credentials::new("me@x".to_owned(), "p:w".to_owned());
         assert_eq!(server.credentials, Some(right));
         for wrong in [

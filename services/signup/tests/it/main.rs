@@ -5,8 +5,10 @@
 
 mod accounts;
 mod fields;
+mod guard;
 mod logins;
 mod mails;
 mod rights;
+mod tls;
 mod tokens;
 mod world;
